@@ -1,0 +1,26 @@
+// Mean over tokens first..first+length of (B, tokens, width), one (picture, column) a lane.
+// Prelude: types X, Y; u32 WG.
+
+struct Params { count: u32, width: u32, tokens: u32, first: u32, length: u32 }
+
+@group(0) @binding(0) var<storage, read> x: array<X>;        // (B, tokens, width)
+@group(0) @binding(1) var<storage, read_write> y: array<Y>;  // (B, width)
+@group(0) @binding(2) var<uniform> p: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) wgs: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = (wg.y * wgs.x + wg.x) * WG + lane;
+    if i >= p.count {
+        return;
+    }
+    let start = (i / p.width) * p.tokens * p.width + i % p.width;
+    var sum = 0.0;
+    for (var t = p.first; t < p.first + p.length; t++) {
+        sum += f32(x[start + t * p.width]);
+    }
+    y[i] = Y(sum / f32(p.length));
+}

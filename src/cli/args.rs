@@ -1,0 +1,367 @@
+//! Floor 6. The command line as plain data. Doc comments here are the help text and the man page;
+//! nothing is opened or checked against the machine before `run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Shown under `vit-gpu --help` and in the man page; tests compare it with `Error::exit_code`.
+const AFTER_HELP: &str = "\
+Data goes to standard output, everything else to standard error. Nothing ever prompts.
+
+Exit codes:
+    0    all went well (also when the reader of a pipe has had enough)
+    1    some or all inputs failed, an output could not be written, or a check did not pass
+    2    the command line is wrong
+    3    the model was not found or cannot be used
+    4    no adapter will do, or the adapter's limits are too small
+    5    the device ran out of memory, was lost, or did not answer in time
+    6    the model produced NaN or infinity
+    7    a model hub or its cache could not deliver
+  130    interrupted (Ctrl-C); no half-written output is left
+
+Environment:
+    VIT_GPU_MODEL, VIT_GPU_DEVICE, VIT_GPU_BACKEND, VIT_GPU_DTYPE, VIT_GPU_CHECKED
+                       stand for the flags of these names; a flag wins
+    WGPU_BACKEND, WGPU_ADAPTER_NAME, WGPU_POWER_PREF
+                       are followed where neither a flag nor a VIT_GPU_ variable speaks
+    HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN
+                       where models from a hub are kept and fetched
+    NO_COLOR           no colours in help texts";
+
+const INFER_HELP: &str = "\
+Inputs:
+    FILE      an image: PNG, JPEG, GIF, WebP, BMP, TIFF or PNM, recognised by content
+    DIR       the images in it by extension, hidden files left out; with -r, also below it
+    'GLOB'    files that match, where no file has that very name
+    @LIST     files and directories named in a text file, one a line (or NUL-separated)
+    -         one image on standard input
+Files from one directory, glob or list entry come in natural order (img2 before img10).
+
+A failed input has `error` in place of its answer, the rest go on, and the exit code is 1.
+
+CSV fields that start with `=`, `+`, `-` or `@` are written as they are: a spreadsheet may take them
+for formulas.";
+
+const VERIFY_HELP: &str = "\
+The golden file holds `in.pixel_values` (B,3,H,W) and any of `out.logits`, `out.hidden.N`,
+`out.attention.N`, `out.last_hidden_state`, `out.pooler_output`, `out.image_embeds`, `out.features`,
+`out.cls_logits`, `out.distillation_logits`, `out.embedding`. Pictures of another size are
+`in.pixel_values.SUFFIX` with `out.interpolated.SUFFIX`.
+
+max rel is taken over the elements whose expected size is above the absolute tolerance. For logits,
+the first class must agree too, unless the expected first two are closer than the tolerance.
+
+Exit code 0 if every output agrees, 1 if one does not or cannot be produced.";
+
+/// Vision Transformers on any GPU, from plain WGSL
+#[derive(Debug, Parser)]
+#[command(name = "vit-gpu", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct TalkArgs {
+    /// Say nothing but errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more about what is done; twice for even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Classify images, or write their embeddings or attention
+    #[command(after_help = INFER_HELP)]
+    Infer(Box<InferArgs>),
+    /// List the adapters of this machine and whether they will do
+    Devices(DevicesArgs),
+    /// Show a model: architecture, parameters, memory, work, graph and plan
+    Inspect(Box<InspectArgs>),
+    /// Compare a model's outputs with recorded ones
+    #[command(after_help = VERIFY_HELP)]
+    Verify(Box<VerifyArgs>),
+    /// Check this machine: adapters, kernels against the reference, paths, caches
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a man page
+    Man {
+        /// The page of one command, instead of the program's
+        command: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InferArgs {
+    /// Image files, directories, globs, @LIST files, or - for standard input
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<OsString>,
+    /// Take images from subdirectories too
+    #[arg(short, long)]
+    pub recursive: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// How many classes to show, best first; 0 shows all
+    #[arg(short = 'k', long, value_name = "N", default_value_t = 5, allow_negative_numbers = true)]
+    pub top_k: usize,
+    /// How to print results
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+    /// Also give raw class scores, before the softmax (JSON: of all classes; CSV, text: of those shown)
+    #[arg(long)]
+    pub logits: bool,
+    /// Write pooled features to a safetensors file: `embedding`, a row for each image that worked
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub embeddings: Option<PathBuf>,
+    /// Write a picture of where the model looks (attention rollout over the preprocessed image) as PNG;
+    /// for several images a directory
+    #[arg(long, value_name = "FILE.png")]
+    pub attention: Option<PathBuf>,
+    /// Show one layer's attention instead of the rollout; counted from 0
+    #[arg(long, value_name = "N", requires = "attention")]
+    pub attention_layer: Option<usize>,
+    /// Show one head instead of the mean of all (of the last layer unless one is named); from 0
+    #[arg(long, value_name = "N", requires = "attention")]
+    pub attention_head: Option<usize>,
+    /// Images computed at a time; halved by itself where memory does not suffice
+    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: u32,
+    /// Stop at the first input that fails
+    #[arg(long)]
+    pub fail_fast: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelArgs {
+    /// Model: folder or .safetensors file, hub name `org/name[@revision]`, or `builtin:shapes`
+    /// [default: builtin:shapes]
+    #[arg(short, long, value_name = "MODEL", env = "VIT_GPU_MODEL", hide_env_values = true)]
+    pub model: Option<OsString>,
+    /// Never go online; models come from the cache
+    #[arg(long)]
+    pub offline: bool,
+    /// Read weight files instead of mapping them into memory
+    #[arg(long)]
+    pub no_mmap: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeviceArgs {
+    /// Adapter: auto, a number or part of a name from `vit-gpu devices`, or `reference` for plain
+    /// loops on the CPU [default: auto]
+    #[arg(long, value_name = "DEVICE", env = "VIT_GPU_DEVICE", hide_env_values = true)]
+    pub device: Option<String>,
+    /// Only adapters of these back ends: vulkan, metal, dx12
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', env = "VIT_GPU_BACKEND", hide_env_values = true)]
+    pub backend: Vec<String>,
+    /// Features not to use, where an adapter has a broken one
+    #[arg(long, value_enum, value_name = "FEATURE,...", value_delimiter = ',')]
+    pub disable: Vec<Feature>,
+    /// Storage type of weights and activations; auto is f32
+    #[arg(long, value_enum, default_value_t = DtypeArg::Auto, env = "VIT_GPU_DTYPE", hide_env_values = true)]
+    pub dtype: DtypeArg,
+    /// Keep bounds checks in shaders: slower, for doubtful drivers
+    #[arg(long, env = "VIT_GPU_CHECKED", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub checked: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImageArgs {
+    /// Run at another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
+    #[arg(long, value_name = "N|HxW", value_parser = image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Ignore the EXIF orientation
+    #[arg(long)]
+    pub no_exif: bool,
+    /// Refuse images of more pixels than this [default: 178956970]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_pixels: Option<u64>,
+    /// Accept JPEG files that are cut off; what is missing is grey
+    #[arg(long)]
+    pub allow_truncated: bool,
+    /// Lay this colour under transparent pixels; otherwise alpha is dropped, as Pillow does
+    #[arg(long, value_name = "RRGGBB", value_parser = colour)]
+    pub background: Option<[u8; 3]>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Only adapters of these back ends: vulkan, metal, dx12
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', env = "VIT_GPU_BACKEND", hide_env_values = true)]
+    pub backend: Vec<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
+    pub output: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Images computed at a time
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: u32,
+    /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
+    #[arg(long, value_name = "N|HxW", value_parser = image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Outputs to plan for, by name; `vit-gpu inspect` lists them [default: what `infer` needs]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub outputs: Vec<String>,
+    /// Print the graph instead: as text, or for Graphviz
+    #[arg(long, value_enum, value_name = "text|dot", conflicts_with_all = ["plan", "output"])]
+    pub graph: Option<GraphForm>,
+    /// Print the plan instead: a line for each launch
+    #[arg(long, conflicts_with = "output")]
+    pub plan: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
+    pub output: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Recorded inputs and outputs [default: golden.safetensors in the model's folder]
+    #[arg(long, value_name = "FILE")]
+    pub golden: Option<PathBuf>,
+    /// Absolute tolerance [default: 1e-4, with --dtype f16 2e-2]
+    #[arg(long, value_name = "X", value_parser = tolerance)]
+    pub atol: Option<f32>,
+    /// Tolerance relative to the expected value [default: 1e-4, with --dtype f16 2e-2]
+    #[arg(long, value_name = "X", value_parser = tolerance)]
+    pub rtol: Option<f32>,
+    /// Pass over outputs that the model cannot produce
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
+    pub output: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// One object with model, device, results and timing
+    Json,
+    /// One object a line for each input
+    Jsonl,
+    /// One row for each class of each input
+    Csv,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Plain {
+    /// For people
+    Text,
+    /// One object
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphForm {
+    /// A line for each operation
+    Text,
+    /// Graphviz
+    Dot,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DtypeArg {
+    /// f32
+    Auto,
+    /// Everything in f32
+    F32,
+    /// Matrix weights and activations in f16, arithmetic in f32
+    F16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Feature {
+    /// f16 storage
+    F16,
+    /// Subgroup operations
+    Subgroups,
+    /// Timestamp queries
+    Timestamps,
+}
+
+fn image_size(text: &str) -> Result<[usize; 2], String> {
+    let side = |s: &str| match s.parse::<usize>() {
+        Ok(n) if (1..=8192).contains(&n) => Ok(n),
+        _ => Err(format!("`{s}` is not a side of 1 to 8192 pixels")),
+    };
+    match text.split_once(['x', 'X']) {
+        Some((height, width)) => Ok([side(height)?, side(width)?]),
+        None => Ok([side(text)?; 2]),
+    }
+}
+
+fn colour(text: &str) -> Result<[u8; 3], String> {
+    let digits = text.strip_prefix('#').unwrap_or(text);
+    let wrong = || "a colour is six hexadecimal digits: ffffff".to_owned();
+    if digits.len() != 6 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    let value = u32::from_str_radix(digits, 16).map_err(|_| wrong())?;
+    let [_, r, g, b] = value.to_be_bytes();
+    Ok([r, g, b])
+}
+
+fn tolerance(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if x.is_finite() && x >= 0.0 => Ok(x),
+        _ => Err("a tolerance is a number of 0 or more".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_colours_and_tolerances() {
+        assert_eq!(image_size("384"), Ok([384, 384]));
+        assert_eq!(image_size("28x56"), Ok([28, 56]));
+        assert!(image_size("0").is_err() && image_size("3x").is_err() && image_size("99999").is_err());
+        assert_eq!(colour("#ff8000"), Ok([255, 128, 0]));
+        assert!(colour("fff").is_err() && colour("+12345").is_err() && colour("é1234").is_err());
+        assert_eq!(tolerance("1e-3"), Ok(1e-3));
+        assert!(tolerance("NaN").is_err() && tolerance("-1").is_err() && tolerance("inf").is_err());
+    }
+}

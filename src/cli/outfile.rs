@@ -1,0 +1,147 @@
+//! Floor 6. Files that are there whole or not at all: written beside their place, then renamed.
+//! What is unfinished is listed, so that Ctrl-C can remove it before the process ends.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::{Error, Result};
+
+/// Drafts to be removed if the process ends early.
+static DRAFTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A file being written.
+#[derive(Debug)]
+pub(crate) struct OutFile {
+    path: PathBuf,
+    /// Where the bytes go first; absent for devices and pipes, which are written directly.
+    draft: Option<PathBuf>,
+    file: File,
+}
+
+impl OutFile {
+    /// Begins a file that will replace `path`. A link is followed; its folder must exist.
+    ///
+    /// # Errors
+    /// [`Error::Write`] if nothing can be written there.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let wrong = |e: std::io::Error| failed(path, &e);
+        let existing = fs::metadata(path).ok();
+        if existing.as_ref().is_some_and(fs::Metadata::is_dir) {
+            return Err(wrong(std::io::ErrorKind::IsADirectory.into()));
+        }
+        if existing.as_ref().is_some_and(|m| !m.is_file()) {
+            let file = File::options().write(true).open(path).map_err(wrong)?;
+            return Ok(Self { path: path.to_owned(), draft: None, file });
+        }
+        let target = if existing.is_some() { fs::canonicalize(path).map_err(wrong)? } else { path.to_owned() };
+        let mut name = std::ffi::OsString::from(".");
+        name.push(target.file_name().ok_or_else(|| wrong(std::io::ErrorKind::InvalidFilename.into()))?);
+        name.push(format!(".{}.tmp", std::process::id()));
+        let draft = target.with_file_name(name);
+        if let Ok(mut drafts) = DRAFTS.lock() {
+            drafts.push(draft.clone());
+        }
+        match File::create(&draft) {
+            Ok(file) => Ok(Self { path: target, draft: Some(draft), file }),
+            Err(e) => {
+                forget(&draft);
+                Err(wrong(e))
+            }
+        }
+    }
+
+    /// Writes everything and puts the file in its place.
+    ///
+    /// # Errors
+    /// [`Error::Write`]; the draft is removed.
+    pub(crate) fn finish(mut self, bytes: &[u8]) -> Result<()> {
+        let written = self.file.write_all(bytes).and_then(|()| match &self.draft {
+            Some(draft) => self.file.sync_all().and_then(|()| fs::rename(draft, &self.path)),
+            None => Ok(()),
+        });
+        written.map_err(|e| failed(&self.path, &e))?;
+        if let Some(draft) = self.draft.take() {
+            forget(&draft);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OutFile {
+    fn drop(&mut self) {
+        if let Some(draft) = &self.draft {
+            _ = fs::remove_file(draft);
+            forget(draft);
+        }
+    }
+}
+
+/// Removes every unfinished file: the process is about to end.
+pub(crate) fn remove_drafts() {
+    if let Ok(drafts) = DRAFTS.lock() {
+        for draft in drafts.iter() {
+            _ = fs::remove_file(draft);
+        }
+    }
+}
+
+/// Whether two paths mean the same existing file.
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+fn forget(draft: &Path) {
+    if let Ok(mut drafts) = DRAFTS.lock() {
+        drafts.retain(|d| d != draft);
+    }
+}
+
+fn failed(path: &Path, e: &std::io::Error) -> Error {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let what = match folder {
+        Some(folder) if !folder.exists() => format!("there is no folder {}", folder.display()),
+        _ => e.to_string(),
+    };
+    Error::Write { path: path.display().to_string(), what }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        let names = || fs::read_dir(folder.path()).unwrap().count();
+
+        drop(OutFile::create(&path).unwrap());
+        assert_eq!(names(), 0);
+        OutFile::create(&path).unwrap().finish(b"one").unwrap();
+        OutFile::create(&path).unwrap().finish(b"two").unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), names()), (&b"two"[..], 1));
+
+        let e = OutFile::create(&folder.path().join("no/a.bin")).unwrap_err();
+        assert!(e.to_string().contains("there is no folder"), "{e}");
+        assert!(OutFile::create(folder.path()).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_are_written_and_links_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        OutFile::create(Path::new("/dev/null")).unwrap().finish(b"gone").unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        OutFile::create(&link).unwrap().finish(b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(same_file(&file, &link) && !same_file(&file, folder.path()));
+    }
+}

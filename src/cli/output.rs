@@ -1,0 +1,291 @@
+//! Floor 6. Results on standard output: text for people, JSON, JSON lines and CSV for programs.
+//! Floats are printed with as many digits as bring the same value back; NaN never gets here.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::args::Format;
+use super::talk::printable;
+
+/// Version of the JSON form; raised when a field changes its meaning or goes away.
+pub(crate) const SCHEMA_VERSION: u32 = 1;
+
+/// What came of one input.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    /// The input as the user named it; bytes that are not UTF-8 are replaced.
+    pub(crate) input: String,
+    /// The first classes, best first; absent if the input failed or the model has no classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) predictions: Option<Vec<Prediction>>,
+    /// Scores of all classes before the softmax, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) logits: Option<Vec<f32>>,
+    /// Where the attention picture went, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) attention: Option<String>,
+    /// Why the input failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// One class of one input.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Prediction {
+    pub(crate) index: usize,
+    pub(crate) label: String,
+    pub(crate) probability: f32,
+}
+
+/// The model, as JSON describes it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ModelFacts {
+    pub(crate) id: String,
+    pub(crate) family: String,
+    pub(crate) architecture: String,
+    pub(crate) image_size: [usize; 2],
+    pub(crate) classes: Option<usize>,
+    pub(crate) parameters: u64,
+    pub(crate) dtype: String,
+}
+
+/// The device, as JSON describes it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DeviceFacts {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) backend: String,
+    pub(crate) driver: String,
+}
+
+/// Where the time went, in milliseconds of wall clock; decoding runs beside the device.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Timing {
+    /// Opening the model: reading, planning, uploading, compiling.
+    pub(crate) load: f64,
+    /// Decoding and preprocessing, summed over threads.
+    pub(crate) decode: f64,
+    /// Waiting for the device, uploads and results included.
+    pub(crate) run: f64,
+    /// From start to end.
+    pub(crate) total: f64,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema_version: u32,
+    model: &'a ModelFacts,
+    device: &'a DeviceFacts,
+    results: &'a [Row],
+    timing_ms: Timing,
+}
+
+/// Prints rows in one of the forms.
+pub(crate) struct Report<W: Write> {
+    out: W,
+    format: Format,
+    logits: bool,
+    /// Rows kept for the one JSON object at the end.
+    rows: Vec<Row>,
+}
+
+impl<W: Write> Report<W> {
+    /// Starts a report; `logits` adds the scores of the shown classes to text and CSV.
+    pub(crate) fn new(out: W, format: Format, logits: bool) -> Self {
+        Self { out, format, logits, rows: Vec::new() }
+    }
+
+    /// What stands before the first row.
+    pub(crate) fn begin(&mut self) -> io::Result<()> {
+        if self.format == Format::Csv {
+            let logit = if self.logits { ",logit" } else { "" };
+            write!(self.out, "input,rank,index,label,probability{logit},error\r\n")?;
+        }
+        Ok(())
+    }
+
+    /// One row. Whoever reads a pipe has it when this returns, except for JSON.
+    pub(crate) fn row(&mut self, row: Row) -> io::Result<()> {
+        match self.format {
+            Format::Text => self.text(&row)?,
+            Format::Json => self.rows.push(row),
+            Format::Jsonl => {
+                serde_json::to_writer(&mut self.out, &row)?;
+                self.out.write_all(b"\n")?;
+            }
+            Format::Csv => self.csv(&row)?,
+        }
+        self.out.flush()
+    }
+
+    /// What stands after the last row.
+    pub(crate) fn end(&mut self, model: &ModelFacts, device: &DeviceFacts, timing_ms: Timing) -> io::Result<()> {
+        if self.format == Format::Json {
+            let results = &self.rows;
+            let document = Document { schema_version: SCHEMA_VERSION, model, device, results, timing_ms };
+            json(&mut self.out, &document)?;
+        }
+        self.out.flush()
+    }
+
+    fn text(&mut self, row: &Row) -> io::Result<()> {
+        let out = &mut self.out;
+        let name = printable(&row.input);
+        if let Some(error) = &row.error {
+            return writeln!(out, "{name}\n  failed: {}", printable(error));
+        }
+        writeln!(out, "{name}")?;
+        for p in row.predictions.iter().flatten() {
+            write!(out, "  {:>7.3}%  {}  ({})", f64::from(p.probability) * 100.0, p.label, p.index)?;
+            match &row.logits {
+                Some(logits) if self.logits => writeln!(out, "  {}", logits[p.index])?,
+                _ => writeln!(out)?,
+            }
+        }
+        match &row.attention {
+            Some(path) => writeln!(out, "  attention: {}", printable(path)),
+            None => Ok(()),
+        }
+    }
+
+    fn csv(&mut self, row: &Row) -> io::Result<()> {
+        let out = &mut self.out;
+        let name = field(&row.input);
+        let logit = if self.logits { "," } else { "" };
+        if let Some(error) = &row.error {
+            return write!(out, "{name},,,,{logit},{}\r\n", field(error));
+        }
+        for (rank, p) in row.predictions.iter().flatten().enumerate() {
+            write!(out, "{name},{},{},{},{}", rank + 1, p.index, field(&p.label), p.probability)?;
+            if let Some(logits) = row.logits.as_ref().filter(|_| self.logits) {
+                write!(out, ",{}", logits[p.index])?;
+            }
+            write!(out, ",\r\n")?;
+        }
+        if row.predictions.is_none() {
+            write!(out, "{name},,,,{logit},\r\n")?;
+        }
+        Ok(())
+    }
+}
+
+/// Probabilities of the `k` best classes (all if 0), best first; equal ones by index.
+pub(crate) fn top_k(logits: &[f32], k: usize, labels: &[String]) -> Vec<Prediction> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|&x| f64::from(x - highest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    order.truncate(if k == 0 { logits.len() } else { k });
+    let label = |i: usize| labels.get(i).cloned().unwrap_or_else(|| format!("LABEL_{i}"));
+    let prediction = |i| Prediction { index: i, label: label(i), probability: (powers[i] / sum) as f32 };
+    order.into_iter().map(prediction).collect()
+}
+
+/// An object as indented JSON and a line end.
+pub(crate) fn json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// A field of CSV (RFC 4180): quoted where a comma, a quote or a line end stands in it.
+fn field(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+/// An amount of bytes for people: `86.6 MB`, in powers of ten.
+pub(crate) fn bytes(n: u64) -> String {
+    scaled(n as f64, "B", ["kB", "MB", "GB", "TB"])
+}
+
+/// A count for people: `85.8 M`.
+pub(crate) fn count(n: u64) -> String {
+    scaled(n as f64, "", ["k", "M", "G", "T"]).trim_end().to_owned()
+}
+
+fn scaled(n: f64, unit: &str, units: [&str; 4]) -> String {
+    if n < 1000.0 {
+        return format!("{n} {unit}");
+    }
+    let (mut value, mut unit) = (n, units[0]);
+    for u in units {
+        unit = u;
+        value /= 1000.0;
+        if value < 999.95 {
+            break;
+        }
+    }
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn row(input: &str) -> Row {
+        let predictions = top_k(&[0.0, 2.0, 1.0], 2, &["a".into(), "b,c".into(), "d".into()]);
+        Row {
+            input: input.into(),
+            predictions: Some(predictions),
+            logits: Some(vec![0.0, 2.0, 1.0]),
+            attention: None,
+            error: None,
+        }
+    }
+
+    fn failed(input: &str) -> Row {
+        Row { input: input.into(), predictions: None, logits: None, attention: None, error: Some("no \"image\"".into()) }
+    }
+
+    fn printed(format: Format, rows: Vec<Row>) -> String {
+        let mut out = Vec::new();
+        let mut report = Report::new(&mut out, format, true);
+        report.begin().unwrap();
+        rows.into_iter().for_each(|r| report.row(r).unwrap());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn best_first_and_adding_up() {
+        let labels: Vec<String> = vec![];
+        let all = top_k(&[1.0, 3.0, 3.0, -1000.0], 0, &labels);
+        assert_eq!(all.iter().map(|p| p.index).collect::<Vec<_>>(), [1, 2, 0, 3]);
+        assert!((all.iter().map(|p| p.probability).sum::<f32>() - 1.0).abs() < 1e-6);
+        assert_eq!(all[0].label, "LABEL_1");
+        assert_eq!(top_k(&[1e38, -1e38], 9, &labels)[0].probability, 1.0);
+    }
+
+    #[test]
+    fn csv_is_quoted() {
+        let csv = printed(Format::Csv, vec![row("x\ny.png"), failed("z,.png")]);
+        let lines: Vec<&str> = csv.split("\r\n").collect();
+        assert_eq!(lines[0], "input,rank,index,label,probability,logit,error");
+        assert_eq!(lines[1], "\"x\ny.png\",1,1,\"b,c\",0.66524094,2,");
+        assert_eq!(lines[3], "\"z,.png\",,,,,,\"no \"\"image\"\"\"");
+        assert_eq!(lines.len(), 5);
+    }
+
+    #[test]
+    fn json_lines_and_text() {
+        let lines = printed(Format::Jsonl, vec![row("x\ny.png"), failed("z")]);
+        let values: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!(values[0]["input"], "x\ny.png");
+        assert_eq!(values[0]["predictions"][0]["index"], 1);
+        assert_eq!(values[0]["logits"][1], 2.0);
+        assert!(values[0].get("error").is_none() && values[1].get("predictions").is_none());
+        assert_eq!(values[1]["error"], "no \"image\"");
+
+        let text = printed(Format::Text, vec![row("x\ny.png"), failed("z")]);
+        assert!(text.starts_with("x\\ny.png\n   66.524%  b,c  (1)  2\n"), "{text}");
+        assert!(text.ends_with("z\n  failed: no \"image\"\n"), "{text}");
+    }
+
+    #[test]
+    fn amounts() {
+        assert_eq!((bytes(999), bytes(86_567_656)), ("999 B".into(), "86.6 MB".into()));
+        assert_eq!((count(16), count(1_000_000), count(17_563_000_000)), ("16".into(), "1.0 M".into(), "17.6 G".into()));
+    }
+}

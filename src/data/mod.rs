@@ -1,0 +1,24 @@
+//! Floor 3. Everything that comes from files: checkpoints, images, preprocessing, labels, the hub.
+//! None of it knows models or the GPU.
+
+#[cfg(feature = "hub")]
+mod blob;
+#[cfg(feature = "hub")]
+pub mod download;
+#[cfg(feature = "hub")]
+mod guard;
+mod header;
+#[cfg(feature = "hub")]
+mod http;
+pub mod hub;
+pub mod hub_env;
+pub mod image;
+pub mod labels;
+pub mod materialise;
+mod positions;
+pub mod preprocess;
+pub mod resize;
+pub mod sniff;
+mod source;
+mod text;
+pub mod weights;

@@ -1,0 +1,246 @@
+//! A plan made resident: buffers, bind groups and parameters exist before the first run, and a run
+//! only writes inputs, records the launches, submits, and reads results.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Gpu, Store};
+use crate::error::{Error, Result};
+use crate::plan::{Buffer, Plan, Port};
+use crate::tensor::{DType, HostTensor};
+
+/// Parameters of all steps lie in one uniform buffer at this stride, the largest alignment any
+/// adapter asks for.
+const PARAM_STRIDE: u64 = 256;
+
+/// A launch with everything it binds.
+struct Launch {
+    pipeline: Arc<wgpu::ComputePipeline>,
+    bind_group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+    flops: u64,
+}
+
+/// A plan made resident on a device.
+pub struct Executor {
+    gpu: Arc<Gpu>,
+    plan: Plan,
+    launches: Vec<Launch>,
+    inputs: Vec<wgpu::Buffer>,
+    slots: Vec<wgpu::Buffer>,
+    staging: wgpu::Buffer,
+    /// Floating-point operations after which a submission is cut, so that none runs into a
+    /// watchdog; a software adapter has none.
+    submit_flops: u64,
+    deadline: Duration,
+}
+
+impl Executor {
+    /// Creates pipelines, buffers and bind groups. The store must hold the plan's weights.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or a driver that rejects a kernel.
+    pub fn new(gpu: Arc<Gpu>, plan: Plan, store: &Store) -> Result<Self> {
+        let pipelines = gpu.pipelines(&plan)?;
+        let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let inputs = plan
+            .inputs
+            .iter()
+            .map(|p| gpu.buffer(&p.name, p.desc.bytes() as u64, storage | wgpu::BufferUsages::COPY_DST))
+            .collect::<Result<Vec<_>>>()?;
+        let slots = plan
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(i, &bytes)| gpu.buffer(&format!("slot {i}"), bytes, storage))
+            .collect::<Result<Vec<_>>>()?;
+        let weights = plan
+            .weights
+            .iter()
+            .map(|w| {
+                store.get(w).ok_or_else(|| {
+                    Error::usage(format!("weight {} is not in the store", w.weight), "call Store::load first")
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let params = parameters(&gpu, &plan)?;
+        let staging_bytes = plan.outputs.iter().map(output_bytes).sum();
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = gpu.buffer("results", staging_bytes, usage)?;
+        let mut launches = Vec::with_capacity(plan.steps.len());
+        for (i, (step, pipeline)) in plan.steps.iter().zip(pipelines).enumerate() {
+            let whole = |b: &Buffer| match *b {
+                Buffer::Input(i) => inputs[i].as_entire_binding(),
+                Buffer::Slot(i) => slots[i].as_entire_binding(),
+                Buffer::Weight(i, part) => weights[i][part].as_entire_binding(),
+            };
+            let mut entries: Vec<wgpu::BindGroupEntry> = step
+                .binds
+                .iter()
+                .enumerate()
+                .map(|(binding, b)| wgpu::BindGroupEntry { binding: binding as u32, resource: whole(b) })
+                .collect();
+            entries.push(wgpu::BindGroupEntry {
+                binding: entries.len() as u32,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &params,
+                    offset: i as u64 * PARAM_STRIDE,
+                    size: wgpu::BufferSize::new(step.params.len() as u64),
+                }),
+            });
+            let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(&step.label),
+                layout: &pipeline.get_bind_group_layout(0),
+                entries: &entries,
+            });
+            launches.push(Launch {
+                pipeline,
+                bind_group,
+                workgroups: step.workgroups,
+                flops: step.cost.flops,
+            });
+        }
+        gpu.fault()?;
+        // About 100 ms of work at a rate that the slowest adapters of each kind still reach.
+        let submit_flops = match gpu.report.kind {
+            "cpu" => u64::MAX,
+            "discrete" => 200_000_000_000,
+            _ => 20_000_000_000,
+        };
+        // A minute, and twice the time that half a GFLOP/s takes.
+        let deadline = Duration::from_secs(60 + plan.cost().flops / 250_000_000);
+        Ok(Self { gpu, plan, launches, inputs, slots, staging, submit_flops, deadline })
+    }
+
+    /// The plan this executor runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Changes how long a run may take before it counts as hung.
+    pub fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
+    /// Runs once. Inputs are matched by name; results come in the plan's order, as f32.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a missing or misshapen input, [`Error::DeviceLost`], [`Error::Timeout`].
+    pub fn run(&mut self, inputs: &[(&str, &HostTensor)]) -> Result<Vec<HostTensor>> {
+        self.gpu.fault()?;
+        for (port, buffer) in self.plan.inputs.iter().zip(&self.inputs) {
+            let found = inputs.iter().find(|(name, t)| *name == port.name && t.desc() == port.desc);
+            let (_, tensor) = found.ok_or_else(|| {
+                Error::usage(
+                    format!("input `{}` is missing or not {}", port.name, port.desc),
+                    "pass a tensor of that type and shape",
+                )
+            })?;
+            self.write(buffer, tensor.bytes());
+        }
+        let mut last = None;
+        let mut first = 0;
+        while first < self.launches.len() {
+            let mut flops = 0u64;
+            let mut end = first;
+            while end < self.launches.len() && (end == first || flops + self.launches[end].flops <= self.submit_flops)
+            {
+                flops = flops.saturating_add(self.launches[end].flops);
+                end += 1;
+            }
+            let results = end == self.launches.len();
+            last = Some(self.submit(&self.launches[first..end], results));
+            first = end;
+        }
+        let last = last.unwrap_or_else(|| self.submit(&[], true));
+        self.read(&last)
+    }
+
+    /// Copies host bytes to a buffer; wgpu wants whole words.
+    fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8]) {
+        let whole = bytes.len() / 4 * 4;
+        self.gpu.queue.write_buffer(buffer, 0, &bytes[..whole]);
+        if whole < bytes.len() {
+            let mut tail = [0; 4];
+            tail[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+            self.gpu.queue.write_buffer(buffer, whole as u64, &tail);
+        }
+    }
+
+    fn submit(&self, launches: &[Launch], results: bool) -> wgpu::SubmissionIndex {
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for launch in launches {
+                let [x, y, z] = launch.workgroups;
+                pass.set_pipeline(&launch.pipeline);
+                pass.set_bind_group(0, &launch.bind_group, &[]);
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+        if results {
+            let mut offset = 0;
+            for port in &self.plan.outputs {
+                let buffer = match port.buffer {
+                    Buffer::Input(i) => &self.inputs[i],
+                    Buffer::Slot(i) => &self.slots[i],
+                    Buffer::Weight(..) => unreachable!("compile refuses a weight as an output"),
+                };
+                let bytes = output_bytes(port);
+                encoder.copy_buffer_to_buffer(buffer, 0, &self.staging, offset, bytes);
+                offset += bytes;
+            }
+        }
+        self.gpu.queue.submit([encoder.finish()])
+    }
+
+    fn read(&self, submission: &wgpu::SubmissionIndex) -> Result<Vec<HostTensor>> {
+        let slice = self.staging.slice(..);
+        slice.map_async(wgpu::MapMode::Read, |_| {});
+        let waited = self.gpu.wait("the forward pass", submission, self.deadline);
+        if let Err(e) = waited {
+            self.staging.unmap();
+            return Err(e);
+        }
+        let mut results = Vec::with_capacity(self.plan.outputs.len());
+        {
+            let mapped = slice
+                .get_mapped_range()
+                .map_err(|e| Error::DeviceLost { reason: format!("results cannot be mapped: {e}") })?;
+            let mut offset = 0;
+            for port in &self.plan.outputs {
+                let bytes = &mapped[offset..offset + port.desc.bytes()];
+                results.push(decode(port, bytes));
+                offset += output_bytes(port) as usize;
+            }
+        }
+        self.staging.unmap();
+        Ok(results)
+    }
+}
+
+/// Bytes of an output as copied: whole words.
+fn output_bytes(port: &Port) -> u64 {
+    (port.desc.bytes() as u64).next_multiple_of(4)
+}
+
+fn decode(port: &Port, bytes: &[u8]) -> HostTensor {
+    match port.desc.dtype {
+        DType::F32 => HostTensor::f32(port.desc.shape, bytemuck::pod_collect_to_vec(bytes)),
+        DType::U32 => HostTensor::u32(port.desc.shape, bytemuck::pod_collect_to_vec(bytes)),
+        DType::U8 => HostTensor::u8(port.desc.shape, bytes.to_vec()),
+        DType::F16 => unreachable!("the plan keeps results in f32"),
+    }
+}
+
+/// Packs the parameters of all steps into one uniform buffer.
+fn parameters(gpu: &Gpu, plan: &Plan) -> Result<wgpu::Buffer> {
+    let mut bytes = vec![0u8; plan.steps.len().max(1) * PARAM_STRIDE as usize];
+    for (step, slot) in plan.steps.iter().zip(bytes.chunks_mut(PARAM_STRIDE as usize)) {
+        slot[..step.params.len()].copy_from_slice(&step.params);
+    }
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = gpu.buffer("parameters", bytes.len() as u64, usage)?;
+    gpu.queue.write_buffer(&buffer, 0, &bytes);
+    Ok(buffer)
+}

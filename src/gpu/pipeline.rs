@@ -1,0 +1,108 @@
+//! From (kernel, variant) to a compute pipeline: made once, in parallel, layouts by reflection.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::Gpu;
+use crate::error::{Error, Result};
+use crate::kernel::{BindingKind, Kernel, Variant};
+use crate::plan::Plan;
+
+impl Gpu {
+    /// The pipelines of every step of a plan, in step order; those not made yet are made on all cores.
+    pub(super) fn pipelines(&self, plan: &Plan) -> Result<Vec<Arc<wgpu::ComputePipeline>>> {
+        let mut missing: BTreeMap<(&'static str, &Variant), &'static Kernel> = BTreeMap::new();
+        {
+            let made = self.pipelines.lock().expect("no panic happens while this lock is held");
+            for step in &plan.steps {
+                if !made.contains_key(&(step.kernel.name, step.variant.clone())) {
+                    missing.insert((step.kernel.name, &step.variant), step.kernel);
+                }
+            }
+        }
+        let fresh: Vec<_> = missing
+            .into_par_iter()
+            .map(|((name, variant), kernel)| {
+                Ok(((name, variant.clone()), Arc::new(self.compile(kernel, variant)?)))
+            })
+            .collect::<Result<_>>()?;
+        let compiled = !fresh.is_empty();
+        let mut made = self.pipelines.lock().expect("no panic happens while this lock is held");
+        made.extend(fresh);
+        if let (Some(cache), true) = (&self.cache, compiled) {
+            cache.save();
+        }
+        let get = |step: &crate::plan::Step| made[&(step.kernel.name, step.variant.clone())].clone();
+        Ok(plan.steps.iter().map(get).collect())
+    }
+
+    #[expect(unsafe_code, reason = "our own kernels: indices are proved in bounds by tests that run checked")]
+    fn compile(&self, kernel: &'static Kernel, variant: &Variant) -> Result<wgpu::ComputePipeline> {
+        let reflection = kernel.reflect(variant).unwrap_or_else(|e| {
+            unreachable!("tests/shaders.rs validates every variant of {}: {e}", kernel.name)
+        });
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection
+            .bindings
+            .iter()
+            .map(|b| wgpu::BindGroupLayoutEntry {
+                binding: b.index,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match b.kind {
+                        BindingKind::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        BindingKind::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+                        BindingKind::Uniform => wgpu::BufferBindingType::Uniform,
+                    },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(kernel.name),
+            entries: &entries,
+        });
+        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &[Some(&group)],
+            immediate_size: 0,
+        });
+        let source = wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Naga(Cow::Owned(reflection.module)),
+        };
+        let module = if self.checked {
+            self.device.create_shader_module(source)
+        } else {
+            let checks = wgpu::ShaderRuntimeChecks::unchecked();
+            unsafe { self.device.create_shader_module_trusted(source, checks) }
+        };
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: self.cache.as_ref().map(|c| c.get()),
+        });
+        let errors = [validation, internal, memory].map(|scope| pollster::block_on(scope.pop()));
+        self.fault()?;
+        match errors.into_iter().flatten().next() {
+            None => Ok(pipeline),
+            Some(e) => Err(Error::NoDevice {
+                what: format!("the driver of `{}` rejects kernel {}: {e}", self.report.name, kernel.name),
+                help: "update the driver, or try --device with another adapter, or --disable f16".to_owned(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Vision Transformers on any GPU, from plain WGSL.
+//!
+//! Five nouns: a [`graph::Graph`] says what to compute; [`plan::compile`] turns it into a
+//! [`plan::Plan`], plain data that says exactly which launches run in which buffers; a
+//! [`gpu::Executor`] is a plan made resident on a [`gpu::Gpu`]; a [`kernel::Kernel`] is a WGSL file
+//! with its checked Rust face; a [`models::Model`] is a function that builds a graph.
+//!
+//! [`session::Session`] ties them together for people who just want answers:
+//! checkpoint folder in, tensors out.
+//!
+//! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
+//! `error`, `tensor` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `data` | `gpu` |
+//! `session` | `cli`. Only `gpu` names wgpu.
+
+// #[cfg(feature = "cli")]
+// pub mod cli;
+pub mod data;
+pub mod error;
+pub mod gpu;
+pub mod graph;
+pub mod kernel;
+pub mod models;
+pub mod ops;
+pub mod plan;
+pub mod reference;
+pub mod session;
+pub mod tensor;
+
+pub use error::{Error, Result};

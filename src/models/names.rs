@@ -1,0 +1,311 @@
+//! Which checkpoint tensor stands for which parameter.
+//!
+//! The same parameter is `vit.encoder.layer.0.…` in one file, `encoder.layer.0.…` in the next and
+//! `layers.0.…` in a third. [`Names`] brings every name of the file to one canonical form: known
+//! prefixes are stripped from the front, and newer spellings are replaced by the ones that files
+//! usually have. Models speak canonical names only. [`Names::check`] then compares a built graph
+//! with the file: missing tensors (with near names), wrong shapes, tensors nobody reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fields::Fields;
+use super::{Model, ModelInfo};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Part, TensorIndex, Transform, Value, Weight};
+use crate::ops::Op;
+use crate::tensor::{Shape, TensorDesc};
+
+/// What errors about tensors call the checkpoint.
+const FILE: &str = "checkpoint";
+/// How many missing tensors an error lists.
+const LISTED: usize = 5;
+/// Names that are looked at for a near one, and their longest length: a header may be hostile.
+const NEAR_CANDIDATES: usize = 20_000;
+const NEAR_LENGTH: usize = 256;
+
+/// Prefixes that wrappers put in front of any model.
+const WRAPPERS: &[&str] = &["module.", "model."];
+
+/// Buffers and task parts that any file may hold and no encoder needs: endings of names.
+const BUFFERS: &[&str] = &[
+    "position_ids",
+    "relative_position_index",
+    "num_batches_tracked",
+    "codebook_used",
+    "freqs_cis",
+    ".attn.bias",
+    "masked_bias",
+    "mask_token",
+    "logit_scale",
+    "logit_bias",
+];
+
+/// Canonical names of a checkpoint's tensors.
+pub(super) struct Names {
+    /// Canonical name to name in the file, and shape.
+    tensors: BTreeMap<String, (String, Shape)>,
+    /// What most names of the file start with: makes the names of missing tensors look right.
+    prefix: String,
+    /// Starts of canonical names that this family knowingly leaves aside.
+    ignored: &'static [&'static str],
+}
+
+impl Names {
+    /// Names of `index` with `prefixes` stripped and each (new, old) fragment of `renames`
+    /// replaced; a fragment that starts with `^` matches at the start only. Canonical names that
+    /// start with one of `ignored` are left aside without a word.
+    pub(super) fn new(
+        index: &TensorIndex,
+        prefixes: &[&str],
+        renames: &[(&str, &str)],
+        ignored: &'static [&'static str],
+    ) -> Self {
+        let mut tensors: BTreeMap<String, (String, Shape)> = BTreeMap::new();
+        let mut prefix_counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (name, &shape) in index {
+            let (prefix, rest) = split_prefix(name, prefixes);
+            let canonical = rename(rest, renames);
+            // Two names may fall together (`beit.layernorm` and `layernorm`): the prefixed one is
+            // the encoder's.
+            let deeper = tensors.get(&canonical).is_none_or(|(other, _)| name.len() > other.len());
+            if deeper {
+                tensors.insert(canonical, (name.clone(), shape));
+            }
+            *prefix_counts.entry(prefix).or_default() += 1;
+        }
+        let prefix = prefix_counts.into_iter().max_by_key(|(_, n)| *n).map_or("", |(p, _)| p);
+        Self { tensors, prefix: prefix.to_owned(), ignored }
+    }
+
+    /// True if the file has this tensor.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// True if the file has a tensor whose canonical name starts so.
+    pub(super) fn has_any(&self, start: &str) -> bool {
+        self.tensors.range(start.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(start))
+    }
+
+    /// Dimensions of a tensor of the file.
+    pub(super) fn dims(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|(_, shape)| shape.dims())
+    }
+
+    /// The name the file uses, or would use if it had the tensor.
+    pub(super) fn in_file(&self, name: &str) -> String {
+        self.tensors.get(name).map_or_else(|| format!("{}{name}", self.prefix), |(actual, _)| actual.clone())
+    }
+
+    /// The whole tensor as a weight.
+    pub(super) fn weight(&self, name: &str) -> Weight {
+        Weight::tensor(self.in_file(name))
+    }
+
+    /// Number of layers in the file: one more than the largest number right after `stem`.
+    pub(super) fn layers(&self, stem: &str) -> usize {
+        let number = |name: &str| name.strip_prefix(stem)?.split('.').next()?.parse::<usize>().ok();
+        self.tensors.keys().filter_map(|name| number(name)).max().map_or(0, |last| last.saturating_add(1))
+    }
+
+    /// Fails unless a tensor, if present, has exactly these dimensions.
+    pub(super) fn expect(&self, name: &str, want: &[usize], fields: &Fields) -> Result<()> {
+        match self.tensors.get(name) {
+            Some((actual, shape)) if shape.dims() != want => Err(misfit(actual, shape.dims(), want, fields)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Builds the model for its own picture size and compares every weight with the file.
+    /// Returns the number of parameters and the warnings.
+    ///
+    /// # Errors
+    /// [`Error::Model`] listing missing tensors, or naming the first whose shape does not fit.
+    pub(super) fn check(&self, model: &dyn Model, fields: &Fields) -> Result<(u64, Vec<String>)> {
+        let ModelInfo { channels, image_size: [h, w], .. } = *model.info();
+        let mut g = Graph::new();
+        let image = g.input("image", TensorDesc::f32([1, channels, h, w]));
+        let built = model.build(&mut g, image);
+
+        let shapes: BTreeMap<&str, Shape> = self.tensors.values().map(|(n, s)| (n.as_str(), *s)).collect();
+        let mut used = BTreeSet::new();
+        let mut missing = Vec::new();
+        let mut sliced: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for node in g.nodes() {
+            let Op::Weight(weight) = &node.op else { continue };
+            for part in &weight.parts {
+                let Part::Tensor { name, rows, transform } = part else { continue };
+                let Some(shape) = shapes.get(name.as_str()) else {
+                    if !missing.contains(name) {
+                        missing.push(name.clone());
+                    }
+                    continue;
+                };
+                used.insert(name.as_str());
+                let inner: usize = node.desc.shape.dims().iter().skip(1).product();
+                match rows {
+                    Some(rows) => {
+                        let reach = sliced.entry(name).or_insert((0, inner));
+                        reach.0 = reach.0.max(rows.end);
+                    }
+                    None => {
+                        let want = wanted(transform, &node.desc.shape, weight.parts.len());
+                        check_shape(name, shape, &want, fields)?;
+                    }
+                }
+            }
+        }
+        if !missing.is_empty() {
+            return Err(self.missing(&missing, &used));
+        }
+        for (name, (rows, inner)) in sliced {
+            let want =
+                if inner == 1 && shapes[name].dims().len() == 1 { vec![rows] } else { vec![rows, inner] };
+            check_shape(name, &shapes[name], &want, fields)?;
+        }
+        built?;
+        g.check()?;
+        let parameters = used.iter().map(|&name| shapes[name].elements() as u64).sum();
+        Ok((parameters, self.unused(&used)))
+    }
+
+    fn missing(&self, missing: &[String], used: &BTreeSet<&str>) -> Error {
+        let mut free: Vec<&str> = self.tensors.values().map(|(n, _)| n.as_str()).collect();
+        free.retain(|name| !used.contains(name));
+        let listed: Vec<String> = missing
+            .iter()
+            .take(LISTED)
+            .map(|name| match nearest(name, &free) {
+                Some(near) => format!("`{name}` (the file has `{near}`)"),
+                None => format!("`{name}`"),
+            })
+            .collect();
+        let more = missing.len().saturating_sub(LISTED);
+        let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let what = match missing.len() {
+            1 => format!("a tensor is missing: {}", listed[0]),
+            n => format!("{n} tensors are missing: {}{tail}", listed.join(", ")),
+        };
+        let hint = if used.is_empty() {
+            "the weights are of another family than `config.json` says"
+        } else {
+            "the download may be incomplete, or `config.json` belongs to another checkpoint"
+        };
+        Error::model(FILE, what, hint)
+    }
+
+    fn unused(&self, used: &BTreeSet<&str>) -> Vec<String> {
+        let aside = |canonical: &str, actual: &str| {
+            let known = |end: &&str| canonical.ends_with(*end);
+            used.contains(actual)
+                || BUFFERS.iter().any(known)
+                || self.ignored.iter().any(|start| canonical.starts_with(start))
+        };
+        let left: Vec<&str> = self
+            .tensors
+            .iter()
+            .filter(|(canonical, (actual, _))| !aside(canonical, actual))
+            .map(|(_, (actual, _))| actual.as_str())
+            .collect();
+        if left.is_empty() {
+            return Vec::new();
+        }
+        let shown = left[..left.len().min(LISTED)].join(", ");
+        let tail = if left.len() > LISTED { ", …" } else { "" };
+        vec![format!("{} tensors of the checkpoint are not used: {shown}{tail}", left.len())]
+    }
+}
+
+/// Builders that take a canonical name, beside those of `ops` that take a [`Weight`].
+impl Names {
+    /// Linear layer `name.weight`, and `name.bias` if it has one. x: (…, K); returns (…, out).
+    pub(super) fn linear(&self, g: &mut Graph, x: Value, name: &str, out: usize, bias: bool) -> Value {
+        let bias = bias.then(|| self.weight(&format!("{name}.bias")));
+        g.linear(x, self.weight(&format!("{name}.weight")), bias, out)
+    }
+
+    /// Layer norm with `name.weight` and `name.bias`. x: (…, C).
+    pub(super) fn layer_norm(&self, g: &mut Graph, x: Value, name: &str, eps: f32) -> Value {
+        g.layer_norm(x, self.weight(&format!("{name}.weight")), self.weight(&format!("{name}.bias")), eps)
+    }
+}
+
+fn split_prefix<'a>(name: &'a str, prefixes: &[&str]) -> (&'a str, &'a str) {
+    let mut rest = name;
+    while let Some(next) = WRAPPERS.iter().chain(prefixes).find_map(|p| rest.strip_prefix(p)) {
+        rest = next;
+    }
+    name.split_at(name.len() - rest.len())
+}
+
+fn rename(name: &str, renames: &[(&str, &str)]) -> String {
+    renames.iter().fold(name.to_owned(), |name, (new, old)| match new.strip_prefix('^') {
+        Some(start) => name.strip_prefix(start).map_or(name.clone(), |rest| format!("{old}{rest}")),
+        None => name.replace(new, old),
+    })
+}
+
+/// Dimensions that a tensor must have to serve as a weight of shape `node`.
+fn wanted(transform: &Transform, node: &Shape, parts: usize) -> Vec<usize> {
+    let mut dims = node.dims().to_vec();
+    match transform {
+        Transform::Positions { prefix, from, .. } => dims[0] = prefix + from[0] * from[1],
+        Transform::RelativeBias { from: [h, w], .. } => {
+            return vec![(2 * h - 1) * (2 * w - 1) + 3, dims[0]];
+        }
+        Transform::Transpose => dims.swap(0, 1),
+        // Joined parts are of equal size.
+        Transform::None if parts > 1 => dims[0] /= parts,
+        Transform::None => {}
+    }
+    dims
+}
+
+/// Equal up to leading ones, and up to how the dimensions after the first are grouped.
+fn check_shape(name: &str, shape: &Shape, want: &[usize], fields: &Fields) -> Result<()> {
+    let trim = |dims: &[usize]| {
+        let ones = dims.iter().take_while(|&&d| d == 1).count();
+        let dims = dims[ones..].to_vec();
+        (dims.first().copied().unwrap_or(1), dims.iter().product::<usize>())
+    };
+    if trim(shape.dims()) == trim(want) { Ok(()) } else { Err(misfit(name, shape.dims(), want, fields)) }
+}
+
+fn misfit(name: &str, have: &[usize], want: &[usize], fields: &Fields) -> Error {
+    let differing: Vec<usize> = want.iter().copied().filter(|d| !have.contains(d)).collect();
+    Error::model(
+        FILE,
+        format!("tensor `{name}` has shape {have:?}, the model needs {want:?}"),
+        fields.hint(if differing.is_empty() { want } else { &differing }),
+    )
+}
+
+/// The name that differs by a prefix only, else the one of smallest edit distance, if that is near
+/// enough to be a misspelling.
+fn nearest<'a>(name: &str, among: &[&'a str]) -> Option<&'a str> {
+    let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
+    if let Some(other) = among.iter().find(|o| o.ends_with(name) || o.ends_with(bare)) {
+        return Some(other);
+    }
+    let limit = name.len() / 3;
+    let near = among
+        .iter()
+        .take(NEAR_CANDIDATES)
+        .filter(|o| o.len() <= NEAR_LENGTH && o.len().abs_diff(name.len()) <= limit);
+    near.map(|o| (edit_distance(name, o), *o)).filter(|(d, _)| *d <= limit).min().map(|(_, o)| o)
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let next = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = row[j + 1];
+            row[j + 1] = next;
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,191 @@
+//! IR floor. The operations a graph is made of: one file per family, one enum, one `match`.
+//!
+//! Each op knows four things and no more: the shape of its result ([`OpDef::infer`]), the dumbest
+//! correct loop that computes it ([`OpDef::reference`]), what it costs ([`OpDef::cost`]), and which
+//! kernel launches compute it on a GPU ([`OpDef::lower`]). Buffers, pipelines and adapters are not
+//! known here; a launch names tensors and a kernel, and [`Target`] says what the adapter allows.
+//!
+//! Shape letters, everywhere: B batch, T tokens, S keys, C width, H heads, D head width (C = H·D),
+//! F hidden width of the MLP, V vocabulary, P patch side.
+
+mod attention;
+mod elementwise;
+mod gather;
+mod layout;
+mod lower;
+mod matmul;
+mod norm;
+mod patchify;
+mod softmax;
+
+pub use attention::{Attention, AttentionWeights};
+pub use elementwise::{Act, Binary, BinaryKind, Glu, Unary};
+pub use gather::Gather;
+pub use layout::{ConcatTokens, ConcatWidth, MeanTokens, Reshape, SliceTokens, SplitHeads};
+pub use lower::{Dispatch, LowerCx, LowerInput, Operand, Target, WeightLayout, WeightSlot};
+pub use matmul::{HeadSplit, MatMul};
+pub use norm::{Norm, NormKind};
+pub use patchify::{Normalise, Patchify};
+pub use softmax::Softmax;
+
+use crate::error::Result;
+use crate::graph::Weight;
+use crate::tensor::{HostTensor, TensorDesc};
+
+/// What a node computes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// A tensor passed on every run.
+    Input {
+        /// Name the caller passes it under.
+        name: String,
+    },
+    /// A weight, uploaded once.
+    Weight(Weight),
+    /// Linear layer with optional fused epilogue.
+    MatMul(MatMul),
+    /// Layer norm or RMS norm over rows.
+    Norm(Norm),
+    /// Softmax attention.
+    Attention(Attention),
+    /// The softmax weights of attention, for pictures of them.
+    AttentionWeights(AttentionWeights),
+    /// Softmax over rows.
+    Softmax(Softmax),
+    /// Activation or scaling of every element.
+    Unary(Unary),
+    /// Sum or product of two tensors, the second broadcast over outer dimensions.
+    Binary(Binary),
+    /// Gated linear unit over packed halves.
+    Glu(Glu),
+    /// Rows of a table by index.
+    Gather(Gather),
+    /// Bytes to normalised planes.
+    Normalise(Normalise),
+    /// Planes or bytes to flattened patches.
+    Patchify(Patchify),
+    /// (B,T,C) to (B,H,T,D).
+    SplitHeads(SplitHeads),
+    /// Tokens one after the other.
+    ConcatTokens(ConcatTokens),
+    /// Rows side by side.
+    ConcatWidth(ConcatWidth),
+    /// A range of tokens.
+    SliceTokens(SliceTokens),
+    /// Mean over a range of tokens.
+    MeanTokens(MeanTokens),
+    /// The same elements under another shape; costs nothing.
+    Reshape(Reshape),
+}
+
+/// What an op costs: the basis of GFLOP/s, GB/s and of where submissions are split.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations; a multiply-add counts two.
+    pub flops: u64,
+    /// Bytes read and written if each operand moves once.
+    pub bytes: u64,
+}
+
+/// What every computed op must say of itself.
+pub trait OpDef {
+    /// Name in printed graphs and plans.
+    fn name(&self) -> &'static str;
+
+    /// Type and shape of the result; the only place operand shapes are checked. Activations are
+    /// f32 in a graph; `plan` narrows storage afterwards.
+    ///
+    /// # Errors
+    /// A sentence naming the operand that does not fit.
+    fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String>;
+
+    /// The result by plain loops in f32: the oracle of kernel tests and of `--device reference`.
+    fn reference(&self, inputs: &[&HostTensor], out: &TensorDesc) -> HostTensor;
+
+    /// Floating-point work; bytes are counted from operands and result unless overridden.
+    fn flops(&self, inputs: &[TensorDesc], out: &TensorDesc) -> u64;
+
+    /// How operand `i` must be stored if it is a weight.
+    fn weight_layout(&self, _i: usize) -> WeightLayout {
+        WeightLayout::Plain
+    }
+
+    /// An operand whose buffer the result may take over, because each element of the result is
+    /// computed by the one invocation that reads that element of the operand.
+    fn in_place(&self) -> Option<usize> {
+        None
+    }
+
+    /// Pushes the launches that compute the result.
+    ///
+    /// # Errors
+    /// [`crate::Error::Limit`] if the adapter cannot do it whatever the variant.
+    fn lower(&self, cx: &mut LowerCx) -> Result<()>;
+}
+
+impl Op {
+    /// The one place that maps a variant to its definition; inputs and weights have none.
+    pub fn def(&self) -> Option<&dyn OpDef> {
+        Some(match self {
+            Op::Input { .. } | Op::Weight(_) => return None,
+            Op::MatMul(op) => op,
+            Op::Norm(op) => op,
+            Op::Attention(op) => op,
+            Op::AttentionWeights(op) => op,
+            Op::Softmax(op) => op,
+            Op::Unary(op) => op,
+            Op::Binary(op) => op,
+            Op::Glu(op) => op,
+            Op::Gather(op) => op,
+            Op::Normalise(op) => op,
+            Op::Patchify(op) => op,
+            Op::SplitHeads(op) => op,
+            Op::ConcatTokens(op) => op,
+            Op::ConcatWidth(op) => op,
+            Op::SliceTokens(op) => op,
+            Op::MeanTokens(op) => op,
+            Op::Reshape(op) => op,
+        })
+    }
+
+    /// Name in printed graphs and plans.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Input { .. } => "input",
+            Op::Weight(_) => "weight",
+            _ => self.def().map_or("", |d| d.name()),
+        }
+    }
+
+    /// Type and shape of the result.
+    ///
+    /// # Errors
+    /// As [`OpDef::infer`].
+    pub fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String> {
+        match self.def() {
+            Some(def) => def.infer(inputs),
+            None => Err("inputs and weights are declared, not inferred".to_owned()),
+        }
+    }
+
+    /// Work and traffic of the op.
+    pub fn cost(&self, inputs: &[TensorDesc], out: &TensorDesc) -> Cost {
+        let bytes = inputs.iter().chain([out]).map(|d| d.bytes() as u64).sum();
+        self.def().map_or(Cost::default(), |d| Cost { flops: d.flops(inputs, out), bytes })
+    }
+}
+
+/// Checks the number of operands in `infer`.
+fn arity(inputs: &[TensorDesc], want: usize) -> Result<(), String> {
+    if inputs.len() == want { Ok(()) } else { Err(format!("{} operands, expected {want}", inputs.len())) }
+}
+
+/// The dimensions as an array, or a sentence saying which operand has another rank.
+fn dims<const N: usize>(what: &str, desc: &TensorDesc) -> Result<[usize; N], String> {
+    desc.shape.dims().try_into().map_err(|_| format!("{what} has shape {}, expected rank {N}", desc.shape))
+}
+
+/// An operand of the reference implementation as f32.
+fn f32s(t: &HostTensor) -> &[f32] {
+    t.as_f32().expect("the reference runs unnarrowed graphs, whose activations and weights are f32")
+}

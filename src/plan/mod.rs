@@ -1,0 +1,436 @@
+//! Exactly which launches run, in which buffers: plain data, made from a [`Graph`] for one
+//! [`Target`], printed as text, and read alike by the executor, the profiler and the tests. No
+//! wgpu type appears here.
+//!
+//! `compile` = fuse -> choose storage types -> lower every op -> assign buffers.
+
+pub mod fuse;
+pub mod memory;
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Value};
+use crate::kernel::{Kernel, Variant};
+use crate::ops::{Cost, LowerCx, LowerInput, Op, Operand, Target, WeightLayout, WeightSlot};
+use crate::tensor::{DType, Shape, TensorDesc};
+use memory::Life;
+
+/// How weights and activations are stored. Arithmetic is f32 either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// Everything in f32.
+    #[default]
+    F32,
+    /// Matrix weights and activations in f16; the residual stream, norms, biases and results in f32.
+    F16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+        })
+    }
+}
+
+/// What `compile` may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Storage types.
+    pub precision: Precision,
+    /// Run the rewrites of [`fuse`]; off only to compare.
+    pub fuse: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { precision: Precision::F32, fuse: true }
+    }
+}
+
+/// A buffer of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Buffer {
+    /// An input, by index in [`Plan::inputs`].
+    Input(usize),
+    /// A slot, by index in [`Plan::slots`].
+    Slot(usize),
+    /// A weight part, by index in [`Plan::weights`] and part.
+    Weight(usize, usize),
+}
+
+/// One launch.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Where in the model: `layer.3.attention`.
+    pub label: String,
+    /// Name of the op the launch belongs to.
+    pub op: &'static str,
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// Its specialisation.
+    pub variant: Variant,
+    /// Bytes of the parameter struct.
+    pub params: Vec<u8>,
+    /// Storage bindings in the kernel's order.
+    pub binds: Vec<Buffer>,
+    /// Workgroups per dimension.
+    pub workgroups: [u32; 3],
+    /// Shapes of operands and result, for people.
+    pub shapes: String,
+    /// Storage type of the result.
+    pub dtype: DType,
+    /// Work and traffic of this launch.
+    pub cost: Cost,
+}
+
+/// A named tensor that enters or leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Type and shape.
+    pub desc: TensorDesc,
+    /// Where it lies.
+    pub buffer: Buffer,
+}
+
+/// Launches, buffers and ports.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Launches in order.
+    pub steps: Vec<Step>,
+    /// Bytes of each activation buffer.
+    pub slots: Vec<u64>,
+    /// What the caller passes.
+    pub inputs: Vec<Port>,
+    /// What comes back, always f32.
+    pub outputs: Vec<Port>,
+    /// Weights as stored.
+    pub weights: Vec<WeightSlot>,
+    /// The most activation bytes live at one step: what [`Plan::slots`] cannot go below.
+    pub largest_live_set: u64,
+}
+
+impl Plan {
+    /// Bytes of all activation buffers.
+    pub fn activation_bytes(&self) -> u64 {
+        self.slots.iter().sum()
+    }
+
+    /// Bytes of all weights as stored.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.iter().flat_map(|w| (0..w.parts.len()).map(|p| w.part_bytes(p))).sum()
+    }
+
+    /// Work and traffic of one run.
+    pub fn cost(&self) -> Cost {
+        self.steps.iter().fold(Cost::default(), |a, s| Cost {
+            flops: a.flops + s.cost.flops,
+            bytes: a.bytes + s.cost.bytes,
+        })
+    }
+}
+
+/// Compiles a graph for an adapter.
+///
+/// # Errors
+/// Shape errors kept by the graph; [`Error::Limit`] where a tensor fits no binding of the adapter.
+pub fn compile(graph: &Graph, target: &Target, options: Options) -> Result<Plan> {
+    graph.check()?;
+    let graph = &if options.fuse { fuse::fuse(graph)? } else { graph.clone() };
+    let f16 = options.precision == Precision::F16 && target.f16;
+    let homes = Homes::of(graph);
+    let descs = storage_types(graph, &homes, f16);
+    let mut builder =
+        Builder { graph, target, f16, homes: &homes, descs: &descs, plan: Plan::default(), launches: vec![] };
+    for v in 0..graph.nodes().len() {
+        builder.lower(Value(v as u32))?;
+    }
+    builder.finish()
+}
+
+/// Which values share a buffer: a reshape with its operand, an in-place result with the operand it
+/// takes over.
+struct Homes {
+    root: Vec<usize>,
+    in_place: Vec<bool>,
+}
+
+impl Homes {
+    fn of(graph: &Graph) -> Self {
+        let nodes = graph.nodes();
+        let mut root: Vec<usize> = (0..nodes.len()).collect();
+        let mut in_place = vec![false; nodes.len()];
+        // Last reader of each value, through reshapes; results are read after the end.
+        let mut alias: Vec<usize> = (0..nodes.len()).collect();
+        for (i, node) in nodes.iter().enumerate() {
+            if matches!(node.op, Op::Reshape(_)) {
+                alias[i] = alias[node.inputs[0].index()];
+            }
+        }
+        let mut last = vec![0; nodes.len()];
+        for (i, node) in nodes.iter().enumerate() {
+            for v in &node.inputs {
+                last[alias[v.index()]] = i;
+            }
+        }
+        for (_, v) in graph.outputs() {
+            last[alias[v.index()]] = usize::MAX;
+        }
+        for (i, node) in nodes.iter().enumerate() {
+            if matches!(node.op, Op::Reshape(_)) {
+                root[i] = root[node.inputs[0].index()];
+                continue;
+            }
+            let Some(operand) = node.op.def().and_then(|d| d.in_place()) else { continue };
+            let v = node.inputs[operand];
+            let source = &nodes[alias[v.index()]];
+            let owned = !matches!(source.op, Op::Input { .. } | Op::Weight(_));
+            let once = node.inputs.iter().filter(|u| alias[u.index()] == alias[v.index()]).count() == 1;
+            let same = graph.shape(v).elements() == node.desc.shape.elements();
+            if owned && once && same && last[alias[v.index()]] == i {
+                in_place[i] = true;
+                root[i] = root[v.index()];
+            }
+        }
+        Self { root, in_place }
+    }
+}
+
+/// Storage type of every value. Values that share a buffer share a type; results are f32.
+fn storage_types(graph: &Graph, homes: &Homes, f16: bool) -> Vec<TensorDesc> {
+    let narrow = |node: &crate::graph::Node| match node.op {
+        Op::MatMul(m) => !m.residual,
+        Op::Norm(_) | Op::Attention(_) | Op::SplitHeads(_) | Op::Glu(_) | Op::Unary(_) | Op::Patchify(_) => true,
+        _ => false,
+    };
+    let mut wide = vec![!f16; graph.nodes().len()];
+    for (i, node) in graph.nodes().iter().enumerate() {
+        if !matches!(node.op, Op::Reshape(_)) && !narrow(node) {
+            wide[homes.root[i]] = true;
+        }
+    }
+    for (_, v) in graph.outputs() {
+        wide[homes.root[v.index()]] = true;
+    }
+    let describe = |(i, node): (usize, &crate::graph::Node)| {
+        let computed = node.op.def().is_some() && node.desc.dtype == DType::F32;
+        let dtype = if computed && !wide[homes.root[i]] { DType::F16 } else { node.desc.dtype };
+        TensorDesc::new(dtype, node.desc.shape)
+    };
+    graph.nodes().iter().enumerate().map(describe).collect()
+}
+
+/// A launch whose activations are still values, not slots.
+struct Launch {
+    node: usize,
+    dispatch: crate::ops::Dispatch,
+    cost: Cost,
+}
+
+struct Builder<'a> {
+    graph: &'a Graph,
+    target: &'a Target,
+    f16: bool,
+    homes: &'a Homes,
+    descs: &'a [TensorDesc],
+    plan: Plan,
+    launches: Vec<Launch>,
+}
+
+impl Builder<'_> {
+    fn lower(&mut self, v: Value) -> Result<()> {
+        let node = self.graph.node(v);
+        let desc = self.descs[v.index()];
+        if !matches!(node.op, Op::Weight(_)) && padded(&desc) > self.target.max_binding_bytes {
+            return Err(Error::Limit {
+                what: format!("{} {desc} as one storage binding", node.label),
+                need: padded(&desc),
+                have: self.target.max_binding_bytes,
+            });
+        }
+        if let Op::Input { name } = &node.op {
+            let buffer = Buffer::Input(self.plan.inputs.len());
+            self.plan.inputs.push(Port { name: name.clone(), desc, buffer });
+        }
+        let Some(def) = node.op.def() else { return Ok(()) };
+        let mut inputs = Vec::with_capacity(node.inputs.len());
+        for (i, &u) in node.inputs.iter().enumerate() {
+            let source = self.graph.node(u);
+            inputs.push(match &source.op {
+                Op::Weight(weight) => {
+                    let slot = self.store(weight, source.desc.shape, def.weight_layout(i))?;
+                    let stored = self.plan.weights[slot].clone();
+                    let desc = TensorDesc::new(stored.dtype, stored.shape);
+                    LowerInput { desc, value: None, weight: Some((slot, stored)) }
+                }
+                _ => LowerInput { desc: self.descs[u.index()], value: Some(u), weight: None },
+            });
+        }
+        let in_place = self.homes.in_place[v.index()];
+        let operand_descs: Vec<TensorDesc> = inputs.iter().map(|i| i.desc).collect();
+        let mut cx = LowerCx::new(self.target, inputs, v, desc, in_place);
+        def.lower(&mut cx)?;
+        let dispatches = cx.finish();
+        let total = node.op.cost(&operand_descs, &desc);
+        let n = dispatches.len().max(1) as u64;
+        let cost = Cost { flops: total.flops / n, bytes: total.bytes / n };
+        let launch = |dispatch| Launch { node: v.index(), dispatch, cost };
+        self.launches.extend(dispatches.into_iter().map(launch));
+        Ok(())
+    }
+
+    /// Index of the stored form of a weight, split by rows where one binding does not hold it.
+    fn store(&mut self, weight: &crate::graph::Weight, shape: Shape, layout: WeightLayout) -> Result<usize> {
+        let narrow = self.f16 && layout != WeightLayout::Plain;
+        let mut slot = WeightSlot {
+            weight: weight.clone(),
+            shape,
+            layout,
+            dtype: if narrow { DType::F16 } else { DType::F32 },
+            parts: vec![],
+        };
+        let rows = shape.dims().first().copied().unwrap_or(1);
+        let unit = slot.rows_bytes(slot.row_step());
+        let most = self.target.max_binding_bytes / unit.max(1);
+        let fits = slot.rows_bytes(rows) <= self.target.max_binding_bytes;
+        if !fits && (layout == WeightLayout::Plain || most == 0) {
+            return Err(Error::Limit {
+                what: format!("weight {weight} {shape} as one storage binding"),
+                need: slot.rows_bytes(rows),
+                have: self.target.max_binding_bytes,
+            });
+        }
+        let step = if fits { rows.max(1) } else { most as usize * slot.row_step() };
+        slot.parts = (0..rows.max(1)).step_by(step).map(|r| (r, (r + step).min(rows))).collect();
+        let found = self.plan.weights.iter().position(|w| *w == slot);
+        Ok(found.unwrap_or_else(|| {
+            self.plan.weights.push(slot);
+            self.plan.weights.len() - 1
+        }))
+    }
+
+    fn finish(self) -> Result<Plan> {
+        let Self { graph, homes, descs, mut plan, launches, .. } = self;
+        // Lives by root value; steps count from 1 so that `usize::MAX` stays past the end.
+        let mut lives: Vec<Option<Life>> = vec![None; graph.nodes().len()];
+        let mut touch = |v: usize, step: usize| {
+            let bytes = padded(&descs[v]);
+            let life = lives[v].get_or_insert(Life { start: step, end: step, bytes });
+            life.end = step;
+        };
+        let is_slot = |v: usize| !matches!(graph.nodes()[v].op, Op::Input { .. } | Op::Weight(_));
+        for (step, launch) in launches.iter().enumerate() {
+            for bind in &launch.dispatch.binds {
+                if let Operand::Value(v) = bind
+                    && is_slot(homes.root[v.index()])
+                {
+                    touch(homes.root[v.index()], step);
+                }
+            }
+        }
+        for (_, v) in graph.outputs().iter().filter(|(_, v)| is_slot(homes.root[v.index()])) {
+            touch(homes.root[v.index()], launches.len());
+        }
+        let (values, lives): (Vec<usize>, Vec<Life>) =
+            lives.iter().enumerate().filter_map(|(v, l)| l.map(|l| (v, l))).unzip();
+        let slots = memory::assign(&lives);
+        plan.largest_live_set = memory::largest_live_set(&lives);
+        plan.slots = slots.bytes;
+        let slot_of = |v: usize| {
+            let i = values.binary_search(&v).expect("every bound value was given a life above");
+            Buffer::Slot(slots.of[i])
+        };
+        let input_names: Vec<String> = plan.inputs.iter().map(|p| p.name.clone()).collect();
+        let buffer = |v: Value| -> Result<Buffer> {
+            let root = homes.root[v.index()];
+            match &graph.nodes()[root].op {
+                Op::Input { name } => Ok(Buffer::Input(
+                    input_names.iter().position(|n| n == name).expect("inputs were listed while lowering"),
+                )),
+                Op::Weight(w) => {
+                    Err(Error::usage(format!("weight {w} cannot itself be an output"), "read it from the file"))
+                }
+                _ => Ok(slot_of(root)),
+            }
+        };
+        for Launch { node, dispatch, cost } in launches {
+            let n = &graph.nodes()[node];
+            let bind = |&o: &Operand| match o {
+                Operand::Value(v) => buffer(v),
+                Operand::Weight { slot, part } => Ok(Buffer::Weight(slot, part)),
+            };
+            let operands: Vec<String> = n.inputs.iter().map(|v| graph.shape(*v).to_string()).collect();
+            plan.steps.push(Step {
+                label: n.label.clone(),
+                op: n.op.name(),
+                kernel: dispatch.kernel,
+                variant: dispatch.variant,
+                params: dispatch.params,
+                binds: dispatch.binds.iter().map(bind).collect::<Result<_>>()?,
+                workgroups: dispatch.workgroups,
+                shapes: format!("{} -> {}", operands.join(" "), n.desc.shape),
+                dtype: descs[node].dtype,
+                cost,
+            });
+        }
+        for (name, v) in graph.outputs() {
+            plan.outputs.push(Port { name: name.clone(), desc: descs[v.index()], buffer: buffer(*v)? });
+        }
+        Ok(plan)
+    }
+}
+
+/// Size in bytes as allocated: whole words, never empty.
+fn padded(desc: &TensorDesc) -> u64 {
+    (desc.bytes() as u64).next_multiple_of(4).max(16)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, s) in self.steps.iter().enumerate() {
+            let names: Vec<String> = s.binds.iter().map(Buffer::to_string).collect();
+            let (out, operands) = names.split_last().expect("every kernel binds its result");
+            writeln!(
+                f,
+                "{i:>4} {:<16} {:<4} {}  {} -> {}  groups {}x{}  {:.2} MFLOP {:.1} KB  {}",
+                s.kernel.name,
+                s.dtype.to_string(),
+                s.shapes,
+                operands.join(","),
+                out,
+                s.workgroups[0],
+                s.workgroups[1],
+                s.cost.flops as f64 / 1e6,
+                s.cost.bytes as f64 / 1e3,
+                s.label,
+            )?;
+        }
+        for port in &self.outputs {
+            writeln!(f, "{} = {} {}", port.name, port.buffer, port.desc)?;
+        }
+        writeln!(
+            f,
+            "activations {} bytes in {} slots (largest live set {}), weights {} bytes in {} buffers",
+            self.activation_bytes(),
+            self.slots.len(),
+            self.largest_live_set,
+            self.weight_bytes(),
+            self.weights.iter().map(|w| w.parts.len()).sum::<usize>(),
+        )
+    }
+}
+
+impl fmt::Display for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Buffer::Input(i) => write!(f, "in{i}"),
+            Buffer::Slot(i) => write!(f, "s{i}"),
+            Buffer::Weight(i, 0) => write!(f, "w{i}"),
+            Buffer::Weight(i, part) => write!(f, "w{i}.{part}"),
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! Floor 5. A checkpoint made ready to answer: files -> model -> graph -> plan -> executor, cached
+//! by shape. It knows no command line and prints nothing; what a user should hear is in
+//! [`Session::warnings`].
+//!
+//! Batches above four are planned for the next of 6, 8, 12, 16, 24, ... and padded, so that a
+//! directory of any size needs few plans. When the device runs out of memory the batch is halved
+//! and the smaller size kept for the rest of the session.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use crate::data::labels::Labels;
+use crate::data::materialise::{materialise, scan};
+use crate::data::preprocess::Preprocess;
+use crate::data::weights::Checkpoint;
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceChoice, Executor, Gpu, Store};
+use crate::graph::{Graph, Value, Weight};
+use crate::models::{self, Model, ModelInfo};
+use crate::ops::Target;
+use crate::plan::{self, Plan, Precision};
+use crate::reference;
+use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
+
+/// Name of the embedded model, as `-m builtin:shapes`.
+pub const BUILTIN: &str = "shapes";
+
+/// Largest JSON file read, in bytes: configurations with tens of thousands of labels stay far below.
+const MAX_JSON: u64 = 64 << 20;
+
+/// Most executors kept; each holds activation buffers.
+const MAX_EXECUTORS: usize = 6;
+
+/// What runs the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Device {
+    /// A GPU adapter.
+    Gpu(DeviceChoice),
+    /// The plain CPU reference: slow, and the oracle.
+    Reference,
+}
+
+/// How a session runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// What runs the graph.
+    pub device: Device,
+    /// Storage types; `None` takes f32.
+    pub precision: Option<Precision>,
+    /// Fuse the graph; off only to compare.
+    pub fuse: bool,
+    /// Map weight files instead of reading them.
+    pub mmap: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { device: Device::Gpu(DeviceChoice::default()), precision: None, fuse: true, mmap: true }
+    }
+}
+
+/// Where a model lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// Embedded in the library; only [`BUILTIN`] so far.
+    Builtin(String),
+    /// A folder with `config.json` and weights, or a weights file beside its `config.json`.
+    Path(PathBuf),
+}
+
+/// The device that answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Adapter name, or `reference`.
+    pub name: String,
+    /// `discrete`, `integrated`, `virtual`, `cpu`, `other`, or `reference`.
+    pub kind: String,
+    /// `vulkan`, `metal`, `dx12`, or `none`.
+    pub backend: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// True if the work is done by the CPU after all.
+    pub cpu: bool,
+}
+
+enum Engine {
+    Gpu { gpu: Arc<Gpu>, store: Store },
+    Reference,
+}
+
+/// What a plan is made for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    /// The image comes as bytes (B,H,W,3), not as f32 planes.
+    bytes: bool,
+    batch: usize,
+    size: [usize; 2],
+    outputs: Vec<String>,
+}
+
+/// A checkpoint made ready to answer.
+pub struct Session {
+    name: String,
+    model: Box<dyn Model>,
+    checkpoint: Checkpoint,
+    labels: Labels,
+    preprocess: Preprocess,
+    precision: Precision,
+    fuse: bool,
+    engine: Engine,
+    device: DeviceInfo,
+    warnings: Mutex<Vec<String>>,
+    state: Mutex<State>,
+}
+
+/// Executors by shape, oldest first, and the batch size that was found to fit.
+struct State {
+    executors: Vec<(Key, Executor)>,
+    max_batch: usize,
+}
+
+/// The files of a model before they are understood.
+struct Files {
+    name: String,
+    config: String,
+    preprocessor: Option<(String, String)>,
+    checkpoint: Checkpoint,
+}
+
+impl Session {
+    /// Opens a model on a device. Weights are uploaded by the first run.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for anything wrong with the files, [`Error::NoDevice`] for the device.
+    pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
+        let files = read_files(source, options.mmap)?;
+        let config: serde_json::Value = serde_json::from_str(&files.config).map_err(|e| {
+            Error::model(format!("{}/config.json", files.name), format!("not valid JSON: {e}"), "download it again")
+        })?;
+        let model = models::from_config(&config, files.checkpoint.index()).map_err(|e| within(e, &files.name))?;
+        let info = model.info();
+        let labels = Labels::from_config(&config, info.classes.unwrap_or(0));
+        let preprocess = match &files.preprocessor {
+            Some((name, text)) => Preprocess::from_json(name, text, Some(info.family))?,
+            None => Preprocess::default_for(info.family, (info.image_size[0], info.image_size[1]))?,
+        };
+        let precision = options.precision.unwrap_or_default();
+        let (engine, device) = open_device(&options.device, precision)?;
+        let mut warnings = info.warnings.clone();
+        if info.classes.is_some() {
+            warnings.extend(labels.warnings.iter().cloned());
+        }
+        Ok(Self {
+            name: files.name,
+            model,
+            checkpoint: files.checkpoint,
+            labels,
+            preprocess,
+            precision,
+            fuse: options.fuse,
+            engine,
+            device,
+            warnings: Mutex::new(warnings),
+            state: Mutex::new(State { executors: Vec::new(), max_batch: usize::MAX }),
+        })
+    }
+
+    /// The folder, file or builtin name the model was opened from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the model is.
+    pub fn info(&self) -> &ModelInfo {
+        self.model.info()
+    }
+
+    /// Names of the classes.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// How images become the model's input.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    /// The checkpoint behind the model.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The device that answers.
+    pub fn device(&self) -> &DeviceInfo {
+        &self.device
+    }
+
+    /// Storage types in use.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// What a user should hear, as far as known now; weights add theirs when they are loaded.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().map(|w| w.clone()).unwrap_or_default()
+    }
+
+    /// Names of everything the model can produce for images of (height, width).
+    ///
+    /// # Errors
+    /// If the model does not take that size.
+    pub fn output_names(&self, size: [usize; 2]) -> Result<Vec<String>> {
+        let graph = self.whole_graph(1, size, false)?;
+        Ok(graph.outputs().iter().map(|(name, _)| name.clone()).collect())
+    }
+
+    /// The graph that yields the given outputs for a batch of u8 pictures of (height, width).
+    ///
+    /// # Errors
+    /// If the model does not take that size or has no such output.
+    pub fn graph(&self, batch: usize, size: [usize; 2], outputs: &[&str]) -> Result<Graph> {
+        self.whole_graph(batch, size, true)?.select(outputs)
+    }
+
+    /// The plan of that graph on this session's device (WebGPU's default limits on the reference).
+    ///
+    /// # Errors
+    /// As [`Session::graph`], and [`Error::Limit`].
+    pub fn plan(&self, batch: usize, size: [usize; 2], outputs: &[&str]) -> Result<Plan> {
+        let target = match &self.engine {
+            Engine::Gpu { gpu, .. } => gpu.target().clone(),
+            Engine::Reference => Target::portable(),
+        };
+        let options = plan::Options { precision: self.precision, fuse: self.fuse };
+        plan::compile(&self.graph(batch, size, outputs)?, &target, options)
+    }
+
+    /// Bytes of weights on the device so far.
+    pub fn device_weight_bytes(&self) -> u64 {
+        match &self.engine {
+            Engine::Gpu { store, .. } => store.bytes(),
+            Engine::Reference => 0,
+        }
+    }
+
+    /// Runs pictures of one size. `pixels`: each (H,W,3) bytes of `size` = (height, width), as
+    /// [`Preprocess::pixels`] gives them. Returns one tensor per output, batch first.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown output or pictures of another size; device errors.
+    pub fn run_pixels(&self, pixels: &[&[u8]], size: [usize; 2], outputs: &[&str]) -> Result<Vec<HostTensor>> {
+        let bytes = size[0] * size[1] * 3;
+        if let Some(bad) = pixels.iter().find(|p| p.len() != bytes) {
+            let what = format!("a picture has {} bytes, {}x{} RGB has {bytes}", bad.len(), size[1], size[0]);
+            return Err(Error::usage(what, "pass what Preprocess::pixels returns"));
+        }
+        self.run_batch(&Pictures::Bytes(pixels), size, outputs)
+    }
+
+    /// Runs a batch of normalised pictures. `image`: (B,Ch,H,W) f32. Returns one tensor per
+    /// output, batch first.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown output or an image that is not f32 of rank 4; device errors.
+    pub fn run_tensor(&self, image: &HostTensor, outputs: &[&str]) -> Result<Vec<HostTensor>> {
+        let (&[_, channels, h, w], Some(data)) = (image.shape().dims(), image.as_f32()) else {
+            let what = format!("image is {}, expected f32 [B,Ch,H,W]", image.desc());
+            return Err(Error::usage(what, "normalise it as the model's preprocessing says"));
+        };
+        if channels != self.info().channels {
+            let what = format!("image has {channels} channels, the model takes {}", self.info().channels);
+            return Err(Error::usage(what, "pass planes in the order the model was trained with"));
+        }
+        self.run_batch(&Pictures::Planes { data, per_picture: channels * h * w }, [h, w], outputs)
+    }
+
+    fn run_batch(&self, pictures: &Pictures, size: [usize; 2], outputs: &[&str]) -> Result<Vec<HostTensor>> {
+        let total = pictures.count();
+        if total == 0 || outputs.is_empty() {
+            return Err(Error::usage("nothing to run", "pass at least one picture and one output name"));
+        }
+        let mut state = self.state.lock().expect("no panic happens while this lock is held");
+        let mut parts: Vec<Vec<HostTensor>> = Vec::new();
+        let mut first = 0;
+        while first < total {
+            let n = (total - first).min(state.max_batch);
+            match self.run_part(&mut state, pictures, first..first + n, size, outputs) {
+                Ok(results) => {
+                    parts.push(results);
+                    first += n;
+                }
+                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if n > 1 => {
+                    state.executors.clear();
+                    state.max_batch = n / 2;
+                    let note = format!("a batch of {n} does not fit the device; going on with {}", n / 2);
+                    self.warn(note);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(join_batches(parts))
+    }
+
+    fn run_part(
+        &self,
+        state: &mut State,
+        pictures: &Pictures,
+        range: std::ops::Range<usize>,
+        size: [usize; 2],
+        outputs: &[&str],
+    ) -> Result<Vec<HostTensor>> {
+        let n = range.len();
+        let bytes = matches!(pictures, Pictures::Bytes(_));
+        let names: Vec<String> = outputs.iter().map(|&o| o.to_owned()).collect();
+        let Engine::Gpu { gpu, store } = &self.engine else {
+            let graph = self.whole_graph(n, size, bytes)?.select(outputs)?;
+            let image = pictures.tensor(range, n, size, self.info().channels);
+            return reference::run(&graph, &|w, s| self.weight(w, s), &[("image", image)]);
+        };
+        let batch = bucket(n).min(state.max_batch.max(n));
+        let key = Key { bytes, batch, size, outputs: names };
+        if !state.executors.iter().any(|(k, _)| *k == key) {
+            if state.executors.len() >= MAX_EXECUTORS {
+                state.executors.remove(0);
+            }
+            let graph = self.whole_graph(batch, size, bytes)?.select(outputs)?;
+            let options = plan::Options { precision: self.precision, fuse: self.fuse };
+            let plan = plan::compile(&graph, gpu.target(), options)?;
+            store.load(gpu, &plan, &|w, s| self.weight(w, s))?;
+            state.executors.push((key.clone(), Executor::new(gpu.clone(), plan, store)?));
+        }
+        let found = state.executors.iter_mut().find(|(k, _)| *k == key);
+        let (_, executor) = found.expect("it was pushed above if it was not there");
+        let image = pictures.tensor(range, batch, size, self.info().channels);
+        let results = executor.run(&[("image", &image)])?;
+        Ok(results.into_iter().map(|t| first_of_batch(t, n, batch)).collect())
+    }
+
+    /// Every output for a batch of pictures, as bytes or as planes.
+    fn whole_graph(&self, batch: usize, size: [usize; 2], bytes: bool) -> Result<Graph> {
+        let mut g = Graph::new();
+        let channels = self.info().channels;
+        let image: Value = if bytes {
+            if channels != 3 {
+                let what = format!("the model takes {channels} channels, pictures have 3");
+                return Err(Error::model(&self.name, what, "run it on a tensor"));
+            }
+            let image = g.input("image", TensorDesc::new(DType::U8, [batch, size[0], size[1], 3]));
+            let (scale, offset) = self.preprocess.normalise();
+            g.scope("pixels");
+            g.normalise(image, scale, offset)
+        } else {
+            g.input("image", TensorDesc::f32([batch, channels, size[0], size[1]]))
+        };
+        self.model.build(&mut g, image).map_err(|e| within(e, &self.name))?;
+        g.check()?;
+        Ok(g)
+    }
+
+    fn weight(&self, weight: &Weight, shape: Shape) -> Result<HostTensor> {
+        let tensor = materialise(weight, shape, &self.checkpoint)?;
+        if let Some(data) = tensor.as_f32()
+            && let Some(warning) = scan(data).warning(&weight.to_string(), self.precision == Precision::F16)
+        {
+            self.warn(warning);
+        }
+        Ok(tensor)
+    }
+
+    fn warn(&self, warning: String) {
+        if let Ok(mut warnings) = self.warnings.lock()
+            && !warnings.contains(&warning)
+        {
+            warnings.push(warning);
+        }
+    }
+}
+
+/// A batch as the caller passed it.
+enum Pictures<'a> {
+    Bytes(&'a [&'a [u8]]),
+    Planes { data: &'a [f32], per_picture: usize },
+}
+
+impl Pictures<'_> {
+    fn count(&self) -> usize {
+        match self {
+            Pictures::Bytes(pixels) => pixels.len(),
+            Pictures::Planes { data, per_picture } => data.len() / (*per_picture).max(1),
+        }
+    }
+
+    /// Some of the pictures as the graph's input of `batch` pictures, zeros behind.
+    fn tensor(
+        &self,
+        range: std::ops::Range<usize>,
+        batch: usize,
+        [h, w]: [usize; 2],
+        channels: usize,
+    ) -> HostTensor {
+        match self {
+            Pictures::Bytes(pixels) => {
+                let mut data: Vec<u8> = pixels[range].concat();
+                data.resize(batch * h * w * 3, 0);
+                HostTensor::u8([batch, h, w, 3], data)
+            }
+            Pictures::Planes { data, per_picture } => {
+                let mut data = data[range.start * per_picture..range.end * per_picture].to_vec();
+                data.resize(batch * per_picture, 0.0);
+                HostTensor::f32([batch, channels, h, w], data)
+            }
+        }
+    }
+}
+
+/// The batch size a plan is made for.
+fn bucket(n: usize) -> usize {
+    let power = n.next_power_of_two();
+    match n {
+        0..=4 => n,
+        _ if n <= power / 4 * 3 => power / 4 * 3,
+        _ => power,
+    }
+}
+
+/// The first `n` pictures' part of a tensor whose first dimension counts `batch` pictures.
+fn first_of_batch(tensor: HostTensor, n: usize, batch: usize) -> HostTensor {
+    let dims = tensor.shape().dims().to_vec();
+    if n == batch || dims.first() != Some(&batch) {
+        return tensor;
+    }
+    let mut data = tensor.to_f32();
+    data.truncate(data.len() / batch * n);
+    let dims = [&[n], &dims[1..]].concat();
+    HostTensor::f32(Shape::new(&dims), data)
+}
+
+/// Joins results of partial batches along the first dimension.
+fn join_batches(mut parts: Vec<Vec<HostTensor>>) -> Vec<HostTensor> {
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    let outputs = parts.first().map_or(0, Vec::len);
+    let join = |i: usize| {
+        let data: Vec<f32> = parts.iter().flat_map(|p| p[i].to_f32()).collect();
+        let batch: usize = parts.iter().map(|p| p[i].shape().dims()[0]).sum();
+        let dims = [&[batch], &parts[0][i].shape().dims()[1..]].concat();
+        HostTensor::f32(Shape::new(&dims), data)
+    };
+    (0..outputs).map(join).collect()
+}
+
+fn open_device(device: &Device, precision: Precision) -> Result<(Engine, DeviceInfo)> {
+    let Device::Gpu(choice) = device else {
+        let info = DeviceInfo {
+            name: "reference".to_owned(),
+            kind: "reference".to_owned(),
+            backend: "none".to_owned(),
+            driver: String::new(),
+            cpu: true,
+        };
+        return Ok((Engine::Reference, info));
+    };
+    let gpu = Gpu::open(choice)?;
+    let report = gpu.report();
+    if precision == Precision::F16 && !gpu.target().f16 {
+        return Err(Error::NoDevice {
+            what: format!("adapter `{}` has no f16 arithmetic (or it is disabled)", report.name),
+            help: "leave --dtype away to run in f32, or choose another --device".to_owned(),
+        });
+    }
+    let info = DeviceInfo {
+        name: report.name.clone(),
+        kind: report.kind.to_owned(),
+        backend: report.backend.clone(),
+        driver: report.driver.clone(),
+        cpu: report.target.cpu,
+    };
+    Ok((Engine::Gpu { gpu: Arc::new(gpu), store: Store::new() }, info))
+}
+
+fn read_files(source: &ModelSource, mmap: bool) -> Result<Files> {
+    let path = match source {
+        ModelSource::Builtin(name) if name == BUILTIN => return builtin(),
+        ModelSource::Builtin(name) => {
+            return Err(Error::usage(format!("there is no builtin model `{name}`"), format!("there is builtin:{BUILTIN}")));
+        }
+        ModelSource::Path(path) => path,
+    };
+    let checkpoint = Checkpoint::open(path, mmap)?;
+    let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new(".")) };
+    let config = read_json(&folder.join("config.json"))?.ok_or_else(|| {
+        let help = "a model folder holds config.json and model.safetensors, as on the Hugging Face hub";
+        Error::model(folder.display(), "there is no config.json", help)
+    })?;
+    let file = folder.join("preprocessor_config.json");
+    let is_timm = |text: &str| {
+        serde_json::from_str::<serde_json::Value>(text).is_ok_and(|v| v.get("architecture").is_some())
+    };
+    let preprocessor = match read_json(&file)? {
+        Some(text) => Some((file.display().to_string(), text)),
+        None if is_timm(&config) => Some((folder.join("config.json").display().to_string(), config.clone())),
+        None => None,
+    };
+    Ok(Files { name: path.display().to_string(), config, preprocessor, checkpoint })
+}
+
+/// The embedded classifier of shapes: an ordinary Hugging Face folder, inside the binary.
+fn builtin() -> Result<Files> {
+    let name = format!("builtin:{BUILTIN}");
+    Ok(Files {
+        config: include_str!("../assets/builtin-shapes/config.json").to_owned(),
+        preprocessor: Some((
+            format!("{name}/preprocessor_config.json"),
+            include_str!("../assets/builtin-shapes/preprocessor_config.json").to_owned(),
+        )),
+        checkpoint: Checkpoint::from_static(&name, include_bytes!("../assets/builtin-shapes/model.safetensors"))?,
+        name,
+    })
+}
+
+/// The text of a JSON file, `None` if there is no such file.
+fn read_json(path: &Path) -> Result<Option<String>> {
+    let metadata = match std::fs::metadata(path) {
+        Ok(m) => m,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::model(path.display(), e.to_string(), "check its permissions")),
+    };
+    if metadata.len() > MAX_JSON {
+        let what = format!("{} bytes are too many for a configuration", metadata.len());
+        return Err(Error::model(path.display(), what, "is this the right file?"));
+    }
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) => Err(Error::model(path.display(), e.to_string(), "it should be a UTF-8 text file")),
+    }
+}
+
+/// Puts the model's name in front of errors that only know a file or a place in the graph.
+fn within(e: Error, model: &str) -> Error {
+    match e {
+        Error::Model { model: place, what, help } => Error::Model { model: format!("{model}: {place}"), what, help },
+        other => other,
+    }
+}

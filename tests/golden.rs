@@ -1,0 +1,239 @@
+//! Every family against the activations of its original in PyTorch: tiny checkpoints with wide
+//! random weights in `tests/golden/<case>/` (see `tools/`), on the CPU reference and on the GPU.
+//!
+//! A case holds what a hub repository would hold, `case.json`, and `golden.safetensors` with
+//! `in.pixel_values`, `out.<output>`, and for other picture sizes `in.pixel_values.HxW` with
+//! `out.interpolated.HxW`. Outputs are compared in the order of the forward pass, so the first
+//! difference named is the layer where things go wrong. `VIT_GPU_GOLDENS=<folder>` runs the cases
+//! of another folder; `VIT_GPU_GOLDEN_ERRORS=1` prints the largest error of each case.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value as Json;
+use vit_gpu::data::materialise::materialise;
+use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::graph::Graph;
+use vit_gpu::models::{self, FAMILIES, Model};
+use vit_gpu::tensor::HostTensor;
+
+/// |got - want| may be at most this plus this times |want|.
+const TOLERANCE: f32 = 1e-4;
+
+/// Outputs of pretraining that no model declares: ViT-MAE's decoder is not run.
+const NOT_PRODUCED: &[(&str, &[&str])] = &[("vit_mae", &["logits", "mask", "ids_restore", "loss"])];
+
+/// Checkpoints that are refused as a whole (pickles); `tests/checkpoints.rs` tests how.
+const REFUSED: &[&str] = &["vit_bin"];
+
+/// Runs a graph with one input `image` and returns its outputs in order.
+type Runner<'a> = dyn Fn(&Graph, &Checkpoint, &HostTensor) -> vit_gpu::Result<Vec<HostTensor>> + 'a;
+
+#[test]
+fn reference_agrees_with_pytorch() {
+    run_all("reference", &|graph, checkpoint, image| {
+        let load = |weight: &_, shape| materialise(weight, shape, checkpoint);
+        vit_gpu::reference::run(graph, &load, &[("image", image.clone())])
+    });
+}
+
+// ---- gpu
+#[test]
+fn gpu_agrees_with_pytorch() {
+    use vit_gpu::plan::{Options, compile};
+
+    let Some(gpu) = common::gpu() else { return };
+    run_all("gpu", &|graph, checkpoint, image| {
+        let plan = compile(graph, gpu.target(), Options::default())?;
+        let store = vit_gpu::gpu::Store::new();
+        store.load(&gpu, &plan, &|weight, shape| materialise(weight, shape, checkpoint))?;
+        let mut executor = vit_gpu::gpu::Executor::new(gpu.clone(), plan, &store)?;
+        executor.run(&[("image", image)])
+    });
+}
+// ---- end of gpu
+
+fn run_all(origin: &str, run: &Runner) {
+    let root = match std::env::var_os("VIT_GPU_GOLDENS") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"),
+    };
+    let mut cases = 0;
+    let mut failures = Vec::new();
+    for case in cases_in(&root) {
+        cases += 1;
+        match case.run(run) {
+            Ok(worst) if std::env::var_os("VIT_GPU_GOLDEN_ERRORS").is_some() => {
+                println!("{origin:<10} {:<44} max abs error {worst:.2e}", case.name);
+            }
+            Ok(_) => {}
+            Err(failure) => failures.push(format!("{origin} {}: {failure}", case.name)),
+        }
+    }
+    assert!(cases > 0, "no cases in {}", root.display());
+    assert!(failures.is_empty(), "{} of {cases} cases fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+struct Case {
+    name: String,
+    folder: PathBuf,
+    weights: PathBuf,
+    family: String,
+    config: Json,
+}
+
+/// The cases of all families that `models` knows, by name.
+fn cases_in(root: &Path) -> Vec<Case> {
+    let entries = std::fs::read_dir(root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
+    let mut folders: Vec<PathBuf> = entries.map(|e| e.expect("readable folder").path()).collect();
+    folders.sort();
+    let cases = folders.into_iter().filter_map(|folder| {
+        let name = folder.file_name()?.to_string_lossy().into_owned();
+        let case = read_json(&folder.join("case.json"))?;
+        let family = case["family"].as_str()?.to_owned();
+        if REFUSED.contains(&name.as_str()) || !FAMILIES.iter().any(|f| f.name == family) {
+            return None;
+        }
+        let config =
+            read_json(&folder.join("config.json")).unwrap_or_else(|| panic!("{name}: no config.json"));
+        let weights = case["weights_from"].as_str().map_or(folder.clone(), |other| root.join(other));
+        Some(Case { name, folder, weights, family, config })
+    });
+    cases.collect()
+}
+
+fn read_json(path: &Path) -> Option<Json> {
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+}
+
+impl Case {
+    /// The largest error of all outputs, or what is wrong.
+    fn run(&self, run: &Runner) -> Result<f32, String> {
+        let checkpoint = Checkpoint::open(&self.weights, false).map_err(|e| e.to_string())?;
+        let model = models::from_config(&self.config, checkpoint.index()).map_err(explain)?;
+        if !model.info().warnings.is_empty() {
+            return Err(format!("warnings: {}", model.info().warnings.join("; ")));
+        }
+        let golden = read_golden(&self.folder.join("golden.safetensors"));
+        let mut worst = 0f32;
+        for (name, image) in golden.iter().filter(|(name, _)| name.starts_with("in.pixel_values")) {
+            let wanted = match name.strip_prefix("in.pixel_values.") {
+                None => self.outputs(model.as_ref(), &golden),
+                Some(size) => {
+                    let output = if !golden.contains_key("out.logits") {
+                        "last_hidden_state"
+                    } else if model.info().classes.is_none() {
+                        "embedding"
+                    } else {
+                        "logits"
+                    };
+                    vec![(output.to_owned(), &golden[&format!("out.interpolated.{size}")])]
+                }
+            };
+            // All outputs at once, then the last one alone: nothing in between is kept then, so the
+            // plan fuses and reuses buffers as it does in use.
+            for wanted in [wanted.as_slice(), &wanted[wanted.len().saturating_sub(1)..]] {
+                let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+                let got = self.forward(model.as_ref(), &checkpoint, image, &names, run);
+                let got = got.map_err(|e| format!("{name}: {e}"))?;
+                for ((output, want), got) in wanted.iter().zip(&got) {
+                    let error = common::compare(got, want, TOLERANCE, TOLERANCE)
+                        .map_err(|e| format!("{name} -> {output}: {e}"))?;
+                    worst = worst.max(error);
+                }
+            }
+        }
+        Ok(worst)
+    }
+
+    /// The outputs that the golden has, in the order of the forward pass.
+    fn outputs<'g>(
+        &self,
+        model: &dyn Model,
+        golden: &'g BTreeMap<String, HostTensor>,
+    ) -> Vec<(String, &'g HostTensor)> {
+        let skipped =
+            NOT_PRODUCED.iter().find(|(family, _)| *family == self.family && self.weights == self.folder);
+        let mut wanted: Vec<(String, &HostTensor)> = Vec::new();
+        for (name, tensor) in golden {
+            let Some(output) = name.strip_prefix("out.") else { continue };
+            if output.starts_with("interpolated.")
+                || skipped.is_some_and(|(_, names)| names.contains(&output))
+            {
+                continue;
+            }
+            // Without a head, timm's model returns the pooled features.
+            let headless = output == "logits" && model.info().classes.is_none();
+            if !(headless && golden.contains_key("out.embedding")) {
+                wanted.push((if headless { "embedding" } else { output }.to_owned(), tensor));
+            }
+        }
+        let layers = |output: &str| match output.split_once('.') {
+            Some((kind, layer)) => (0, layer.parse::<usize>().unwrap_or(0), kind == "hidden"),
+            None => (1, 0, output.contains("logits")),
+        };
+        wanted.sort_by_key(|(output, _)| layers(output));
+        wanted
+    }
+
+    fn forward(
+        &self,
+        model: &dyn Model,
+        checkpoint: &Checkpoint,
+        image: &HostTensor,
+        outputs: &[&str],
+        run: &Runner,
+    ) -> Result<Vec<HostTensor>, String> {
+        let mut graph = Graph::new();
+        let input = graph.input("image", image.desc());
+        model.build(&mut graph, input).map_err(explain)?;
+        // Where nothing is compared (ViT-MAE's decoder), the encoder must at least run.
+        let fallback = ["last_hidden_state"];
+        let graph = graph.select(if outputs.is_empty() { &fallback } else { outputs }).map_err(explain)?;
+        let got = run(&graph, checkpoint, image).map_err(explain)?;
+        let finite = got.iter().all(|t| t.to_f32().iter().all(|x| x.is_finite()));
+        if finite { Ok(got) } else { Err("not all results are finite".to_owned()) }
+    }
+}
+
+fn explain(e: vit_gpu::Error) -> String {
+    let mut text = e.to_string();
+    if let Some(hint) = e.hint() {
+        let _ = write!(text, " (hint: {hint})");
+    }
+    text
+}
+
+/// All f32 tensors of a golden file.
+fn read_golden(path: &Path) -> BTreeMap<String, HostTensor> {
+    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let tensors = file.tensors().into_iter().filter(|(_, view)| view.dtype() == Dtype::F32);
+    tensors
+        .map(|(name, view)| {
+            let words = view.data().chunks_exact(4);
+            let data = words.map(|b| f32::from_le_bytes(b.try_into().expect("chunks of four"))).collect();
+            (name, HostTensor::f32(vit_gpu::tensor::Shape::new(view.shape()), data))
+        })
+        .collect()
+}
+
+#[test]
+fn the_comparison_can_fail() {
+    let tensor = |data: &[f32]| HostTensor::f32([data.len()], data.to_vec());
+    let compare = |got: &_, want: &_| common::compare(got, want, TOLERANCE, TOLERANCE);
+    let want = tensor(&[1.0, -2.0, 0.0]);
+    assert_eq!(compare(&want, &want), Ok(0.0));
+    assert!(compare(&tensor(&[1.0001, -2.0002, 0.00005]), &want).is_ok());
+    let wrong = compare(&tensor(&[1.0, -2.0, 0.001]), &want).expect_err("0.001 is not 0");
+    assert!(wrong.contains("element 2"), "{wrong}");
+    assert!(compare(&tensor(&[1.0, f32::NAN, 0.0]), &want).is_err(), "NaN");
+    assert!(compare(&want, &tensor(&[1.0, f32::NAN, 0.0])).is_err(), "NaN wanted");
+    assert!(compare(&tensor(&[-2.0, 1.0, 0.0]), &want).is_err(), "swapped");
+    assert!(compare(&tensor(&[1.0, -2.0]), &want).is_err(), "short");
+}

@@ -1,0 +1,88 @@
+//! Every op case against its CPU reference, on this adapter: as planned for it, as planned for a
+//! GPU (or a CPU) whatever it is, fused and not, in f32 and f16, bounds-checked and not.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "common/cases.rs"]
+mod cases;
+mod common;
+
+use std::sync::Arc;
+
+use common::{compare, gpu, open};
+use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
+use vit_gpu::ops::Target;
+use vit_gpu::plan::{self, Options, Precision};
+use vit_gpu::reference;
+use vit_gpu::tensor::HostTensor;
+
+use cases::Case;
+
+fn run(gpu: &Arc<Gpu>, target: &Target, options: Options, case: &Case) -> HostTensor {
+    let plan = plan::compile(&case.graph, target, options).unwrap();
+    let store = Store::new();
+    store.load(gpu, &plan, &|w, s| Ok(cases::weight(w, s))).unwrap();
+    let mut executor = Executor::new(gpu.clone(), plan, &store).unwrap();
+    let inputs = case.inputs();
+    let inputs: Vec<(&str, &HostTensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    executor.run(&inputs).unwrap().remove(0)
+}
+
+fn oracle(case: &Case) -> HostTensor {
+    let inputs = case.inputs();
+    let inputs: Vec<(&str, HostTensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+    reference::run(&case.graph, &|w, s| Ok(cases::weight(w, s)), &inputs).unwrap().remove(0)
+}
+
+/// True if fusion changes the launches of a case.
+fn fuses(gpu: &Gpu, case: &Case) -> bool {
+    let plan = |fuse| plan::compile(&case.graph, gpu.target(), Options { fuse, ..Options::default() });
+    plan(true).unwrap().to_string() != plan(false).unwrap().to_string()
+}
+
+fn check_all(gpu: &Arc<Gpu>, options: Options, f16_tolerance: Option<f32>) {
+    let mut failures = Vec::new();
+    for case in cases::all() {
+        if !options.fuse && !fuses(gpu, &case) {
+            continue;
+        }
+        let want = oracle(&case);
+        for cpu in [true, false] {
+            let target = Target { cpu, ..gpu.target().clone() };
+            let got = run(gpu, &target, options, &case);
+            let tolerance = f16_tolerance.unwrap_or(case.tolerance);
+            if let Err(e) = compare(&got, &want, tolerance, tolerance) {
+                failures.push(format!("{} (cpu variant: {cpu}): {e}", case.name));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn kernels_match_the_reference() {
+    let Some(gpu) = gpu() else { return };
+    check_all(&gpu, Options::default(), None);
+}
+
+#[test]
+fn kernels_match_the_reference_unfused() {
+    let Some(gpu) = gpu() else { return };
+    check_all(&gpu, Options { fuse: false, ..Options::default() }, None);
+}
+
+#[test]
+fn kernels_match_the_reference_with_bounds_checks() {
+    let Some(gpu) = open(&DeviceChoice { checked: true, ..DeviceChoice::default() }) else { return };
+    check_all(&gpu, Options::default(), None);
+}
+
+#[test]
+fn kernels_match_the_reference_in_f16() {
+    let Some(gpu) = gpu() else { return };
+    if !gpu.target().f16 {
+        eprintln!("SKIP: adapter `{}` has no f16", gpu.report().name);
+        return;
+    }
+    // The cases' values are of order one and sums of up to 768 terms of order 30.
+    check_all(&gpu, Options { precision: Precision::F16, fuse: true }, Some(2e-2));
+}
