@@ -139,7 +139,9 @@ impl Error {
             Error::OutOfMemory { .. } => "pass a smaller --batch-size, or --dtype f16",
             Error::DeviceLost { .. } => "run `vit-gpu doctor`; if it repeats, update the GPU driver",
             Error::Timeout { .. } => "the GPU may be busy or hung; try a smaller --batch-size",
-            Error::NonFinite { .. } => "try --dtype f32; `vit-gpu verify` shows the first tensor that differs",
+            Error::NonFinite { .. } => {
+                "try --dtype f32; `vit-gpu verify` shows the first tensor that differs"
+            }
             Error::Limit { .. } => "try --dtype f16, a smaller image, or another --device",
             Error::Write { .. } | Error::Interrupted => "",
         };

@@ -93,7 +93,7 @@ pub enum PositionFilter {
     Bicubic,
     /// a = -0.5 with antialiasing: the support grows when scaling down (timm, DINOv2 with registers).
     BicubicAntialias,
-    /// Linear in both directions, no antialiasing (BEiT bias tables, SigLIP2).
+    /// Linear in both directions, no antialiasing (BEiT bias tables, FlexiViT).
     Bilinear,
 }
 
@@ -110,9 +110,7 @@ impl Weight {
 
     /// Some outermost rows of one checkpoint tensor.
     pub fn rows(name: impl Into<String>, rows: Range<usize>) -> Self {
-        Self {
-            parts: vec![Part::Tensor { name: name.into(), rows: Some(rows), transform: Transform::None }],
-        }
+        Self { parts: vec![Part::Tensor { name: name.into(), rows: Some(rows), transform: Transform::None }] }
     }
 
     /// Rows of zeros.
@@ -183,6 +181,11 @@ impl Graph {
     /// Nodes, operands before users.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The value made by the node at `index` of [`Graph::nodes`].
+    pub fn value(&self, index: usize) -> Option<Value> {
+        (index < self.nodes.len()).then_some(Value(index as u32))
     }
 
     /// The node that makes a value.
@@ -277,11 +280,14 @@ impl Graph {
     /// The part of the graph that the named outputs need, with only those outputs, in that order.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the graph has no output of a given name.
+    /// [`Error::Usage`] if the graph has no output of a given name, or a name comes twice.
     pub fn select(&self, names: &[&str]) -> Result<Graph> {
         self.check()?;
         let mut wanted = Vec::with_capacity(names.len());
-        for &name in names {
+        for (i, &name) in names.iter().enumerate() {
+            if names[..i].contains(&name) {
+                return Err(Error::usage(format!("output `{name}` is asked for twice"), "name it once"));
+            }
             let found = self.outputs.iter().find(|(n, _)| n == name);
             let (_, v) = found.ok_or_else(|| {
                 let all: Vec<&str> = self.outputs.iter().map(|(n, _)| n.as_str()).collect();
@@ -309,10 +315,8 @@ impl Graph {
             let inputs = node.inputs.iter().map(|v| map[v.index()].expect("operands come before users"));
             map[i] = Some(out.insert(Node { inputs: inputs.collect(), ..node.clone() }));
         }
-        out.outputs = wanted
-            .into_iter()
-            .map(|(n, v)| (n, map[v.index()].expect("outputs were marked live")))
-            .collect();
+        out.outputs =
+            wanted.into_iter().map(|(n, v)| (n, map[v.index()].expect("outputs were marked live"))).collect();
         Ok(out)
     }
 
@@ -355,4 +359,3 @@ impl fmt::Display for Graph {
         Ok(())
     }
 }
-

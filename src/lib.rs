@@ -12,8 +12,8 @@
 //! `error`, `tensor` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `data` | `gpu` |
 //! `session` | `cli`. Only `gpu` names wgpu.
 
-// #[cfg(feature = "cli")]
-// pub mod cli;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod gpu;
@@ -23,6 +23,7 @@ pub mod models;
 pub mod ops;
 pub mod plan;
 pub mod reference;
+pub mod selftest;
 pub mod session;
 pub mod tensor;
 

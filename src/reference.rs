@@ -22,7 +22,10 @@ pub fn run(graph: &Graph, weights: &LoadWeight, inputs: &[(&str, HostTensor)]) -
             Op::Input { name } => {
                 let found = inputs.iter().find(|(n, t)| n == name && t.desc() == node.desc);
                 let (_, tensor) = found.ok_or_else(|| {
-                    Error::usage(format!("input `{name}` is missing or not {}", node.desc), "pass it under that name")
+                    Error::usage(
+                        format!("input `{name}` is missing or not {}", node.desc),
+                        "pass it under that name",
+                    )
                 })?;
                 tensor.clone()
             }

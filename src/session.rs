@@ -20,6 +20,7 @@ use crate::models::{self, Model, ModelInfo};
 use crate::ops::Target;
 use crate::plan::{self, Plan, Precision};
 use crate::reference;
+use crate::selftest;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// Name of the embedded model, as `-m builtin:shapes`.
@@ -135,9 +136,14 @@ impl Session {
     pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
         let files = read_files(source, options.mmap)?;
         let config: serde_json::Value = serde_json::from_str(&files.config).map_err(|e| {
-            Error::model(format!("{}/config.json", files.name), format!("not valid JSON: {e}"), "download it again")
+            Error::model(
+                format!("{}/config.json", files.name),
+                format!("not valid JSON: {e}"),
+                "download it again",
+            )
         })?;
-        let model = models::from_config(&config, files.checkpoint.index()).map_err(|e| within(e, &files.name))?;
+        let model =
+            models::from_config(&config, files.checkpoint.index()).map_err(|e| within(e, &files.name))?;
         let info = model.info();
         let labels = Labels::from_config(&config, info.classes.unwrap_or(0));
         let preprocess = match &files.preprocessor {
@@ -248,7 +254,12 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Usage`] for an unknown output or pictures of another size; device errors.
-    pub fn run_pixels(&self, pixels: &[&[u8]], size: [usize; 2], outputs: &[&str]) -> Result<Vec<HostTensor>> {
+    pub fn run_pixels(
+        &self,
+        pixels: &[&[u8]],
+        size: [usize; 2],
+        outputs: &[&str],
+    ) -> Result<Vec<HostTensor>> {
         let bytes = size[0] * size[1] * 3;
         if let Some(bad) = pixels.iter().find(|p| p.len() != bytes) {
             let what = format!("a picture has {} bytes, {}x{} RGB has {bytes}", bad.len(), size[1], size[0]);
@@ -376,6 +387,14 @@ impl Session {
     }
 }
 
+/// Runs every kernel on an adapter against the reference, on small awkward sizes.
+///
+/// # Errors
+/// If the device cannot be opened or a kernel cannot run; wrong results are outcomes.
+pub fn self_test(choice: &DeviceChoice) -> Result<Vec<selftest::Outcome>> {
+    selftest::quick(&Arc::new(Gpu::open(choice)?))
+}
+
 /// A batch as the caller passed it.
 enum Pictures<'a> {
     Bytes(&'a [&'a [u8]]),
@@ -483,7 +502,10 @@ fn read_files(source: &ModelSource, mmap: bool) -> Result<Files> {
     let path = match source {
         ModelSource::Builtin(name) if name == BUILTIN => return builtin(),
         ModelSource::Builtin(name) => {
-            return Err(Error::usage(format!("there is no builtin model `{name}`"), format!("there is builtin:{BUILTIN}")));
+            return Err(Error::usage(
+                format!("there is no builtin model `{name}`"),
+                format!("there is builtin:{BUILTIN}"),
+            ));
         }
         ModelSource::Path(path) => path,
     };
@@ -514,7 +536,10 @@ fn builtin() -> Result<Files> {
             format!("{name}/preprocessor_config.json"),
             include_str!("../assets/builtin-shapes/preprocessor_config.json").to_owned(),
         )),
-        checkpoint: Checkpoint::from_static(&name, include_bytes!("../assets/builtin-shapes/model.safetensors"))?,
+        checkpoint: Checkpoint::from_static(
+            &name,
+            include_bytes!("../assets/builtin-shapes/model.safetensors"),
+        )?,
         name,
     })
 }
@@ -539,7 +564,9 @@ fn read_json(path: &Path) -> Result<Option<String>> {
 /// Puts the model's name in front of errors that only know a file or a place in the graph.
 fn within(e: Error, model: &str) -> Error {
     match e {
-        Error::Model { model: place, what, help } => Error::Model { model: format!("{model}: {place}"), what, help },
+        Error::Model { model: place, what, help } => {
+            Error::Model { model: format!("{model}: {place}"), what, help }
+        }
         other => other,
     }
 }

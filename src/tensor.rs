@@ -278,9 +278,10 @@ impl HostTensor {
     /// Rounds to the given float type (f32 and f16 only; other types are returned unchanged).
     pub fn to_dtype(self, dtype: DType) -> Self {
         match (dtype, self.elements) {
-            (DType::F16, Elements::F32(v)) => {
-                Self { shape: self.shape, elements: Elements::F16(v.iter().map(|&x| f16::from_f32(x)).collect()) }
-            }
+            (DType::F16, Elements::F32(v)) => Self {
+                shape: self.shape,
+                elements: Elements::F16(v.iter().map(|&x| f16::from_f32(x)).collect()),
+            },
             (DType::F32, Elements::F16(v)) => {
                 Self { shape: self.shape, elements: Elements::F32(v.iter().map(|x| x.to_f32()).collect()) }
             }

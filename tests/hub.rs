@@ -520,6 +520,29 @@ fn h3_a_server_without_ranges_starts_over() {
 }
 
 #[test]
+fn h3_a_server_that_continues_from_the_wrong_place_starts_over() {
+    let (server, place) = with(|request, before| {
+        let answer = || repository().answer(request);
+        let shifted = || {
+            let all = repository().content(WEIGHTS).to_vec();
+            let range = format!("bytes 5000-{}/{}", all.len() - 1, all.len());
+            let mut answer = Response { body: all[5000..].to_vec(), ..answer() };
+            answer.headers.retain(|(name, _)| name != "content-range");
+            answer.header("content-range", range)
+        };
+        match (request.is_for(WEIGHTS), before) {
+            (true, 0) => Some(Response { cut_after: Some(7000), ..answer() }),
+            (true, 1) => Some(shifted()),
+            _ => None,
+        }
+    });
+    place.pull().expect("from the start");
+    place.is_complete(&repository());
+    let asked: Vec<usize> = server.asked_for(WEIGHTS).iter().map(Request::from).collect();
+    assert_eq!(asked, [0, 7000, 0]);
+}
+
+#[test]
 fn h3_a_download_goes_on_in_the_next_run() {
     let (server, place) = with(|request, before| {
         let bad = request.is_for(WEIGHTS) && before < 3;

@@ -2,36 +2,15 @@
 //! GPU (or a CPU) whatever it is, fused and not, in f32 and f16, bounds-checked and not.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "common/cases.rs"]
-mod cases;
 mod common;
 
 use std::sync::Arc;
 
 use common::{compare, gpu, open};
-use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
+use vit_gpu::gpu::{DeviceChoice, Gpu};
 use vit_gpu::ops::Target;
 use vit_gpu::plan::{self, Options, Precision};
-use vit_gpu::reference;
-use vit_gpu::tensor::HostTensor;
-
-use cases::Case;
-
-fn run(gpu: &Arc<Gpu>, target: &Target, options: Options, case: &Case) -> HostTensor {
-    let plan = plan::compile(&case.graph, target, options).unwrap();
-    let store = Store::new();
-    store.load(gpu, &plan, &|w, s| Ok(cases::weight(w, s))).unwrap();
-    let mut executor = Executor::new(gpu.clone(), plan, &store).unwrap();
-    let inputs = case.inputs();
-    let inputs: Vec<(&str, &HostTensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
-    executor.run(&inputs).unwrap().remove(0)
-}
-
-fn oracle(case: &Case) -> HostTensor {
-    let inputs = case.inputs();
-    let inputs: Vec<(&str, HostTensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
-    reference::run(&case.graph, &|w, s| Ok(cases::weight(w, s)), &inputs).unwrap().remove(0)
-}
+use vit_gpu::selftest::{self, Case};
 
 /// True if fusion changes the launches of a case.
 fn fuses(gpu: &Gpu, case: &Case) -> bool {
@@ -41,14 +20,14 @@ fn fuses(gpu: &Gpu, case: &Case) -> bool {
 
 fn check_all(gpu: &Arc<Gpu>, options: Options, f16_tolerance: Option<f32>) {
     let mut failures = Vec::new();
-    for case in cases::all() {
+    for case in selftest::all() {
         if !options.fuse && !fuses(gpu, &case) {
             continue;
         }
-        let want = oracle(&case);
+        let want = case.reference().unwrap();
         for cpu in [true, false] {
             let target = Target { cpu, ..gpu.target().clone() };
-            let got = run(gpu, &target, options, &case);
+            let (got, _) = case.run(gpu, &target, options).unwrap();
             let tolerance = f16_tolerance.unwrap_or(case.tolerance);
             if let Err(e) = compare(&got, &want, tolerance, tolerance) {
                 failures.push(format!("{} (cpu variant: {cpu}): {e}", case.name));

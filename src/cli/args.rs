@@ -169,7 +169,13 @@ pub(crate) struct DeviceArgs {
     #[arg(long, value_name = "DEVICE", env = "VIT_GPU_DEVICE", hide_env_values = true)]
     pub device: Option<String>,
     /// Only adapters of these back ends: vulkan, metal, dx12
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', env = "VIT_GPU_BACKEND", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        env = "VIT_GPU_BACKEND",
+        hide_env_values = true
+    )]
     pub backend: Vec<String>,
     /// Features not to use, where an adapter has a broken one
     #[arg(long, value_enum, value_name = "FEATURE,...", value_delimiter = ',')]
@@ -204,7 +210,13 @@ pub(crate) struct ImageArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DevicesArgs {
     /// Only adapters of these back ends: vulkan, metal, dx12
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', env = "VIT_GPU_BACKEND", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        env = "VIT_GPU_BACKEND",
+        hide_env_values = true
+    )]
     pub backend: Vec<String>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Plain::Text)]

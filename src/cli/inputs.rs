@@ -10,11 +10,12 @@ use std::fs;
 use std::io::{IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Extensions that make a file in a directory an image; named files are judged by content.
 const EXTENSIONS: [&str; 15] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm", "pbm", "pgm", "ppm",
+    "png", "jpg", "jpeg", "jpe", "jfif", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm", "pbm", "pgm",
+    "ppm",
 ];
 
 /// Most bytes taken from standard input as one image.
@@ -64,12 +65,18 @@ pub(crate) struct Inputs {
 /// [`Error::Usage`] if there are none, or standard input is named twice or is a terminal.
 pub(crate) fn expand(arguments: &[OsString], recursive: bool) -> Result<Inputs> {
     if arguments.is_empty() {
-        return Err(Error::usage("no input", "name images, directories, 'globs' or @lists, or - for standard input"));
+        return Err(Error::usage(
+            "no input",
+            "name images, directories, 'globs' or @lists, or - for standard input",
+        ));
     }
     let mut stdin = arguments.iter().filter(|a| *a == "-" || *a == "@-");
     if let Some(first) = stdin.next() {
         if stdin.next().is_some() {
-            return Err(Error::usage("standard input is named twice", "it can be read once: pass one - or @-"));
+            return Err(Error::usage(
+                "standard input is named twice",
+                "it can be read once: pass one - or @-",
+            ));
         }
         if std::io::stdin().is_terminal() {
             let what = format!("`{}` reads standard input, which is a terminal", first.display());
@@ -107,7 +114,8 @@ impl Inputs {
             return;
         }
         let mut found = Vec::new();
-        let mut walk = Walk { recursive, seen: HashSet::new(), found: &mut found, skipped: &mut self.skipped };
+        let mut walk =
+            Walk { recursive, seen: HashSet::new(), found: &mut found, skipped: &mut self.skipped };
         if let Err(e) = walk.directory(path, 0) {
             self.fail(path.display(), format!("cannot be listed: {e}"), "check the directory's permissions");
             return;
@@ -122,7 +130,8 @@ impl Inputs {
     }
 
     fn add_glob(&mut self, pattern: &str) {
-        let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::default() };
+        let options =
+            glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::default() };
         let matches = match glob::glob_with(pattern, options) {
             Ok(matches) => matches,
             Err(e) => return self.fail(pattern, format!("is not a file, and not a pattern: {e}"), ""),
@@ -158,16 +167,28 @@ impl Inputs {
         };
         let bytes = match read() {
             Ok(bytes) if bytes.len() as u64 > MAX_LIST_BYTES => {
-                return self.fail(argument, format!("the list is longer than {MAX_LIST_BYTES} bytes"), "split it");
+                return self.fail(
+                    argument,
+                    format!("the list is longer than {MAX_LIST_BYTES} bytes"),
+                    "split it",
+                );
             }
             Ok(bytes) => bytes,
-            Err(e) => return self.fail(argument, format!("the list cannot be read: {e}"), "@NAME reads the file NAME"),
+            Err(e) => {
+                return self.fail(
+                    argument,
+                    format!("the list cannot be read: {e}"),
+                    "@NAME reads the file NAME",
+                );
+            }
         };
         let before = self.list.len();
         for entry in list_entries(&bytes) {
             match entry {
                 Ok(path) => self.add_path(&path, recursive),
-                Err(line) => self.fail(argument, format!("line {line} is not text in this system's encoding"), ""),
+                Err(line) => {
+                    self.fail(argument, format!("line {line} is not text in this system's encoding"), "")
+                }
             }
         }
         if self.list.len() == before {
@@ -197,7 +218,8 @@ impl Walk<'_> {
             self.skip(directory, "it was visited already (a link back to it)");
             return Ok(());
         }
-        let mut names = fs::read_dir(directory)?.map(|e| Ok(e?.file_name())).collect::<std::io::Result<Vec<_>>>()?;
+        let mut names =
+            fs::read_dir(directory)?.map(|e| Ok(e?.file_name())).collect::<std::io::Result<Vec<_>>>()?;
         names.sort_by(|a, b| natural(a, b));
         let mut directories = Vec::new();
         for name in names {
@@ -330,7 +352,9 @@ mod tests {
 
     #[test]
     fn lists_by_line_or_nul() {
-        let paths = |bytes: &[u8]| list_entries(bytes).map(|p| p.map(|p| p.display().to_string())).collect::<Vec<_>>();
+        let paths = |bytes: &[u8]| {
+            list_entries(bytes).map(|p| p.map(|p| p.display().to_string())).collect::<Vec<_>>()
+        };
         assert_eq!(paths(b"a.png\r\n\nb c.png"), [Ok("a.png".into()), Ok("b c.png".into())]);
         assert_eq!(paths(b"a\nb\0c\0"), [Ok("a\nb".into()), Ok("c".into())]);
         assert!(paths(b"").is_empty());

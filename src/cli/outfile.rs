@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Drafts to be removed if the process ends early.
 static DRAFTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -35,7 +35,8 @@ impl OutFile {
             let file = File::options().write(true).open(path).map_err(wrong)?;
             return Ok(Self { path: path.to_owned(), draft: None, file });
         }
-        let target = if existing.is_some() { fs::canonicalize(path).map_err(wrong)? } else { path.to_owned() };
+        let target =
+            if existing.is_some() { fs::canonicalize(path).map_err(wrong)? } else { path.to_owned() };
         let mut name = std::ffi::OsString::from(".");
         name.push(target.file_name().ok_or_else(|| wrong(std::io::ErrorKind::InvalidFilename.into()))?);
         name.push(format!(".{}.tmp", std::process::id()));

@@ -120,7 +120,12 @@ impl<W: Write> Report<W> {
     }
 
     /// What stands after the last row.
-    pub(crate) fn end(&mut self, model: &ModelFacts, device: &DeviceFacts, timing_ms: Timing) -> io::Result<()> {
+    pub(crate) fn end(
+        &mut self,
+        model: &ModelFacts,
+        device: &DeviceFacts,
+        timing_ms: Timing,
+    ) -> io::Result<()> {
         if self.format == Format::Json {
             let results = &self.rows;
             let document = Document { schema_version: SCHEMA_VERSION, model, device, results, timing_ms };
@@ -192,7 +197,11 @@ pub(crate) fn json(out: &mut impl Write, value: &impl Serialize) -> io::Result<(
 
 /// A field of CSV (RFC 4180): quoted where a comma, a quote or a line end stands in it.
 fn field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 /// An amount of bytes for people: `86.6 MB`, in powers of ten.
@@ -237,7 +246,13 @@ mod tests {
     }
 
     fn failed(input: &str) -> Row {
-        Row { input: input.into(), predictions: None, logits: None, attention: None, error: Some("no \"image\"".into()) }
+        Row {
+            input: input.into(),
+            predictions: None,
+            logits: None,
+            attention: None,
+            error: Some("no \"image\"".into()),
+        }
     }
 
     fn printed(format: Format, rows: Vec<Row>) -> String {
@@ -271,7 +286,8 @@ mod tests {
     #[test]
     fn json_lines_and_text() {
         let lines = printed(Format::Jsonl, vec![row("x\ny.png"), failed("z")]);
-        let values: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let values: Vec<serde_json::Value> =
+            lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(values[0]["input"], "x\ny.png");
         assert_eq!(values[0]["predictions"][0]["index"], 1);
         assert_eq!(values[0]["logits"][1], 2.0);
@@ -286,6 +302,9 @@ mod tests {
     #[test]
     fn amounts() {
         assert_eq!((bytes(999), bytes(86_567_656)), ("999 B".into(), "86.6 MB".into()));
-        assert_eq!((count(16), count(1_000_000), count(17_563_000_000)), ("16".into(), "1.0 M".into(), "17.6 G".into()));
+        assert_eq!(
+            (count(16), count(1_000_000), count(17_563_000_000)),
+            ("16".into(), "1.0 M".into(), "17.6 G".into())
+        );
     }
 }

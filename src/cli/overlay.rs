@@ -6,9 +6,9 @@
 //! class token's, or the mean over patches where there is none), so a row vector is carried down
 //! through the layers and no (T,T) product is ever made.
 
+use crate::error::{Error, Result};
 use image::imageops::{FilterType, resize};
 use image::{ImageEncoder as _, RgbImage};
-use crate::{Error, Result};
 
 /// The picture is enlarged by a whole factor until its short side has this many pixels.
 const SHORT_SIDE: u32 = 256;
@@ -229,7 +229,8 @@ mod tests {
         let (heads, grid) = (3, [2, 3]);
         for (prefix, cls) in [(1, true), (0, false), (5, true)] {
             let tokens = prefix + 6;
-            let maps = [softmaxed(1, heads, tokens), softmaxed(2, heads, tokens), softmaxed(3, heads, tokens)];
+            let maps =
+                [softmaxed(1, heads, tokens), softmaxed(2, heads, tokens), softmaxed(3, heads, tokens)];
             let maps: Vec<&[f32]> = maps.iter().map(Vec::as_slice).collect();
             let whole = product(heads, tokens, &maps);
             let queries: Vec<usize> = if cls { vec![0] } else { (prefix..tokens).collect() };

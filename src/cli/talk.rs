@@ -6,10 +6,9 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use crate::Error;
-
 use super::args::TalkArgs;
+use crate::error::Error;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Time between progress lines where standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -97,6 +96,15 @@ pub(crate) fn say(line: &str) {
 /// Takes the bar away, if there is one.
 pub(crate) fn clear() {
     set_bar(None);
+}
+
+/// As [`clear`], from a signal's thread: whoever holds the bar may never let go of it.
+pub(crate) fn clear_now() {
+    if let Ok(mut bar) = BAR.try_lock()
+        && let Some(bar) = bar.take()
+    {
+        bar.finish_and_clear();
+    }
 }
 
 fn set_bar(new: Option<ProgressBar>) {

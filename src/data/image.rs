@@ -7,6 +7,9 @@
 //! scaled to 8 bits (Pillow clips grey ones), and lossy formats agree only to a few levels since
 //! the decoders differ.
 //!
+//! Of TIFF, palettes, Lab, LA and floats are refused; a GIF frame is cut to its canvas where Pillow
+//! enlarges the canvas; orientation that only XMP or a text chunk tells is not looked for.
+//!
 //! The header is read first and refused if it promises more pixels than
 //! [`DecodeOptions::max_pixels`], so a small file cannot claim gigabytes. It refuses to guess:
 //! a truncated file is an error, a grey half-image is never classified in silence. It knows
@@ -92,7 +95,11 @@ pub fn decode_file(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<De
         return Err(Error::input(&name, "is a directory, not an image", "name the images in it"));
     }
     if !meta.is_file() {
-        return Err(Error::input(&name, "is not a regular file", "pipe it in instead: `... | vit-gpu infer -`"));
+        return Err(Error::input(
+            &name,
+            "is not a regular file",
+            "pipe it in instead: `... | vit-gpu infer -`",
+        ));
     }
     if meta.len() > MAX_FILE_BYTES {
         let what = format!("has {} bytes, more than the limit of {MAX_FILE_BYTES}", meta.len());
@@ -142,7 +149,8 @@ pub fn decode_bytes(name: &str, bytes: &[u8], options: &DecodeOptions) -> Result
         Format::Pnm => source.decode(format, pnm::PnmDecoder::new(source.reader()), &mut notes)?,
     };
     if facts.parts > 1 {
-        let (part, kind) = if format == Format::Tiff { ("pages", "multi-page") } else { ("frames", "animated") };
+        let (part, kind) =
+            if format == Format::Tiff { ("pages", "multi-page") } else { ("frames", "animated") };
         notes.push(format!("{kind} {}: only the first of {} {part} is used", format.name(), facts.parts));
     }
     if options.apply_exif && facts.orientation != 1 {

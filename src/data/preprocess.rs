@@ -146,7 +146,11 @@ impl Preprocess {
     /// or a value that cannot be meant.
     pub fn from_json(name: &str, text: &str, family: Option<&str>) -> Result<Self> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(|e| {
-            Error::model(name, format!("not valid JSON: {e}"), "download the file again; it should be a JSON object")
+            Error::model(
+                name,
+                format!("not valid JSON: {e}"),
+                "download the file again; it should be a JSON object",
+            )
         })?;
         let fields = fields::Fields::new(name, &value)?;
         if timm::is_timm(&fields) { timm::parse(&fields) } else { hf::parse(&fields, family) }

@@ -172,8 +172,8 @@ pub fn resize_window(
         return cut(rgb, w, columns, rows);
     }
     if filter == Filter::Nearest {
-        let xs = nearest(w, ow, resampler);
-        let ys = nearest(h, oh, resampler);
+        let small = ow + oh <= 128;
+        let (xs, ys) = (nearest(w, ow, resampler, small), nearest(h, oh, resampler, small));
         return pick(rgb, w, &xs[columns], &ys[rows]);
     }
     let across = (w != ow).then(|| Axis::new(w, ow, columns.clone(), filter, resampler));
@@ -245,9 +245,8 @@ impl Axis {
             // Truncation towards zero after adding half, as C casts do.
             let start = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(from);
-            let mut k: Vec<f64> = (start..end)
-                .map(|x| filter.weight((x as f64 - center + 0.5) * inverse))
-                .collect();
+            let mut k: Vec<f64> =
+                (start..end).map(|x| filter.weight((x as f64 - center + 0.5) * inverse)).collect();
             let sum: f64 = k.iter().sum();
             if sum != 0.0 {
                 k.iter_mut().for_each(|k| *k /= sum);
@@ -352,8 +351,9 @@ fn vertical(rgb: &[u8], width: usize, columns: Range<usize>, axis: &Axis) -> Vec
 }
 
 /// The source position of every output position. Pillow adds up steps in f64 (and leaves what
-/// falls outside black: `None`), torch multiplies and rounds to f32.
-fn nearest(from: usize, to: usize, resampler: Resampler) -> Vec<Option<usize>> {
+/// falls outside black: `None`); torch multiplies, and rounds differently in the kernel that it
+/// uses for `small` results (OW + OH up to 128).
+fn nearest(from: usize, to: usize, resampler: Resampler, small: bool) -> Vec<Option<usize>> {
     match resampler {
         Resampler::Pillow(_) => {
             let step = from as f64 / to as f64;
@@ -366,9 +366,12 @@ fn nearest(from: usize, to: usize, resampler: Resampler) -> Vec<Option<usize>> {
             (0..to).map(|_| next()).collect()
         }
         Resampler::Torch => {
-            let scale = f64::from(from as f32 / to as f32);
-            let at = |i: usize| ((i as f64 + 0.5) * scale) as f32 as usize;
-            (0..to).map(|i| Some(at(i).min(from - 1))).collect()
+            let scale = from as f32 / to as f32;
+            let at = |i: usize| match small {
+                true => ((i as f64 + 0.5) * f64::from(scale)) as f32,
+                false => scale.mul_add(i as f32 + 0.5, -0.5).max(0.0) + 0.5,
+            };
+            (0..to).map(|i| Some((at(i) as usize).min(from - 1))).collect()
         }
     }
 }

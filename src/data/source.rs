@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// Files below this many bytes are read, not mapped: mapping pays only for large ones.
 const MAP_FROM_BYTES: u64 = 64 << 20;
 
-/// Bytes handed over at once when a file is read rather than mapped. A multiple of every element size.
+/// Bytes handed over at once. A multiple of every element size.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// One file's bytes.
@@ -79,20 +79,23 @@ impl Source {
         self.length
     }
 
-    /// Hands `range` (in bytes) to `sink`, in order, in pieces whose size is a multiple of 8 except
-    /// for the last.
+    /// Hands `range` (in bytes) to `sink`, in order, in pieces of 1 MiB and a shorter last one.
     ///
     /// # Errors
     /// [`Error::Model`] if the file has become shorter since it was opened, or cannot be read.
     pub(crate) fn read(&self, range: Range<u64>, mut sink: impl FnMut(&[u8])) -> Result<()> {
         match &self.bytes {
-            Bytes::Static(bytes) => sink(slice(bytes, &range).ok_or_else(|| self.shrunk(self.length))?),
+            Bytes::Static(bytes) => {
+                let bytes = slice(bytes, &range).ok_or_else(|| self.shrunk(self.length))?;
+                bytes.chunks(PIECE_BYTES).for_each(sink);
+            }
             Bytes::Mapped { map, file } => {
                 let now = file.metadata().map_err(|e| self.unreadable(&e))?.len();
                 if now < self.length {
                     return Err(self.shrunk(now));
                 }
-                sink(slice(map, &range).ok_or_else(|| self.shrunk(now))?);
+                let bytes = slice(map, &range).ok_or_else(|| self.shrunk(now))?;
+                bytes.chunks(PIECE_BYTES).for_each(sink);
             }
             Bytes::File(file) => {
                 let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

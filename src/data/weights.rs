@@ -5,7 +5,7 @@
 //! [`Checkpoint::read`] what its weights are filled from (see [`crate::data::materialise`]).
 //!
 //! Only safetensors are read, single or sharded. Refused, each in its own words: pickles and other
-//! formats ([`crate::data::sniff`]), damaged or ambiguous headers ([`crate::data::header`]), shard
+//! formats (`data::sniff`), damaged or ambiguous headers (`data::header`), shard
 //! paths that leave the folder, a tensor in two shards. Where several files could be meant, none is
 //! guessed.
 

@@ -143,7 +143,8 @@ impl Executor {
         while first < self.launches.len() {
             let mut flops = 0u64;
             let mut end = first;
-            while end < self.launches.len() && (end == first || flops + self.launches[end].flops <= self.submit_flops)
+            while end < self.launches.len()
+                && (end == first || flops + self.launches[end].flops <= self.submit_flops)
             {
                 flops = flops.saturating_add(self.launches[end].flops);
                 end += 1;

@@ -2,8 +2,8 @@
 //!
 //! A family takes the parsed `config.json` and the checkpoint's [`TensorIndex`] (names and shapes,
 //! never elements), and yields a [`Model`] whose `build` writes the forward pass into a [`Graph`].
-//! Every file has the same three steps: read and check the fields ([`fields`]), find the tensors
-//! under whatever prefix and naming the file uses ([`names`]), build. Before a model is handed out
+//! Every file has the same three steps: read and check the fields (`fields`), find the tensors
+//! under whatever prefix and naming the file uses (`names`), build. Before a model is handed out
 //! it is built once and every weight of the graph is compared with the checkpoint, so that a wrong
 //! or truncated checkpoint is refused by name before anything is allocated.
 //!

@@ -83,21 +83,9 @@ pub(super) fn patch_tokens(
     info: &ModelInfo,
     bias: bool,
 ) -> Result<Value> {
-    let Picture { batch, size, grid } = picture(g, image, info)?;
-    let whole = [grid[0] * info.patch[0], grid[1] * info.patch[1]];
-    let image =
-        if size == whole { image } else { crop(g, image, [batch, info.channels, size[0], size[1]], whole) };
+    picture(g, image, info)?;
     let patches = g.patchify(image, info.patch); // (B, N, Ch·Ph·Pw)
     Ok(w.linear(g, patches, name, info.hidden, bias))
-}
-
-/// The top left `whole` pixels. image: `from`; returns (B,Ch,h,w).
-fn crop(g: &mut Graph, image: Value, [b, c, h, w]: [usize; 4], whole: [usize; 2]) -> Value {
-    let rows = g.reshape(image, [b * c, h, w]);
-    let rows = if h == whole[0] { rows } else { g.slice_tokens(rows, 0..whole[0]) };
-    let pixels = g.reshape(rows, [b * c * whole[0], w, 1]);
-    let pixels = if w == whole[1] { pixels } else { g.slice_tokens(pixels, 0..whole[1]) };
-    g.reshape(pixels, [b, c, whole[0], whole[1]])
 }
 
 /// Fails unless the patch kernel of the file fits the configured width, channels and patch size.

@@ -107,7 +107,9 @@ fn sizes(q: &TensorDesc, k: Option<&TensorDesc>, bias: Option<&TensorDesc>) -> R
     let [b, h, t, d] = dims("q", q)?;
     let sizes = match k {
         None if b % 3 == 0 => Sizes { b: b / 3, h, t, s: t, d },
-        None => return Err(format!("packed operand has shape {}, its first dimension is no triple", q.shape)),
+        None => {
+            return Err(format!("packed operand has shape {}, its first dimension is no triple", q.shape));
+        }
         Some(k) => {
             let [kb, kh, s, kd] = dims("k", k)?;
             if (kb, kh, kd) != (b, h, d) {

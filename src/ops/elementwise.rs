@@ -194,8 +194,7 @@ impl OpDef for Unary {
             .with_type("Y", cx.output().dtype)
             .with_u32("ACT", self.act.map_or(0, Act::code))
             .with_u32("WG", LANES);
-        let params =
-            ElementwiseParams { count: to_u32("elements", count)?, period: 1, factor: self.factor };
+        let params = ElementwiseParams { count: to_u32("elements", count)?, period: 1, factor: self.factor };
         cx.dispatch(&UNARY, variant, params, vec![cx.operand(0), cx.result()], groups(count))
     }
 }
@@ -294,7 +293,8 @@ mod tests {
     #[test]
     fn erf_matches_tabulated_values() {
         // Abramowitz & Stegun, table 7.1.
-        for (x, want) in [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.0, 0.995_322_265_0)] {
+        for (x, want) in [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.0, 0.995_322_265_0)]
+        {
             assert!((erf(x) - want).abs() < 1e-9, "erf({x}) = {}", erf(x));
             assert!((erf(-x) + want).abs() < 1e-9);
         }

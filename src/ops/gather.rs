@@ -66,10 +66,8 @@ impl OpDef for Gather {
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let out = cx.output();
-        let variant = Variant::new()
-            .with_type("W", cx.input(0).dtype)
-            .with_type("Y", out.dtype)
-            .with_u32("WG", LANES);
+        let variant =
+            Variant::new().with_type("W", cx.input(0).dtype).with_type("Y", out.dtype).with_u32("WG", LANES);
         for (part, range) in cx.parts(0).into_iter().enumerate() {
             to_u32("table part", range.len() * out.shape.width())?;
             let params = GatherParams {

@@ -230,7 +230,9 @@ impl<'a> LowerCx<'a> {
     pub fn parts(&self, i: usize) -> Vec<std::ops::Range<usize>> {
         match &self.inputs[i].weight {
             Some((_, slot)) => slot.parts.iter().map(|&(start, end)| start..end).collect(),
-            None => std::iter::once(0..self.inputs[i].desc.shape.dims().first().copied().unwrap_or(1)).collect(),
+            None => {
+                std::iter::once(0..self.inputs[i].desc.shape.dims().first().copied().unwrap_or(1)).collect()
+            }
         }
     }
 

@@ -109,8 +109,7 @@ impl OpDef for Norm {
             .with_u32("WG", row_lanes(cx, shape.width()));
         let params =
             NormParams { rows: to_u32("rows", shape.rows())?, width: shape.width() as u32, eps: self.eps };
-        let binds =
-            vec![cx.operand(0), cx.operand(1), cx.operand(if layer { 2 } else { 1 }), cx.result()];
+        let binds = vec![cx.operand(0), cx.operand(1), cx.operand(if layer { 2 } else { 1 }), cx.result()];
         cx.dispatch(&NORM, variant, params, binds, shape.rows())
     }
 }

@@ -19,7 +19,8 @@ pub struct Normalise {
 }
 
 /// Planes (B,Ch,H,W) to patches (B, N, Ch·Ph·Pw): patches in raster order, elements of a patch in
-/// the order channel, row, column. With `normalise` the operand is bytes (B,H,W,3).
+/// the order channel, row, column; pixels beyond the last whole patch are left out, as a strided
+/// convolution does. With `normalise` the operand is bytes (B,H,W,3).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Patchify {
     /// Height and width of a patch in pixels.
@@ -141,8 +142,8 @@ impl OpDef for Patchify {
             None => dims("image", &inputs[0])?,
         };
         let [ph, pw] = self.patch;
-        if ph == 0 || pw == 0 || h % ph != 0 || w % pw != 0 {
-            return Err(format!("an image of {h}x{w} does not divide into patches of {ph}x{pw}"));
+        if ph == 0 || pw == 0 || h < ph || w < pw {
+            return Err(format!("an image of {h}x{w} holds no patch of {ph}x{pw}"));
         }
         Ok(TensorDesc::f32([b, (h / ph) * (w / pw), c * ph * pw]))
     }

@@ -17,8 +17,11 @@ params! {
     struct SoftmaxParams { rows: u32, width: u32 }
 }
 
-static SOFTMAX: Kernel =
-    Kernel { name: "softmax", source: shader!("lib/row.wgsl", "softmax.wgsl"), params: SoftmaxParams::FIELDS };
+static SOFTMAX: Kernel = Kernel {
+    name: "softmax",
+    source: shader!("lib/row.wgsl", "softmax.wgsl"),
+    params: SoftmaxParams::FIELDS,
+};
 
 impl Graph {
     /// Softmax over the innermost dimension.

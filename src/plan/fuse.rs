@@ -54,7 +54,13 @@ impl Rewriter<'_> {
     }
 
     /// Inserts `matmul` with one operand more than `node` had, in the place of `of`.
-    fn extended(&mut self, matmul: MatMul, mut node: Node, operand: Option<Value>, of: &Node) -> Option<Value> {
+    fn extended(
+        &mut self,
+        matmul: MatMul,
+        mut node: Node,
+        operand: Option<Value>,
+        of: &Node,
+    ) -> Option<Value> {
         node.op = Op::MatMul(matmul);
         node.inputs.extend(operand);
         node.desc = of.desc;

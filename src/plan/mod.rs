@@ -204,7 +204,9 @@ impl Homes {
 fn storage_types(graph: &Graph, homes: &Homes, f16: bool) -> Vec<TensorDesc> {
     let narrow = |node: &crate::graph::Node| match node.op {
         Op::MatMul(m) => !m.residual,
-        Op::Norm(_) | Op::Attention(_) | Op::SplitHeads(_) | Op::Glu(_) | Op::Unary(_) | Op::Patchify(_) => true,
+        Op::Norm(_) | Op::Attention(_) | Op::SplitHeads(_) | Op::Glu(_) | Op::Unary(_) | Op::Patchify(_) => {
+            true
+        }
         _ => false,
     };
     let mut wide = vec![!f16; graph.nodes().len()];
@@ -351,9 +353,10 @@ impl Builder<'_> {
                 Op::Input { name } => Ok(Buffer::Input(
                     input_names.iter().position(|n| n == name).expect("inputs were listed while lowering"),
                 )),
-                Op::Weight(w) => {
-                    Err(Error::usage(format!("weight {w} cannot itself be an output"), "read it from the file"))
-                }
+                Op::Weight(w) => Err(Error::usage(
+                    format!("weight {w} cannot itself be an output"),
+                    "read it from the file",
+                )),
                 _ => Ok(slot_of(root)),
             }
         };

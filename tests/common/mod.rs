@@ -59,15 +59,3 @@ pub fn assert_close(case: &str, got: &HostTensor, want: &HostTensor, atol: f32, 
         panic!("{case}: {e}");
     }
 }
-
-/// Deterministic numbers in about [-1, 1] (a PCG step per element), different for each seed.
-pub fn noise(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678);
-    (0..count)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let bits = (((state >> 18) ^ state) >> 27) as u32;
-            f32::from(bits.rotate_right((state >> 59) as u32) as u16) / 32_768.0 - 1.0
-        })
-        .collect()
-}

@@ -50,7 +50,8 @@ class Classifier:
     def attention(self, name, x):
         heads = self.config["num_attention_heads"]
         query, key, value = (
-            np.stack(np.split(self.linear(f"{name}.attention.{part}", x), heads, -1)) for part in ("query", "key", "value")
+            np.stack(np.split(self.linear(f"{name}.attention.{part}", x), heads, -1))
+            for part in ("query", "key", "value")
         )
         scores = query @ key.swapaxes(-1, -2) / np.sqrt(np.float32(query.shape[-1]))
         weights = np.exp(scores - scores.max(-1, keepdims=True))
@@ -97,7 +98,8 @@ def report(classifier, title, cases):
             if name:
                 print(f"  wrong: {name} is {label}, answered {answer} ({probability:.2f})")
     right = cases_seen - confusions.total()
-    print(f"{title}: {right} of {cases_seen} right = {right / cases_seen:.4f}; mean confidence {np.mean(confidence):.4f}, least {min(confidence):.2f}")
+    print(f"{title}: {right} of {cases_seen} right = {right / cases_seen:.4f}")
+    print(f"  confidence: mean {np.mean(confidence):.4f}, least {min(confidence):.2f}")
     if confusions:
         print("  " + ", ".join(f"{pair} {count}" for pair, count in confusions.most_common(12)))
 

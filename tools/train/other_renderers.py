@@ -78,7 +78,9 @@ def svg_shape(rng, label):
         return f'<rect x="-42" y="-42" width="84" height="84" rx="{rng.choice([0, 0, between(2, 16)])}"/>'
     if label == "rectangle":
         height = between(31, 60)
-        return f'<rect x="-48" y="{-height / 2}" width="96" height="{height}" rx="{rng.choice([0, 0, between(1, 8)])}"/>'
+        return (
+            f'<rect x="-48" y="{-height / 2}" width="96" height="{height}" rx="{rng.choice([0, 0, between(1, 8)])}"/>'
+        )
     if label == "pentagon":
         return corners(spokes(5, 50))
     if label == "hexagon":
@@ -100,7 +102,9 @@ def svg_shape(rng, label):
         return corners(upper + [(x, -y) for x, y in reversed(upper[:-1])])
     if label == "drop":
         pull = between(-30, -10)
-        return f'<path d="M0 -50 C{between(4, 12)} {pull} 32 -4 32 18 A32 32 0 0 1 -32 18 C-32 -4 {-between(4, 12)} {pull} 0 -50 Z"/>'
+        right = f"C{between(4, 12)} {pull} 32 -4 32 18"
+        left = f"C-32 -4 {-between(4, 12)} {pull} 0 -50"
+        return f'<path d="M0 -50 {right} A32 32 0 0 1 -32 18 {left} Z"/>'
     if label == "bolt":
         return rng.choice(
             [
@@ -227,7 +231,11 @@ if __name__ == "__main__":
 
     source = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
     rows = [
-        [picture(source, label, name).resize((64, 64), Image.BILINEAR) for name in renderers_of(label) for _ in range(6)]
+        [
+            picture(source, label, name).resize((64, 64), Image.BILINEAR)
+            for name in renderers_of(label)
+            for _ in range(6)
+        ]
         for label in shapes.LABELS
     ]
     shapes.contact_sheet(rows).save(sys.argv[1])

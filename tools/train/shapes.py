@@ -143,7 +143,7 @@ def heart(rng):
         y = -(13 * np.cos(t) - cleft * np.cos(2 * t) - 2 * np.cos(3 * t) - rng.uniform(0.4, 1.2) * np.cos(4 * t))
         outline = np.stack([16 * np.sin(t) ** 3, y], 1)
     else:  # two lobes that run into a point, straight or bulging
-        lobe, point, bulge = rng.uniform(0.5, 0.62), rng.uniform(1.15, 1.7), rng.uniform(0, 0.16)
+        lobe, point, bulge = rng.uniform(0.5, 0.62), rng.uniform(1.15, 1.8), rng.uniform(-0.12, 0.16)
         lobe_arc = arc(lobe, -np.pi + np.arccos(min(1, 0.5 / lobe)), np.pi * 0.16, 30) + [0.5, 0]
         start, tip = lobe_arc[-1], np.array([0, point])
         t = np.linspace(0, 1, 12)[1:, None]
@@ -167,10 +167,10 @@ def arrow(rng):
     if form < 0.3:
         notch, width = rng.uniform(0.4, 0.7), rng.uniform(0.6, 1.0)
         return [np.array([[1, 0], [-0.8, width], [-0.8 + notch, 0], [-0.8, -width]])]
-    head_length, head_half = rng.uniform(0.5, 1.1), rng.uniform(0.45, 0.85)
+    head_length, head_half = rng.uniform(0.5, 1.1), rng.uniform(0.45, 1.05)
     shaft_half = rng.uniform(0.14, 0.5) * head_half
-    barb = rng.uniform(-0.12, 0.25) * head_length if rng.random() < 0.4 else 0.0
-    tail = -1 + rng.uniform(-0.4, 0.3)
+    barb = rng.uniform(-0.12, 0.5) * head_length if rng.random() < 0.4 else 0.0
+    tail = min(-1 + rng.uniform(-0.4, 0.5), 0.6 - head_length)
     neck = 1 - head_length
     upper = [[1, 0], [neck - barb, head_half], [neck, shaft_half], [tail, shaft_half]]
     lower = [[x, -y] for x, y in reversed(upper[1:])]
@@ -195,12 +195,15 @@ def drop(rng):
 
 
 def bolt(rng):
-    """A flash of lightning: seven corners, or six (point symmetric, thick or thin), each moved a little."""
-    if rng.random() < 0.5:
+    """A flash of lightning: seven corners (leaning or upright), or six (thick or thin), each moved a little."""
+    form = rng.random()
+    if form < 0.3:
         outline = [[0.15, -1], [-0.55, 0.12], [-0.05, 0.12], [-0.2, 1], [0.55, -0.22], [0.05, -0.22], [0.45, -1]]
+    elif form < 0.5:
+        outline = [[-0.5, -1], [-0.5, 0.12], [-0.12, 0.12], [-0.12, 1], [0.56, -0.2], [0.12, -0.2], [0.5, -1]]
     else:
-        inset, drop_of_bar = rng.uniform(-0.1, 0.2), rng.uniform(0.08, 0.16)
-        upper = [[0.3, -1], [-0.6, drop_of_bar], [inset, 0.8 * drop_of_bar]]
+        inset, bar = rng.uniform(-0.1, 0.2), rng.uniform(0.08, 0.22)
+        upper = [[rng.uniform(0.1, 0.35), -1], [rng.uniform(-0.8, -0.55), bar], [inset, rng.uniform(0.7, 1) * bar]]
         outline = upper + [[-x, -y] for x, y in upper]
     outline = np.array(outline) + rng.uniform(-0.05, 0.05, (len(outline), 2))
     return [sometimes_rounded(rng, outline * [rng.uniform(0.75, 1.25), 1], 0.08)]
@@ -223,7 +226,7 @@ def turn(angle):
 
 def placed(rng, polygons, side):
     """Rotate, scale and move the polygons so that they lie inside a picture of `side` pixels."""
-    upright = rng.random() < 0.25
+    upright = rng.random() < 0.45
     angle = rng.integers(4) * np.pi / 2 + np.pi / 2 if upright else rng.uniform(0, 2 * np.pi)
     mirror = [rng.choice([-1, 1]), 1]
     polygons = [(polygon * mirror) @ turn(angle) for polygon in polygons]
@@ -232,7 +235,7 @@ def placed(rng, polygons, side):
     scale = rng.uniform(0.4, 0.93) * side / extent
     margin = 0.02 * side
     free = side - 2 * margin - (high - low) * scale
-    pull = 1.0 if rng.random() < 0.7 else 0.25  # a part of the shapes sits near the middle
+    pull = rng.choice([1.0, 0.25, 0.0], p=[0.65, 0.2, 0.15])  # a part of the shapes sits in or near the middle
     corner = margin + free * (0.5 + (rng.random(2) - 0.5) * pull)
     return [(polygon - low) * scale + corner for polygon in polygons]
 

@@ -26,7 +26,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import shapes
 
@@ -34,9 +34,7 @@ SIDE, PATCH, WIDTH, LAYERS, HEADS, MLP = shapes.SIDE, 8, 128, 6, 4, 256
 GRID = SIDE // PATCH
 EPSILON = 1e-12
 MASK_LAYER = 3  # the tokens entering this layer predict the shape's coverage
-SEED = 2024  # batches of the training run use the seeds [SEED, step]
 TEST_SEED = 10_000_000
-STAGES = [(32, 4000), (64, 3000), (128, 1000)]  # (pictures in a batch, steps)
 HELPERS = ("mask_head", "mean_head")
 
 
@@ -132,10 +130,10 @@ def forward(tensors, pictures):
 # ---- training
 
 
-def training_batch(step, size):
+def training_batch(seed, step, size):
     """Half a batch of new pictures, and the same ones again, mirrored, turned and with swapped colours."""
-    pictures, labels, masks = shapes.batch([SEED, step], size // 2)
-    rng = np.random.default_rng([SEED, step, 1])
+    pictures, labels, masks = shapes.batch([seed, step], size // 2)
+    rng = np.random.default_rng([seed, step, 1])
     turns, channels = int(rng.integers(1, 4)), rng.permutation(3)
     again = np.rot90(pictures[:, ::-1], turns, (1, 2))[..., channels]
     if rng.random() < 0.5:
@@ -148,14 +146,14 @@ def training_batch(step, size):
     )
 
 
-def training_batches(sizes, workers, ahead=16):
+def training_batches(seed, sizes, workers, ahead=16):
     """The batches of all steps in order, drawn by worker processes a little ahead of their use."""
     steps = len(sizes)
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         pending = collections.deque()
         for step in range(steps + ahead):
             if step < steps:
-                pending.append(pool.apply_async(training_batch, (step, sizes[step])))
+                pending.append(pool.apply_async(training_batch, (seed, step, sizes[step])))
             if step >= ahead:
                 yield pending.popleft().get()
 
@@ -242,6 +240,7 @@ def export(tensors, folder):
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: tensor.half() for name, tensor in tensors.items() if not name.startswith(HELPERS)}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     for name, content in (("config.json", config()), ("preprocessor_config.json", PREPROCESSOR)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")
 
@@ -249,24 +248,33 @@ def export(tensors, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--start", type=pathlib.Path, help="go on from the model in this folder, without the helpers")
+    parser.add_argument("--stages", default="32x4000,64x3000,128x1000", help="pictures in a batch x steps, ...")
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=2024, help="batches are drawn from the seeds [SEED, step]")
     parser.add_argument("--snapshot", type=int, default=500)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
 
-    torch.manual_seed(SEED)
+    torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
-    tensors = {name: tensor.requires_grad_() for name, tensor in initial_parameters().items()}
+    tensors = initial_parameters()
+    if options.start:
+        saved = load_file(options.start / "model.safetensors")
+        tensors.update({name: tensor.float() for name, tensor in saved.items()})
+    help_weight = 0.0 if options.start else 1.0
+    tensors = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
     average = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     optimisers = optimisers_for(tensors, options.rate)
     test_pictures, test_labels, _ = map(torch.from_numpy, shapes.batch(TEST_SEED, 1000))
 
-    sizes = [size for size, steps in STAGES for _ in range(steps)]
+    stages = [map(int, stage.split("x")) for stage in options.stages.split(",")]
+    sizes = [size for size, steps in stages for _ in range(steps)]
     began, reports = time.time(), []
-    for step, batch in enumerate(training_batches(sizes, options.workers)):
+    for step, batch in enumerate(training_batches(options.seed, sizes, options.workers)):
         label_loss, mean_loss, mask_loss, right = losses_of(tensors, *map(torch.from_numpy, batch))
-        (label_loss + 0.5 * mean_loss + mask_loss).backward()
+        (label_loss + help_weight * (0.5 * mean_loss + mask_loss)).backward()
         torch.nn.utils.clip_grad_norm_(tensors.values(), 1.0)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
@@ -274,7 +282,7 @@ def main():
             optimiser.step()
             optimiser.zero_grad()
         done = step + 1
-        keep = min(0.998, done / (done + 10))
+        keep = min(0.995, done / (done + 10))
         with torch.no_grad():
             for name, tensor in tensors.items():
                 average[name].lerp_(tensor, 1 - keep)

@@ -52,7 +52,8 @@ pub(super) fn png_size(bytes: &[u8]) -> Option<(u64, u64)> {
 
 /// Whether a RIFF file (WebP) ends before the length in its header.
 pub(super) fn shorter_than_it_says(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"RIFF") && number(bytes, 4, 4, false).is_some_and(|n| n.saturating_add(8) > bytes.len())
+    bytes.starts_with(b"RIFF")
+        && number(bytes, 4, 4, false).is_some_and(|n| n.saturating_add(8) > bytes.len())
 }
 
 fn png(bytes: &[u8]) -> Facts {

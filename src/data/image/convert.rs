@@ -129,8 +129,18 @@ mod tests {
         for (orientation, width, pixels) in want {
             let got = upright(picture(), orientation);
             assert_eq!((got.width, got.height), (width, 6 / width), "orientation {orientation}");
-            assert_eq!(got.rgb.iter().step_by(3).copied().collect::<Vec<_>>(), pixels, "orientation {orientation}");
+            assert_eq!(
+                got.rgb.iter().step_by(3).copied().collect::<Vec<_>>(),
+                pixels,
+                "orientation {orientation}"
+            );
         }
+    }
+
+    #[test]
+    fn floats_are_refused() {
+        let image = DynamicImage::ImageRgb32F(::image::Rgb32FImage::new(2, 2));
+        assert!(to_rgb(image, None, &mut Vec::new()).is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Floor 3. JPEG by way of `zune-jpeg`, with two things that it leaves open settled here: a file
 //! without an end is an error (as in Pillow) and not a grey half-image, and arithmetic coding is
-//! named where it is met.
+//! named where it is met. Data that is missing before an end marker cannot be told from a flat
+//! picture; Pillow does not tell it either.
 
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -97,7 +98,8 @@ pub(super) fn decode(source: &Source, notes: &mut Vec<String>) -> Result<Picture
             } else {
                 format!("damaged or truncated JPEG, the missing part is grey: {reason}")
             });
-            run(lenient).map_err(|e| source.error(format!("damaged JPEG file: {e}"), "export or download it again"))?
+            run(lenient)
+                .map_err(|e| source.error(format!("damaged JPEG file: {e}"), "export or download it again"))?
         }
     };
     if rgb.len() != width * height * 3 {

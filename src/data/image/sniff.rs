@@ -123,22 +123,28 @@ fn text(bytes: &[u8]) -> Option<Kind> {
     let head = match std::str::from_utf8(head) {
         Ok(head) => head,
         // A character cut in half at the end is still text.
-        Err(e) if e.error_len().is_none() => std::str::from_utf8(&head[..e.valid_up_to()]).unwrap_or_default(),
+        Err(e) if e.error_len().is_none() => {
+            std::str::from_utf8(&head[..e.valid_up_to()]).unwrap_or_default()
+        }
         Err(_) => return None,
     };
     if head.chars().any(|c| c.is_control() && !c.is_whitespace()) {
         return None;
     }
     let lower = head.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase();
-    Some(if lower.starts_with("<svg") || (lower.starts_with('<') && lower.contains("<svg") && !lower.contains("<html")) {
-        Kind::Refused { what: "SVG", help: "render it to PNG: `rsvg-convert FILE -o out.png`" }
-    } else if lower.starts_with("<!doctype html") || lower.starts_with("<html") {
-        Kind::Unknown("it is an HTML page, perhaps an error page saved in the image's place")
-    } else if lower.starts_with("version https://git-lfs") {
-        Kind::Unknown("it is a git-LFS pointer; run `git lfs pull`")
-    } else {
-        Kind::Unknown("it is text")
-    })
+    Some(
+        if lower.starts_with("<svg")
+            || (lower.starts_with('<') && lower.contains("<svg") && !lower.contains("<html"))
+        {
+            Kind::Refused { what: "SVG", help: "render it to PNG: `rsvg-convert FILE -o out.png`" }
+        } else if lower.starts_with("<!doctype html") || lower.starts_with("<html") {
+            Kind::Unknown("it is an HTML page, perhaps an error page saved in the image's place")
+        } else if lower.starts_with("version https://git-lfs") {
+            Kind::Unknown("it is a git-LFS pointer; run `git lfs pull`")
+        } else {
+            Kind::Unknown("it is text")
+        },
+    )
 }
 
 #[cfg(test)]

@@ -31,7 +31,10 @@ impl<'a> Fields<'a> {
 
     /// "field is X, expected Y".
     pub fn unexpected(&self, key: &str, value: &Value, expected: &str) -> Error {
-        self.error(format!("`{key}` is {}, expected {expected}", short(value)), format!("correct `{key}` in {}", self.name))
+        self.error(
+            format!("`{key}` is {}, expected {expected}", short(value)),
+            format!("correct `{key}` in {}", self.name),
+        )
     }
 
     pub fn get(&self, key: &str) -> Option<&'a Value> {
@@ -74,7 +77,11 @@ impl<'a> Fields<'a> {
         let whole = value.as_u64().or_else(|| value.as_f64().filter(|n| n.fract() == 0.0).map(|n| n as u64));
         match whole.and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=MAX_MODEL_SIDE).contains(n)) {
             Some(n) => Ok(n),
-            None => Err(self.unexpected(key, value, &format!("a whole number of pixels from 1 to {MAX_MODEL_SIDE}"))),
+            None => Err(self.unexpected(
+                key,
+                value,
+                &format!("a whole number of pixels from 1 to {MAX_MODEL_SIDE}"),
+            )),
         }
     }
 
@@ -94,7 +101,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Mean and deviation, the latter above 0.
-    pub fn mean_std(&self, keys: [&str; 2], defaults: [[f64; 3]; 2], one: bool) -> Result<([f64; 3], [f64; 3])> {
+    pub fn mean_std(
+        &self,
+        keys: [&str; 2],
+        defaults: [[f64; 3]; 2],
+        one: bool,
+    ) -> Result<([f64; 3], [f64; 3])> {
         let mean = self.channels(keys[0], defaults[0], one)?;
         let std = self.channels(keys[1], defaults[1], one)?;
         for (key, list, low) in [(keys[0], mean, f64::NEG_INFINITY), (keys[1], std, 0.0)] {

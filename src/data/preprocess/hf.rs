@@ -14,8 +14,7 @@ use crate::error::Result;
 /// Mean and deviation of ImageNet.
 pub(super) const IMAGENET: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 const STANDARD: [[f64; 3]; 2] = [[0.5; 3]; 2];
-const CLIP: [[f64; 3]; 2] =
-    [[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]];
+const CLIP: [[f64; 3]; 2] = [[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]];
 
 /// A processor class: its name without `ImageProcessor` and its defaults.
 #[derive(Clone, Copy)]
@@ -163,7 +162,10 @@ fn class(fields: &Fields, family: Option<&str>) -> Result<(Class, bool)> {
         Some(class) => Ok((class, fast)),
         None => Err(fields.error(
             format!("image processor {name:?} is not supported"),
-            format!("supported: {} (each with ImageProcessor), and timm's config.json", CLASSES.map(|c| c.name).join(", ")),
+            format!(
+                "supported: {} (each with ImageProcessor), and timm's config.json",
+                CLASSES.map(|c| c.name).join(", ")
+            ),
         )),
     }
 }
@@ -182,7 +184,8 @@ fn size(fields: &Fields, key: &str, value: &Value, square: bool) -> Result<Resiz
             _ => Err(fields.unexpected(key, value, expected)),
         },
         Value::Object(map) => {
-            let mut keys: Vec<&str> = map.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k.as_str()).collect();
+            let mut keys: Vec<&str> =
+                map.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k.as_str()).collect();
             keys.sort_unstable();
             let side = |inner: &str| fields.side(&format!("{key}.{inner}"), &map[inner]);
             match keys.as_slice() {

@@ -73,7 +73,8 @@ pub(super) fn parse(fields: &Fields) -> Result<Preprocess> {
     // timm takes 0 for absent.
     let crop_pct = cfg.number("crop_pct")?.filter(|pct| *pct != 0.0).unwrap_or(CROP_PCT);
     let grown = |side: usize| scaled(side, crop_pct);
-    if !(crop_pct > 0.0 && [height, width].into_iter().all(|s| (1..=2 * MAX_MODEL_SIDE).contains(&grown(s)))) {
+    if !(crop_pct > 0.0 && [height, width].into_iter().all(|s| (1..=2 * MAX_MODEL_SIDE).contains(&grown(s))))
+    {
         let expected = format!("a part such as 0.9 of the resized image (of {height}x{width} pixels)");
         return Err(cfg.unexpected("crop_pct", &crop_pct.into(), &expected));
     }

@@ -1,34 +1,129 @@
-//! Every op on awkward sizes first: one, one less and one more than a tile, primes, real sizes.
-//! Kernel tests, shader tests and benchmarks share this list.
+//! Floor 4, no wgpu. Every op on awkward sizes first: one, one less and one more than a tile, primes,
+//! real sizes. The kernel tests, the shader tests, the benchmarks and `vit-gpu doctor` share this
+//! list; `doctor` runs the cases marked quick.
 
-use vit_gpu::graph::{Graph, Value, Weight};
-use vit_gpu::ops::{Act, HeadSplit, MatMul, Op};
-use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
+use crate::error::Result;
+use crate::gpu::{Executor, Gpu, Store};
+use crate::graph::{Graph, Part, Value, Weight};
+use crate::ops::{Act, HeadSplit, MatMul, Op, Target};
+use crate::plan::{self, Options};
+use crate::reference;
+use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
+use std::sync::Arc;
 
 /// One small graph with one output `y`.
 pub struct Case {
+    /// Op and sizes.
     pub name: String,
+    /// The graph; weights are noise, see [`weight`].
     pub graph: Graph,
     /// Largest f32 difference allowed, absolute and relative.
     pub tolerance: f32,
-    /// Ids are drawn below this for u32 inputs.
-    pub vocabulary: u32,
+    /// True for the cases that `doctor` runs: one or two of every kernel.
+    pub quick: bool,
+}
+
+/// Ids are drawn up to a little beyond this; the case's table has as many rows.
+const VOCABULARY: u32 = 23;
+
+/// What one case gave on one adapter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The case's name.
+    pub name: String,
+    /// Kernels that ran, in order.
+    pub kernels: Vec<&'static str>,
+    /// Largest absolute difference from the reference; NaN if a result is NaN.
+    pub max_error: f32,
+    /// The difference allowed at the worst element.
+    pub tolerance: f32,
+    /// Whether every element is within tolerance.
+    pub pass: bool,
+}
+
+/// Runs the quick cases on an adapter, with the kernels planned for it and with those planned for
+/// the other kind (GPU or CPU), against the reference.
+///
+/// # Errors
+/// If a case cannot run at all; a wrong result is an [`Outcome`].
+pub fn quick(gpu: &Arc<Gpu>) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for case in all().into_iter().filter(|c| c.quick) {
+        let want = case.reference()?;
+        for cpu in [gpu.target().cpu, !gpu.target().cpu] {
+            let target = Target { cpu, ..gpu.target().clone() };
+            let (got, kernels) = case.run(gpu, &target, Options::default())?;
+            let (mut max_error, mut pass) = (0.0f32, true);
+            for (g, w) in got.to_f32().iter().zip(want.to_f32()) {
+                let error = (g - w).abs();
+                pass &= error <= case.tolerance * (1.0 + w.abs());
+                max_error = if error.is_nan() { f32::NAN } else { max_error.max(error) };
+            }
+            outcomes.push(Outcome {
+                name: case.name.clone(),
+                kernels,
+                max_error,
+                tolerance: case.tolerance,
+                pass,
+            });
+        }
+    }
+    Ok(outcomes)
 }
 
 impl Case {
     /// The inputs, made of noise; a different draw for each input and case.
-    pub fn inputs(&self) -> Vec<(String, HostTensor)> {
+    pub fn inputs(&self) -> Vec<(&str, HostTensor)> {
         let inputs = self.graph.nodes().iter().filter_map(|n| match &n.op {
-            Op::Input { name } => Some((name.clone(), fill(n.desc, seed(&self.name, name), self.vocabulary))),
+            Op::Input { name } => Some((name.as_str(), fill(n.desc, seed(&self.name, name)))),
             _ => None,
         });
         inputs.collect()
     }
+
+    /// What the reference makes of the case.
+    ///
+    /// # Errors
+    /// None that a case of [`all`] meets.
+    pub fn reference(&self) -> Result<HostTensor> {
+        Ok(reference::run(&self.graph, &|w, s| Ok(weight(w, s)), &self.inputs())?.remove(0))
+    }
+
+    /// What a device makes of the case under a target and options, and which kernels ran.
+    ///
+    /// # Errors
+    /// Whatever compiling and running a plan may meet.
+    pub fn run(
+        &self,
+        gpu: &Arc<Gpu>,
+        target: &Target,
+        options: Options,
+    ) -> Result<(HostTensor, Vec<&'static str>)> {
+        let plan = plan::compile(&self.graph, target, options)?;
+        let kernels = plan.steps.iter().map(|s| s.kernel.name).collect();
+        let store = Store::new();
+        store.load(gpu, &plan, &|w, s| Ok(weight(w, s)))?;
+        let inputs = self.inputs();
+        let inputs: Vec<(&str, &HostTensor)> = inputs.iter().map(|(n, t)| (*n, t)).collect();
+        let mut results = Executor::new(gpu.clone(), plan, &store)?.run(&inputs)?;
+        Ok((results.remove(0), kernels))
+    }
+}
+
+/// Deterministic numbers in about [-1, 1] (a PCG step per element), different for each seed.
+fn noise(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678);
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let bits = (((state >> 18) ^ state) >> 27) as u32;
+            f32::from(bits.rotate_right((state >> 59) as u32) as u16) / 32_768.0 - 1.0
+        })
+        .collect()
 }
 
 /// A weight by its recipe: noise that depends on the recipe's text.
 pub fn weight(recipe: &Weight, shape: Shape) -> HostTensor {
-    use vit_gpu::graph::Part;
     let inner: usize = shape.dims().iter().skip(1).product();
     let mut data = Vec::new();
     for part in &recipe.parts {
@@ -37,7 +132,7 @@ pub fn weight(recipe: &Weight, shape: Shape) -> HostTensor {
             Part::Tensor { name, rows, .. } => {
                 let total = shape.dims()[0] / recipe.parts.len();
                 let n = rows.as_ref().map_or(total, |r| r.len());
-                data.extend(crate::common::noise(seed(name, "weight"), n * inner));
+                data.extend(noise(seed(name, "weight"), n * inner));
             }
         }
     }
@@ -48,12 +143,12 @@ fn seed(a: &str, b: &str) -> u64 {
     a.bytes().chain(b.bytes()).fold(7, |h, c| h.wrapping_mul(31).wrapping_add(u64::from(c)))
 }
 
-fn fill(desc: TensorDesc, seed: u64, vocabulary: u32) -> HostTensor {
-    let noise = crate::common::noise(seed, desc.shape.elements());
+fn fill(desc: TensorDesc, seed: u64) -> HostTensor {
+    let noise = noise(seed, desc.shape.elements());
     match desc.dtype {
         DType::U8 => HostTensor::u8(desc.shape, noise.iter().map(|x| (x * 127.0 + 128.0) as u8).collect()),
         DType::U32 => {
-            let id = |x: &f32| ((x + 1.0) * 0.5 * (vocabulary + 2) as f32) as u32;
+            let id = |x: &f32| ((x + 1.0) * 0.5 * (VOCABULARY + 2) as f32) as u32;
             HostTensor::u32(desc.shape, noise.iter().map(id).collect())
         }
         _ => HostTensor::f32(desc.shape, noise),
@@ -66,8 +161,7 @@ fn case(name: impl Into<String>, tolerance: f32, build: impl FnOnce(&mut Graph) 
     let y = build(&mut graph);
     graph.output("y", y);
     let name = name.into();
-    graph.check().unwrap_or_else(|e| panic!("{name}: {e}"));
-    Case { name, graph, tolerance, vocabulary: 23 }
+    Case { name, graph, tolerance, quick: false }
 }
 
 fn x(g: &mut Graph, shape: impl Into<Shape>) -> Value {
@@ -83,8 +177,36 @@ pub fn all() -> Vec<Case> {
     elementwise(&mut cases);
     layout(&mut cases);
     pixels(&mut cases);
+    for case in &mut cases {
+        case.quick = QUICK.contains(&case.name.as_str());
+    }
     cases
 }
+
+/// Cases that `doctor` runs: every kernel, small and a little awkward, quick to compile.
+const QUICK: &[&str] = &[
+    "matmul 1x768x1001",
+    "matmul full epilogue 17x33x129",
+    "matmul residual in place 65x31x67",
+    "matmul heads 2x5x3x12 x3",
+    "attention 2x3x5x7x12 causal=true bias=false",
+    "attention 2x3x5x7x12 causal=false bias=true",
+    "attention 2x3x5x7x12 causal=false bias=true weights",
+    "attention from one projection",
+    "layer_norm 7x255",
+    "rms_norm 3x257",
+    "softmax 7x255",
+    "Gelu",
+    "glu Silu",
+    "binary [2, 5, 7] [5, 7] mul=false",
+    "split_heads 2x5x3x12",
+    "concat_tokens",
+    "mean_tokens",
+    "gather",
+    "patchify 2x6x10 by 3x5",
+    "patchify bytes 2x6x10 by 3x5",
+    "normalise",
+];
 
 fn matmul(cases: &mut Vec<Case>) {
     let sizes = [
@@ -205,7 +327,8 @@ fn attention(cases: &mut Vec<Case>) {
 }
 
 fn rows(cases: &mut Vec<Case>) {
-    for (rows, width) in [(1, 1), (3, 2), (2, 7), (5, 31), (4, 33), (7, 255), (3, 257), (197, 768), (2, 1025)] {
+    for (rows, width) in [(1, 1), (3, 2), (2, 7), (5, 31), (4, 33), (7, 255), (3, 257), (197, 768), (2, 1025)]
+    {
         cases.push(case(format!("layer_norm {rows}x{width}"), 2e-5, |g| {
             let x = x(g, [rows, width]);
             g.layer_norm(x, Weight::tensor("gain"), Weight::tensor("bias"), 1e-5)
@@ -223,8 +346,7 @@ fn rows(cases: &mut Vec<Case>) {
 }
 
 fn elementwise(cases: &mut Vec<Case>) {
-    let acts =
-        [Act::Gelu, Act::GeluTanh, Act::QuickGelu, Act::Relu, Act::Silu, Act::Tanh, Act::Sigmoid];
+    let acts = [Act::Gelu, Act::GeluTanh, Act::QuickGelu, Act::Relu, Act::Silu, Act::Tanh, Act::Sigmoid];
     for act in acts {
         cases.push(case(format!("{act:?}"), 2e-6, |g| {
             let x = x(g, [5, 67]);
@@ -236,7 +358,9 @@ fn elementwise(cases: &mut Vec<Case>) {
             g.glu(x, act)
         }));
     }
-    for (a, b) in [(vec![1], vec![1]), (vec![3, 65], vec![65]), (vec![2, 5, 7], vec![5, 7]), (vec![64], vec![64])] {
+    for (a, b) in
+        [(vec![1], vec![1]), (vec![3, 65], vec![65]), (vec![2, 5, 7], vec![5, 7]), (vec![64], vec![64])]
+    {
         for mul in [false, true] {
             cases.push(case(format!("binary {a:?} {b:?} mul={mul}"), 1e-6, |g| {
                 let a = x(g, Shape::new(&a));
@@ -284,12 +408,14 @@ fn layout(cases: &mut Vec<Case>) {
     }));
     cases.push(case("gather", 0.0, |g| {
         let ids = g.input("ids", TensorDesc::new(DType::U32, [2, 9]));
-        g.gather(Weight::tensor("table"), [23, 13], ids)
+        g.gather(Weight::tensor("table"), [VOCABULARY as usize, 13], ids)
     }));
 }
 
 fn pixels(cases: &mut Vec<Case>) {
-    for (b, h, w, ph, pw) in [(1, 1, 1, 1, 1), (2, 6, 10, 3, 5), (3, 14, 28, 14, 14), (1, 32, 48, 16, 16)] {
+    for (b, h, w, ph, pw) in
+        [(1, 1, 1, 1, 1), (2, 6, 10, 3, 5), (3, 14, 28, 14, 14), (1, 32, 48, 16, 16), (2, 10, 9, 4, 4)]
+    {
         cases.push(case(format!("patchify {b}x{h}x{w} by {ph}x{pw}"), 0.0, |g| {
             let image = x(g, [b, 3, h, w]);
             g.patchify(image, [ph, pw])

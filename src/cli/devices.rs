@@ -1,0 +1,129 @@
+//! Floor 6. `vit-gpu devices`: every adapter, what it offers, and whether it will do.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::Outcome;
+use super::args::{DevicesArgs, Plain};
+use super::open::backends;
+use super::output::{SCHEMA_VERSION, bytes, json};
+use crate::error::Error;
+use crate::gpu::{AdapterReport, Adapters, DeviceChoice};
+
+#[derive(Serialize)]
+struct Document {
+    schema_version: u32,
+    adapters: Vec<Facts>,
+}
+
+/// An adapter, as JSON describes it. Sizes in bytes.
+#[derive(Serialize)]
+struct Facts {
+    index: usize,
+    name: String,
+    kind: &'static str,
+    backend: String,
+    driver: String,
+    pci: String,
+    max_binding_bytes: u64,
+    max_buffer_bytes: u64,
+    max_workgroup_invocations: u32,
+    max_workgroup_bytes: u32,
+    f16: bool,
+    subgroups: bool,
+    subgroup_sizes: (u32, u32),
+    timestamps: bool,
+    pipeline_cache: bool,
+    cooperative_matrices: Vec<String>,
+    usable: bool,
+    /// Why it will not do.
+    reason: Option<String>,
+}
+
+/// Runs the command and yields its exit code: 4 if no adapter will do.
+pub(super) fn run(args: &DevicesArgs, out: &mut impl Write) -> Outcome {
+    let variable = std::env::var("WGPU_BACKEND").ok();
+    let backends = backends(&args.backend, variable.as_deref());
+    let adapters = Adapters::list(&DeviceChoice { backends, ..DeviceChoice::default() })?;
+    let reports = adapters.reports();
+    match args.output {
+        Plain::Json => {
+            let adapters = reports.iter().map(facts).collect();
+            json(out, &Document { schema_version: SCHEMA_VERSION, adapters })?;
+        }
+        Plain::Text => {
+            for report in reports {
+                describe(report, out)?;
+            }
+            out.flush()?;
+        }
+    }
+    if reports.iter().any(|r| r.unusable.is_none()) {
+        return Ok(0);
+    }
+    let what = if reports.is_empty() { "no adapter found" } else { "no adapter will do" };
+    let help = "install a driver (on Linux without a GPU: mesa-vulkan-drivers), or pass --device reference";
+    Err(Error::NoDevice { what: what.to_owned(), help: help.to_owned() }.into())
+}
+
+/// An adapter in a few lines.
+pub(super) fn describe(r: &AdapterReport, out: &mut impl Write) -> io::Result<()> {
+    let yes = |b: bool| if b { "yes" } else { "no" };
+    let pci = if r.pci.is_empty() { String::new() } else { format!(", PCI {}", r.pci) };
+    let verdict = match (&r.unusable, r.target.cpu) {
+        (Some(why), _) => format!("will not do: {why}"),
+        (None, true) => "will do, on the CPU".to_owned(),
+        (None, false) => "will do".to_owned(),
+    };
+    writeln!(out, "{}: {} ({}, {}{pci})", r.index, r.name, r.kind, r.backend)?;
+    writeln!(out, "   verdict     {verdict}")?;
+    writeln!(out, "   driver      {}", r.driver)?;
+    writeln!(
+        out,
+        "   limits      {} a binding, {} a buffer, {} invocations and {} a workgroup",
+        bytes(r.target.max_binding_bytes),
+        bytes(r.max_buffer_bytes),
+        r.target.max_invocations,
+        bytes(r.target.max_workgroup_bytes.into()),
+    )?;
+    let subgroups = match r.subgroup_sizes {
+        (0, 0) => yes(r.subgroups).to_owned(),
+        (low, high) if low == high => format!("{} ({low} wide)", yes(r.subgroups)),
+        (low, high) => format!("{} ({low} to {high} wide)", yes(r.subgroups)),
+    };
+    writeln!(
+        out,
+        "   features    f16 {}, subgroups {subgroups}, timestamps {}, pipeline cache {}",
+        yes(r.target.f16),
+        yes(r.timestamps),
+        yes(r.pipeline_cache),
+    )?;
+    if !r.cooperative_matrices.is_empty() {
+        writeln!(out, "   matrices    {}", r.cooperative_matrices.join(", "))?;
+    }
+    Ok(())
+}
+
+fn facts(r: &AdapterReport) -> Facts {
+    Facts {
+        index: r.index,
+        name: r.name.clone(),
+        kind: r.kind,
+        backend: r.backend.clone(),
+        driver: r.driver.clone(),
+        pci: r.pci.clone(),
+        max_binding_bytes: r.target.max_binding_bytes,
+        max_buffer_bytes: r.max_buffer_bytes,
+        max_workgroup_invocations: r.target.max_invocations,
+        max_workgroup_bytes: r.target.max_workgroup_bytes,
+        f16: r.target.f16,
+        subgroups: r.subgroups,
+        subgroup_sizes: r.subgroup_sizes,
+        timestamps: r.timestamps,
+        pipeline_cache: r.pipeline_cache,
+        cooperative_matrices: r.cooperative_matrices.clone(),
+        usable: r.unusable.is_none(),
+        reason: r.unusable.clone(),
+    }
+}

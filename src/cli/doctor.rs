@@ -1,0 +1,253 @@
+//! Floor 6. `vit-gpu doctor`: what this machine is, whether the chosen adapter computes what the
+//! reference computes, and where things are kept. All of it goes to standard output as one block to
+//! paste into a report; secrets are named, never shown.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::args::DoctorArgs;
+use super::devices::describe;
+use super::open;
+use super::output::bytes;
+use super::talk::Talk;
+use super::{FAILED, Outcome, Stop};
+use crate::data::hub::{self, HubEnv};
+use crate::error::Result;
+use crate::gpu::{Adapters, DeviceChoice};
+use crate::session::{BUILTIN, Device, ModelSource, Options, Session};
+use crate::tensor::HostTensor;
+
+/// Variables that change what this program does.
+const VARIABLES: [&str; 22] = [
+    "VIT_GPU_MODEL",
+    "VIT_GPU_DEVICE",
+    "VIT_GPU_BACKEND",
+    "VIT_GPU_DTYPE",
+    "VIT_GPU_CHECKED",
+    "WGPU_BACKEND",
+    "WGPU_ADAPTER_NAME",
+    "WGPU_POWER_PREF",
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "VK_LOADER_LAYERS_ENABLE",
+    "LIBGL_ALWAYS_SOFTWARE",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "XDG_CACHE_HOME",
+    "HOME",
+    "HTTPS_PROXY",
+    "RAYON_NUM_THREADS",
+];
+
+/// Where Vulkan drivers announce themselves on Linux.
+const DRIVER_FOLDERS: [&str; 4] = [
+    "/usr/share/vulkan/icd.d",
+    "/etc/vulkan/icd.d",
+    "/usr/local/share/vulkan/icd.d",
+    "/usr/local/etc/vulkan/icd.d",
+];
+
+/// A computation on the device against the reference.
+struct Check {
+    name: String,
+    max_error: f32,
+    tolerance: f32,
+    pass: bool,
+}
+
+/// Runs the command and yields its exit code: 4 without an adapter that will do, 1 if a check fails.
+pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+    let (system, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
+    writeln!(out, "vit-gpu {} on {system} {architecture}", env!("CARGO_PKG_VERSION"))?;
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let hub = if cfg!(feature = "hub") { "with" } else { "without" };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    writeln!(out, "build {build}, {hub} downloads; {threads} processors\n")?;
+    environment(out)?;
+    paths(out)?;
+
+    let device = open::device(&args.device)?;
+    let choice = match &device {
+        Device::Gpu(choice) => choice.clone(),
+        Device::Reference => DeviceChoice::default(),
+    };
+    let adapters = Adapters::list(&choice)?;
+    writeln!(out, "adapters")?;
+    for report in adapters.reports() {
+        describe(report, out)?;
+    }
+    if adapters.reports().is_empty() {
+        writeln!(out, "   none")?;
+    }
+    if cfg!(target_os = "linux") {
+        drivers(out)?;
+    }
+    writeln!(out)?;
+    out.flush()?;
+
+    let options = open::options(&args.device, true)?;
+    let name = match checks(&options, talk, out) {
+        Ok((name, failed)) if failed == 0 => {
+            writeln!(out, "\nverdict: all is well on {name}")?;
+            return Ok(0);
+        }
+        Ok((name, failed)) => {
+            writeln!(out, "\nverdict: {failed} checks FAIL on {name}: its results cannot be trusted")?;
+            name
+        }
+        Err(Stop::Error(e)) => {
+            writeln!(out, "\nverdict: {e}")?;
+            out.flush()?;
+            return Err(Stop::Error(e));
+        }
+        Err(stop) => return Err(stop),
+    };
+    out.flush()?;
+    talk.note(format_args!("try another driver for {name}, --checked, or --disable f16,subgroups"));
+    Ok(FAILED)
+}
+
+/// Runs every check, a line each; yields the device's name and how many failed.
+fn checks(options: &Options, talk: Talk, out: &mut impl Write) -> Result<(String, usize), Stop> {
+    let source = ModelSource::Builtin(BUILTIN.to_owned());
+    let device = Session::open(&source, options)?;
+    let reference =
+        Session::open(&source, &Options { device: Device::Reference, precision: None, ..options.clone() })?;
+    let name = device.device().name.clone();
+    writeln!(out, "checks on {name} ({})", device.precision())?;
+    // Kernels one by one belong before this: `session::self_test` once it exists, a `Check` each.
+    let cases = [(1, [64, 64]), (3, [64, 64]), (2, [72, 40]), (1, [8, 8])];
+    let mut progress = talk.progress("checks", cases.len() as u64, false);
+    let (mut count, mut failed) = (0, 0);
+    for (i, (batch, size)) in cases.into_iter().enumerate() {
+        for check in model_checks(&device, &reference, batch, size)? {
+            count += 1;
+            if !check.pass {
+                failed += 1;
+                let (name, error, tolerance) = (&check.name, check.max_error, check.tolerance);
+                writeln!(out, "   FAIL {name}: error {error:e}, tolerance {tolerance:e}")?;
+            }
+        }
+        progress.at(i as u64 + 1);
+    }
+    drop(progress);
+    writeln!(out, "   {} of {count} outputs of the built-in model agree with the reference", count - failed)?;
+    Ok((name, failed))
+}
+
+/// Every output of the built-in model on both devices, for a batch of noise of one size.
+fn model_checks(device: &Session, reference: &Session, batch: usize, size: [usize; 2]) -> Result<Vec<Check>> {
+    let names = device.output_names(size)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let pixels: Vec<Vec<u8>> = (0..batch).map(|b| noise(b as u32 + 1, size[0] * size[1] * 3)).collect();
+    let pixels: Vec<&[u8]> = pixels.iter().map(Vec::as_slice).collect();
+    let got = device.run_pixels(&pixels, size, &names)?;
+    let want = reference.run_pixels(&pixels, size, &names)?;
+    let tolerance = if device.precision() == crate::plan::Precision::F16 { 2e-2 } else { 1e-4 };
+    let check = |(name, (got, want)): (&&str, (&HostTensor, &HostTensor))| {
+        let max_error = max_error(got, want);
+        let name = format!("{name}, batch {batch} of {}x{}", size[0], size[1]);
+        Check { name, max_error, tolerance, pass: max_error <= tolerance }
+    };
+    Ok(names.iter().zip(got.iter().zip(&want)).map(check).collect())
+}
+
+/// Largest difference relative to 1 + |want|; NaN if any element is.
+fn max_error(got: &HostTensor, want: &HostTensor) -> f32 {
+    if got.shape() != want.shape() {
+        return f32::NAN;
+    }
+    let errors = got.to_f32().into_iter().zip(want.to_f32()).map(|(g, w)| (g - w).abs() / (1.0 + w.abs()));
+    errors.fold(0.0, |worst: f32, e| if e.is_nan() || worst.is_nan() { f32::NAN } else { worst.max(e) })
+}
+
+fn noise(seed: u32, count: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9);
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+fn environment(out: &mut impl Write) -> Result<(), Stop> {
+    writeln!(out, "environment")?;
+    for name in VARIABLES {
+        let Some(value) = std::env::var_os(name) else { continue };
+        let secret = name.ends_with("TOKEN") || name.ends_with("PROXY");
+        let value =
+            if secret { "(set)".to_owned() } else { super::talk::printable(&value.to_string_lossy()) };
+        writeln!(out, "   {name}={value}")?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+fn paths(out: &mut impl Write) -> Result<(), Stop> {
+    writeln!(out, "paths")?;
+    match open::cache_dir() {
+        Some(dir) => {
+            let (files, total) = contents(&dir);
+            writeln!(
+                out,
+                "   pipelines   {} ({}; {files} files, {})",
+                dir.display(),
+                access(&dir),
+                bytes(total)
+            )?;
+        }
+        None => writeln!(out, "   pipelines   not kept: no home and no cache folder")?,
+    }
+    match HubEnv::read().cache() {
+        Ok(dir) => {
+            let models = hub::list(&dir);
+            writeln!(out, "   models      {} ({}; {} models)", dir.display(), access(&dir), models.len())?;
+            for model in models.iter().take(20) {
+                let state = if model.complete { "" } else { ", incomplete" };
+                writeln!(out, "               {} ({}{state})", model.id, bytes(model.bytes))?;
+            }
+        }
+        Err(e) => writeln!(out, "   models      {e}")?,
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Whether files can be made in a folder, or in the nearest one above it that exists.
+fn access(dir: &Path) -> &'static str {
+    let existing: Option<PathBuf> = dir.ancestors().find(|d| d.is_dir()).map(Path::to_owned);
+    let Some(existing) = existing else { return "not there" };
+    let probe = existing.join(format!(".vit-gpu-doctor.{}.tmp", std::process::id()));
+    let writable = std::fs::write(&probe, b"").is_ok();
+    _ = std::fs::remove_file(&probe);
+    match (writable, existing == dir) {
+        (true, true) => "writable",
+        (true, false) => "will be made",
+        (false, _) => "NOT writable",
+    }
+}
+
+fn contents(dir: &Path) -> (usize, u64) {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|e| e.metadata().ok()).filter(std::fs::Metadata::is_file).map(|m| m.len());
+    sizes.fold((0, 0), |(n, total), size| (n + 1, total + size))
+}
+
+fn drivers(out: &mut impl Write) -> Result<(), Stop> {
+    let mut found: Vec<String> = Vec::new();
+    for folder in DRIVER_FOLDERS {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        found.extend(entries.map(|e| e.path().display().to_string()).filter(|p| p.ends_with(".json")));
+    }
+    found.sort();
+    if found.is_empty() {
+        writeln!(out, "   no Vulkan driver is installed (looked in {})", DRIVER_FOLDERS.join(", "))?;
+    } else {
+        writeln!(out, "   Vulkan drivers announced by {}", found.join(", "))?;
+    }
+    Ok(())
+}

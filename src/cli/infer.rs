@@ -1,0 +1,375 @@
+//! Floor 6. `vit-gpu infer`: images in, classes, embeddings and attention pictures out.
+//!
+//! One thread decodes a batch ahead (on all cores) while the device works on the one before; a
+//! channel of one batch between them bounds memory. Rows come out in the order of the inputs.
+
+use std::io::Write;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use super::args::{Format, InferArgs};
+use super::inputs::{self, Input};
+use super::open::{self, Opened};
+use super::output::{Report, Row, Timing, top_k};
+use super::talk::{self, Talk};
+use super::{FAILED, Outcome, Stop};
+use crate::data::image::{self, DecodeOptions};
+use crate::data::preprocess::Preprocess;
+use crate::error::{Error, Result};
+use crate::tensor::HostTensor;
+use files::{Embeddings, Pictures};
+
+mod files;
+
+/// An input, decoded and preprocessed, or why not.
+struct Ready {
+    name: String,
+    picture: Result<Picture>,
+    notes: Vec<String>,
+    took: Duration,
+}
+
+/// What the device takes.
+struct Picture {
+    /// (H,W,3) bytes.
+    pixels: Vec<u8>,
+    /// Height and width.
+    size: [usize; 2],
+}
+
+/// Runs the command and yields its exit code.
+pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+    let start = Instant::now();
+    let inputs = inputs::expand(&args.inputs, args.recursive)?;
+    for skipped in &inputs.skipped {
+        talk.warn(talk::printable(skipped));
+    }
+    let mut embeddings = Embeddings::create(args, &inputs.list)?;
+    let mut pictures = Pictures::create(args, &inputs.list)?;
+    let opened = open::open(&args.model, &args.device, talk)?;
+    files::spare_the_model(args, open::folder(&opened.source))?;
+    let preprocess = preprocess(args, &opened, talk)?;
+    let mut work = Work::new(args, &opened, &preprocess, talk)?;
+    let load = start.elapsed();
+
+    let mut report = Report::new(out, args.output, args.logits);
+    report.begin()?;
+    let mut tally = Tally { timing: Timing { load: millis(load), ..Timing::default() }, ..Tally::default() };
+    let options = DecodeOptions {
+        max_pixels: args.image.max_pixels.unwrap_or(image::MAX_PIXELS),
+        apply_exif: !args.image.no_exif,
+        allow_truncated: args.image.allow_truncated,
+        background: args.image.background,
+    };
+    let batch = work.batch(args.batch_size as usize);
+    let mut progress =
+        (inputs.list.len() > 1).then(|| talk.progress("images", inputs.list.len() as u64, false));
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(1);
+        scope.spawn(|| decode_all(&inputs.list, batch, &options, &preprocess, args.fail_fast, sender));
+        let mut done = 0;
+        for ready in receiver.iter() {
+            done += ready.len() as u64;
+            let rows = work.run(ready, &mut embeddings, &mut pictures, &mut tally)?;
+            for (row, error) in rows {
+                let failed = error.is_some();
+                if let Some(e) = error {
+                    talk::error(&e);
+                    tally.failed(&e);
+                }
+                if !(failed && args.output == Format::Text) {
+                    report.row(row)?;
+                }
+                if failed && args.fail_fast {
+                    return stop(receiver);
+                }
+            }
+            if let Some(progress) = &mut progress {
+                progress.at(done);
+            }
+        }
+        Ok::<(), Stop>(())
+    })?;
+    drop(progress);
+    embeddings.finish(&opened.model.id, talk)?;
+    tally.timing.total = millis(start.elapsed());
+    report.end(&opened.model, &opened.device, tally.timing)?;
+    tally.say(talk);
+    Ok(tally.exit_code())
+}
+
+/// Lets the decoding thread end: its next batch finds nobody listening.
+fn stop(receiver: Receiver<Vec<Ready>>) -> Result<(), Stop> {
+    drop(receiver);
+    Ok(())
+}
+
+/// The model's preprocessing at the size that was asked for.
+fn preprocess(args: &InferArgs, opened: &Opened, talk: Talk) -> Result<Preprocess> {
+    let own = opened.session.preprocess();
+    if let Some([height, width]) = args.image.image_size {
+        return own.with_size(height, width);
+    }
+    let [height, width] = opened.session.info().image_size;
+    if let Some(size) = own.size().filter(|size| *size != (height, width)) {
+        talk.warn(format_args!(
+            "preprocessing yields {}x{} pixels, the model was trained on {height}x{width}: positions are resampled",
+            size.0, size.1
+        ));
+    }
+    Ok(own.clone())
+}
+
+/// Decodes and preprocesses everything in batches, in order, until nobody listens.
+fn decode_all(
+    inputs: &[Input],
+    batch: usize,
+    options: &DecodeOptions,
+    preprocess: &Preprocess,
+    fail_fast: bool,
+    sender: SyncSender<Vec<Ready>>,
+) {
+    for chunk in inputs.chunks(batch) {
+        let ready: Vec<Ready> = chunk.par_iter().map(|input| decode(input, options, preprocess)).collect();
+        let over = fail_fast && ready.iter().any(|r| r.picture.is_err());
+        if sender.send(ready).is_err() || over {
+            return;
+        }
+    }
+}
+
+fn decode(input: &Input, options: &DecodeOptions, preprocess: &Preprocess) -> Ready {
+    let start = Instant::now();
+    let name = input.name();
+    let decoded = match input {
+        Input::Failed(e) => Err(e.clone()),
+        Input::File(path) => image::decode_file(path, options),
+        Input::Stdin => inputs::read_stdin().and_then(|bytes| image::decode_bytes("-", &bytes, options)),
+    };
+    let mut notes = Vec::new();
+    let picture = decoded.and_then(|mut decoded| {
+        notes = std::mem::take(&mut decoded.notes);
+        let (width, height) = preprocess.output_size(decoded.width, decoded.height);
+        let pixels = preprocess.pixels(&decoded).map_err(|e| match e {
+            Error::Input { what, help, .. } => Error::Input { input: name.clone(), what, help },
+            other => other,
+        })?;
+        Ok(Picture { pixels, size: [height, width] })
+    });
+    Ready { name, picture, notes, took: start.elapsed() }
+}
+
+/// What is asked of the model, and what becomes of its answers.
+struct Work<'a> {
+    args: &'a InferArgs,
+    opened: &'a Opened,
+    talk: Talk,
+    /// Names of the outputs to compute, in this order: logits, embeddings, attention.
+    outputs: Vec<String>,
+    /// How many of them come before the attention.
+    plain: usize,
+    has_logits: bool,
+    /// Warnings of the session that were said already.
+    said: usize,
+}
+
+impl<'a> Work<'a> {
+    fn new(args: &'a InferArgs, opened: &'a Opened, preprocess: &Preprocess, talk: Talk) -> Result<Self> {
+        let session = &opened.session;
+        let info = session.info();
+        let size = preprocess.size().map_or(info.image_size, |(h, w)| [h, w]);
+        let all = session.output_names(size)?;
+        let has = |name: &str| all.iter().any(|n| n == name);
+        let has_logits = has("logits");
+        let mut outputs = Vec::new();
+        if has_logits {
+            outputs.push("logits".to_owned());
+        } else if args.embeddings.is_none() && args.attention.is_none() {
+            return Err(Error::usage(
+                format!("{} has no classifier head, so there are no classes to show", opened.model.id),
+                "pass --embeddings FILE.safetensors for its features, or a checkpoint with a head",
+            ));
+        } else if args.logits {
+            return Err(Error::usage(
+                format!("{} has no classifier head, so no logits", opened.model.id),
+                "",
+            ));
+        }
+        if args.embeddings.is_some() {
+            let known = ["embedding", "image_embeds"];
+            outputs.extend(known.iter().filter(|n| has(n)).map(|n| (*n).to_owned()));
+        }
+        let plain = outputs.len();
+        if args.attention.is_some() {
+            let layers = files::view(args).layers(info.layers, info.heads)?;
+            outputs.extend(layers.iter().map(|layer| format!("attention.{layer}")));
+            if let Some(missing) = outputs[plain..].iter().find(|n| !has(n)) {
+                return Err(Error::usage(
+                    format!("this model does not produce `{missing}`"),
+                    "leave --attention away",
+                ));
+            }
+        }
+        let mut work = Self { args, opened, talk, outputs, plain, has_logits, said: 0 };
+        work.say_warnings();
+        Ok(work)
+    }
+
+    /// Images at a time: attention maps of all layers are large, so those go one by one.
+    fn batch(&self, asked: usize) -> usize {
+        if self.args.attention.is_some() { 1 } else { asked }
+    }
+
+    /// One batch: a row for each input, with the error where it failed.
+    fn run(
+        &mut self,
+        ready: Vec<Ready>,
+        embeddings: &mut Embeddings,
+        pictures: &mut Pictures,
+        tally: &mut Tally,
+    ) -> Result<Vec<(Row, Option<Error>)>> {
+        let mut rows: Vec<Option<(Row, Option<Error>)>> = vec![None; ready.len()];
+        let mut waiting: Vec<usize> = Vec::new();
+        for (i, r) in ready.iter().enumerate() {
+            tally.inputs += 1;
+            tally.timing.decode += millis(r.took);
+            for note in &r.notes {
+                self.talk.detail(format_args!("{}: {note}", talk::printable(&r.name)));
+            }
+            match &r.picture {
+                Ok(_) => waiting.push(i),
+                Err(e) => rows[i] = Some(failed(&r.name, e)),
+            }
+        }
+        while let Some(&first) = waiting.first() {
+            let size_of = |i: usize| ready[i].picture.as_ref().map(|p| p.size).ok();
+            let (group, rest): (Vec<usize>, Vec<usize>) =
+                waiting.iter().partition(|&&i| size_of(i) == size_of(first));
+            waiting = rest;
+            let group: Vec<(usize, &str, &Picture)> = group
+                .iter()
+                .filter_map(|&i| Some((i, ready[i].name.as_str(), ready[i].picture.as_ref().ok()?)))
+                .collect();
+            let outcome = self.run_group(&group, &mut rows, embeddings, pictures, tally);
+            self.say_warnings();
+            outcome?;
+        }
+        pictures.advance(ready.len());
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    /// Pictures of one size.
+    fn run_group(
+        &self,
+        group: &[(usize, &str, &Picture)],
+        rows: &mut [Option<(Row, Option<Error>)>],
+        embeddings: &mut Embeddings,
+        pictures: &mut Pictures,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let Some((_, _, Picture { size, .. })) = group.first() else { return Ok(()) };
+        let pixels: Vec<&[u8]> = group.iter().map(|(_, _, p)| p.pixels.as_slice()).collect();
+        let outputs: Vec<&str> = self.outputs.iter().map(String::as_str).collect();
+        let start = Instant::now();
+        let results = self.opened.session.run_pixels(&pixels, *size, &outputs)?;
+        tally.timing.run += millis(start.elapsed());
+        for (n, (i, name, picture)) in group.iter().enumerate() {
+            let one: Vec<&[f32]> = results.iter().map(|t| slice(t, n, group.len())).collect();
+            rows[*i] = Some(match self.answer(name, &one) {
+                Ok(mut row) => {
+                    let named: Vec<(&str, &[f32])> =
+                        std::iter::zip(&outputs, &one).map(|(o, v)| (*o, *v)).collect();
+                    embeddings.push(name, &named[usize::from(self.has_logits)..self.plain]);
+                    let info = self.opened.session.info();
+                    row.attention =
+                        pictures.write(*i, picture.pixels.as_slice(), *size, info, &one[self.plain..])?;
+                    (row, None)
+                }
+                Err(e) => failed(name, &e),
+            });
+        }
+        Ok(())
+    }
+
+    /// The row of one image, from its part of each output.
+    fn answer(&self, name: &str, outputs: &[&[f32]]) -> Result<Row> {
+        for (output, values) in self.outputs.iter().zip(outputs) {
+            let count = values.iter().filter(|x| !x.is_finite()).count();
+            if count > 0 {
+                let what = format!("{output} for {name}");
+                return Err(Error::NonFinite { what, count, total: values.len() });
+            }
+        }
+        let logits = self.has_logits.then(|| outputs[0]);
+        Ok(Row {
+            input: name.to_owned(),
+            predictions: logits.map(|l| top_k(l, self.args.top_k, &self.opened.session.labels().names)),
+            logits: logits.filter(|_| self.args.logits).map(<[f32]>::to_vec),
+            attention: None,
+            error: None,
+        })
+    }
+
+    /// Weights are looked at when they are loaded, so warnings may come with the first batch.
+    fn say_warnings(&mut self) {
+        let warnings = self.opened.session.warnings();
+        for warning in warnings.iter().skip(self.said) {
+            self.talk.warn(warning);
+        }
+        self.said = warnings.len();
+    }
+}
+
+/// The `n`-th of `batch` pictures' part of an output.
+fn slice(tensor: &HostTensor, n: usize, batch: usize) -> &[f32] {
+    let all = tensor.as_f32().unwrap_or_default();
+    let each = all.len() / batch;
+    &all[n * each..(n + 1) * each]
+}
+
+fn failed(name: &str, e: &Error) -> (Row, Option<Error>) {
+    let what = match e {
+        Error::Input { what, .. } => what.clone(),
+        other => other.to_string(),
+    };
+    let row =
+        Row { input: name.to_owned(), predictions: None, logits: None, attention: None, error: Some(what) };
+    (row, Some(e.clone()))
+}
+
+/// Counts and times over the whole run.
+#[derive(Default)]
+struct Tally {
+    inputs: usize,
+    failures: usize,
+    worst: u8,
+    timing: Timing,
+}
+
+impl Tally {
+    fn failed(&mut self, e: &Error) {
+        self.failures += 1;
+        self.worst = self.worst.max(e.exit_code()).max(FAILED);
+    }
+
+    fn exit_code(&self) -> u8 {
+        self.worst
+    }
+
+    fn say(&self, talk: Talk) {
+        let t = &self.timing;
+        talk.detail(format_args!(
+            "{} inputs, {} failed; load {:.0} ms, decode {:.0} ms, run {:.0} ms, total {:.0} ms",
+            self.inputs, self.failures, t.load, t.decode, t.run, t.total
+        ));
+        if self.failures > 0 && self.inputs > 1 {
+            talk.warn(format_args!("{} of {} inputs failed", self.failures, self.inputs));
+        }
+    }
+}
+
+fn millis(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1e6).round() / 1e3
+}

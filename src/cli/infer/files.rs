@@ -1,0 +1,233 @@
+//! Floor 6. The files that `infer` writes: embeddings as safetensors, attention as pictures. Every
+//! path is checked against every input, and against the model, before any work is done.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use crate::cli::args::InferArgs;
+use crate::cli::inputs::Input;
+use crate::cli::outfile::{OutFile, same_file};
+use crate::cli::overlay::{self, Layout, View};
+use crate::cli::talk::Talk;
+use crate::error::{Error, Result};
+use crate::models::ModelInfo;
+
+/// Which attention is shown.
+pub(super) fn view(args: &InferArgs) -> View {
+    View { layer: args.attention_layer, head: args.attention_head }
+}
+
+/// Refuses outputs that would replace a file of the model.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(super) fn spare_the_model(args: &InferArgs, model: Option<&Path>) -> Result<()> {
+    let Some(folder) = model else { return Ok(()) };
+    for path in [&args.embeddings, &args.attention].into_iter().flatten() {
+        let inside = path.is_file() && path.parent().is_some_and(|p| same_file(&or_here(p), folder));
+        if inside {
+            return Err(refuse(path, "a file of the model"));
+        }
+    }
+    Ok(())
+}
+
+fn or_here(folder: &Path) -> PathBuf {
+    if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() }
+}
+
+fn refuse(path: &Path, what: &str) -> Error {
+    Error::usage(format!("{} would replace {what}", path.display()), "write to another file")
+}
+
+/// Inputs as files that no output may replace.
+fn real_inputs(inputs: &[Input]) -> HashSet<PathBuf> {
+    let real = |input: &Input| match input {
+        Input::File(path) => fs::canonicalize(path).ok(),
+        _ => None,
+    };
+    inputs.iter().filter_map(real).collect()
+}
+
+/// Pooled features, collected and written at the end.
+pub(super) struct Embeddings {
+    file: Option<OutFile>,
+    path: PathBuf,
+    names: Vec<String>,
+    /// Width and rows of each tensor.
+    tensors: BTreeMap<String, (usize, Vec<f32>)>,
+}
+
+impl Embeddings {
+    /// Begins the file, if one was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it would replace an input, [`Error::Write`].
+    pub(super) fn create(args: &InferArgs, inputs: &[Input]) -> Result<Self> {
+        let path = args.embeddings.clone().unwrap_or_default();
+        let file = match &args.embeddings {
+            Some(path) if fs::canonicalize(path).is_ok_and(|p| real_inputs(inputs).contains(&p)) => {
+                return Err(refuse(path, "an input"));
+            }
+            Some(path) if args.attention.as_ref().is_some_and(|a| a == path || same_file(a, path)) => {
+                return Err(Error::usage(
+                    "--embeddings and --attention name the same file",
+                    "write to two files",
+                ));
+            }
+            Some(path) => Some(OutFile::create(path)?),
+            None => None,
+        };
+        Ok(Self { file, path, names: Vec::new(), tensors: BTreeMap::new() })
+    }
+
+    /// Keeps the features of one picture: name and row of each output.
+    pub(super) fn push(&mut self, input: &str, outputs: &[(&str, &[f32])]) {
+        if self.file.is_none() {
+            return;
+        }
+        self.names.push(input.to_owned());
+        for (name, row) in outputs {
+            let (width, rows) = self.tensors.entry((*name).to_owned()).or_default();
+            *width = row.len();
+            rows.extend_from_slice(row);
+        }
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub(super) fn finish(self, model: &str, talk: Talk) -> Result<()> {
+        let Some(file) = self.file else { return Ok(()) };
+        if self.names.is_empty() {
+            talk.warn(format_args!("{} is not written: no image worked", self.path.display()));
+            return Ok(());
+        }
+        let wrong = |e: String| Error::Write { path: self.path.display().to_string(), what: e };
+        let mut views = Vec::new();
+        for (name, (width, rows)) in &self.tensors {
+            let shape = vec![self.names.len(), *width];
+            let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(rows))
+                .map_err(|e| wrong(e.to_string()))?;
+            views.push((name, view));
+        }
+        let inputs = serde_json::to_string(&self.names).map_err(|e| wrong(e.to_string()))?;
+        let about = HashMap::from([("model".to_owned(), model.to_owned()), ("inputs".to_owned(), inputs)]);
+        let bytes = safetensors::serialize(views, Some(about)).map_err(|e| wrong(e.to_string()))?;
+        file.finish(&bytes)?;
+        talk.note(format_args!("{} rows of features in {}", self.names.len(), self.path.display()));
+        Ok(())
+    }
+}
+
+/// Attention pictures: where each input's goes.
+pub(super) struct Pictures {
+    view: View,
+    /// By position among the inputs; empty if none were asked for.
+    paths: Vec<PathBuf>,
+    /// Inputs answered so far.
+    done: usize,
+}
+
+impl Pictures {
+    /// Decides where the pictures go: one input's to the file, several inputs' into a directory.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if several pictures would go to one file, or one would replace an input;
+    /// [`Error::Write`] if the directory cannot be made.
+    pub(super) fn create(args: &InferArgs, inputs: &[Input]) -> Result<Self> {
+        let none = Self { view: view(args), paths: Vec::new(), done: 0 };
+        let Some(path) = &args.attention else { return Ok(none) };
+        let slash = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        let paths = if inputs.len() == 1 && !path.is_dir() && !slash {
+            vec![path.clone()]
+        } else {
+            if !path.is_dir() {
+                if path.exists() || (path.extension().is_some() && !slash) {
+                    let what = format!("--attention {}: there are {} inputs", path.display(), inputs.len());
+                    return Err(Error::usage(
+                        what,
+                        "name a directory; each input gets NAME.attention.png in it",
+                    ));
+                }
+                fs::create_dir(path)
+                    .map_err(|e| Error::Write { path: path.display().to_string(), what: e.to_string() })?;
+            }
+            in_directory(path, inputs)
+        };
+        let real = real_inputs(inputs);
+        if let Some(path) = paths.iter().find(|p| fs::canonicalize(p).is_ok_and(|p| real.contains(&p))) {
+            return Err(refuse(path, "an input"));
+        }
+        if let [only] = paths.as_slice() {
+            // Fails now rather than after the work, if it must.
+            drop(OutFile::create(only)?);
+        }
+        Ok(Self { paths, ..none })
+    }
+
+    /// Draws and writes one input's picture; `maps` are its attention maps. Returns where it went.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub(super) fn write(
+        &mut self,
+        position: usize,
+        pixels: &[u8],
+        size: [usize; 2],
+        info: &ModelInfo,
+        maps: &[&[f32]],
+    ) -> Result<Option<String>> {
+        let Some(path) = self.paths.get(self.done + position) else { return Ok(None) };
+        let grid = [size[0] / info.patch[0], size[1] / info.patch[1]];
+        let layout = Layout { prefix: info.prefix_tokens, cls: info.cls_token, grid };
+        let heat = overlay::heat(self.view, layout, info.heads, maps);
+        let png = overlay::png(pixels, size, &heat, grid)?;
+        OutFile::create(path)?.finish(&png)?;
+        Ok(Some(path.to_string_lossy().into_owned()))
+    }
+
+    /// A batch of `count` inputs is over.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.done += count;
+    }
+}
+
+/// `NAME.attention.png` for each input, numbered where names repeat.
+fn in_directory(folder: &Path, inputs: &[Input]) -> Vec<PathBuf> {
+    let mut taken = HashSet::new();
+    let name = |input: &Input| {
+        let stem = match input {
+            Input::File(path) => path.file_stem().map(|s| s.to_owned()),
+            _ => None,
+        };
+        let stem = stem.unwrap_or_else(|| "stdin".into());
+        (1..).find_map(|n: usize| {
+            let mut file = stem.clone();
+            if n > 1 {
+                file.push(format!("-{n}"));
+            }
+            file.push(".attention.png");
+            taken.insert(file.clone()).then(|| folder.join(file))
+        })
+    };
+    inputs.iter().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_names_are_numbered() {
+        let inputs: Vec<Input> = ["a/x.png", "b/x.jpg", "x"].iter().map(|p| Input::File(p.into())).collect();
+        let paths = in_directory(Path::new("out"), &inputs);
+        let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+        assert_eq!(names, ["out/x.attention.png", "out/x-2.attention.png", "out/x-3.attention.png"]);
+    }
+}

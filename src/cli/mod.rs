@@ -1,0 +1,101 @@
+//! Floor 6. The command line: arguments to a session and back to text. One file a subcommand; data
+//! goes to standard output, talk to standard error, and the exit code says who can fix what went
+//! wrong (`vit-gpu --help` lists the codes).
+//!
+//! It refuses to prompt, to leave half-written files, and to make noise about a closed pipe.
+
+mod args;
+mod devices;
+mod doctor;
+mod infer;
+mod inputs;
+mod inspect;
+mod open;
+mod outfile;
+mod output;
+mod overlay;
+mod pages;
+mod talk;
+mod verify;
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::error::Error;
+use args::{Cli, Command};
+use talk::Talk;
+
+/// Exit code where an input failed or a check did not pass.
+const FAILED: u8 = 1;
+
+/// What ends a command early.
+enum Stop {
+    /// Something is wrong, and can be said.
+    Error(Error),
+    /// Standard output cannot be written.
+    Stdout(io::Error),
+}
+
+impl From<Error> for Stop {
+    fn from(e: Error) -> Self {
+        Stop::Error(e)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(e: io::Error) -> Self {
+        Stop::Stdout(e)
+    }
+}
+
+/// What a command returns: its exit code, or what stopped it.
+type Outcome = Result<u8, Stop>;
+
+/// Runs the program on arguments (the first is its own name) and yields its exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Without a handler the default applies, which is quiet enough.
+    _ = ctrlc::set_handler(|| {
+        talk::clear_now();
+        outfile::remove_drafts();
+        std::process::exit(i32::from(Error::Interrupted.exit_code()));
+    });
+    let outcome = match Cli::try_parse_from(arguments) {
+        Ok(cli) => run(&cli),
+        Err(e) => e.print().map_err(Stop::Stdout).map(|()| e.exit_code() as u8),
+    };
+    talk::clear();
+    ExitCode::from(match outcome {
+        Ok(code) => code,
+        Err(Stop::Stdout(e)) if e.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(Stop::Stdout(e)) => {
+            talk::say(&format!("error: write error: {e}"));
+            FAILED
+        }
+        Err(Stop::Error(e)) => {
+            talk::error(&e);
+            e.exit_code()
+        }
+    })
+}
+
+fn run(cli: &Cli) -> Outcome {
+    let talk = Talk::new(cli.talk);
+    let mut out = BufWriter::new(io::stdout().lock());
+    let code = match &cli.command {
+        Command::Infer(args) => infer::run(args, talk, &mut out),
+        Command::Devices(args) => devices::run(args, &mut out),
+        Command::Inspect(args) => inspect::run(args, talk, &mut out),
+        Command::Verify(args) => verify::run(args, talk, &mut out),
+        Command::Doctor(args) => doctor::run(args, talk, &mut out),
+        Command::Completions { shell } => pages::completions(*shell, &mut out),
+        Command::Man { command } => pages::man(command.as_deref(), &mut out),
+    };
+    // What was said before an error belongs to the user all the same.
+    let flushed = out.flush();
+    let code = code?;
+    flushed?;
+    Ok(code)
+}

@@ -1,0 +1,223 @@
+//! Floor 6. From flags and environment to a device choice, a model, and an open session.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::args::{DeviceArgs, DtypeArg, Feature, ModelArgs};
+use super::output::{DeviceFacts, ModelFacts};
+use super::talk::{Progress, Talk};
+use crate::data::hub::{self, HubOptions, Location};
+use crate::error::{Error, Result};
+use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled};
+use crate::plan::Precision;
+use crate::session::{BUILTIN, Device, ModelSource, Options, Session};
+
+/// A session and what it was asked for by.
+pub(super) struct Opened {
+    pub(super) session: Session,
+    pub(super) source: ModelSource,
+    pub(super) model: ModelFacts,
+    pub(super) device: DeviceFacts,
+}
+
+/// Opens model and device, and says on standard error what the user did not choose.
+///
+/// # Errors
+/// As [`Session::open`] and [`hub::locate`].
+pub(super) fn open(model: &ModelArgs, device: &DeviceArgs, talk: Talk) -> Result<Opened> {
+    let (id, source) = locate(model, talk)?;
+    let options = options(device, !model.no_mmap)?;
+    open_with(id, source, &options, talk)
+}
+
+/// As [`open`], with everything decided.
+///
+/// # Errors
+/// As [`Session::open`].
+pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk: Talk) -> Result<Opened> {
+    let session = Session::open(&source, options)?;
+    let d = session.device();
+    if d.cpu && d.kind != "reference" {
+        talk.note(format_args!("running on the CPU ({})", d.name));
+    }
+    talk.detail(format_args!("device: {} ({}, {}, {})", d.name, d.kind, d.backend, d.driver));
+    let info = session.info();
+    let model = ModelFacts {
+        id,
+        family: info.family.to_owned(),
+        architecture: info.architecture.clone(),
+        image_size: info.image_size,
+        classes: info.classes,
+        parameters: info.parameters,
+        dtype: session.precision().to_string(),
+    };
+    let device = DeviceFacts {
+        name: d.name.clone(),
+        kind: d.kind.clone(),
+        backend: d.backend.clone(),
+        driver: d.driver.clone(),
+    };
+    Ok(Opened { session, source, model, device })
+}
+
+/// The model that is meant, downloaded if need be, and what to call it.
+///
+/// # Errors
+/// As [`hub::locate`]; [`Error::Usage`] for a name that is not text and no path either.
+pub(super) fn locate(args: &ModelArgs, talk: Talk) -> Result<(String, ModelSource)> {
+    let Some(spec) = args.model.as_deref().filter(|m| !m.is_empty()) else {
+        talk.note(
+            "no -m given: the built-in model names simple shapes; for photographs pass a ViT checkpoint, \
+             as in -m google/vit-base-patch16-224",
+        );
+        return Ok((format!("builtin:{BUILTIN}"), ModelSource::Builtin(BUILTIN.to_owned())));
+    };
+    let id = spec.to_string_lossy().into_owned();
+    if let Some(name) = id.strip_prefix("builtin:") {
+        return Ok((id.clone(), ModelSource::Builtin(name.to_owned())));
+    }
+    let Some(text) = spec.to_str() else {
+        let path = PathBuf::from(spec);
+        return match path.exists() {
+            true => Ok((id, ModelSource::Path(path))),
+            false => Err(Error::model(id, "no such file or folder", "check the path")),
+        };
+    };
+    let mut options = HubOptions::from_env();
+    options.offline |= args.offline;
+    let mut bar: Option<(String, Progress)> = None;
+    let location = hub::locate(text, &options, &mut |file, done, total| {
+        if bar.as_ref().is_none_or(|(name, _)| name != file) {
+            // The old bar must be gone before the new one is drawn.
+            bar = None;
+            talk.detail(format_args!("downloading {file}"));
+            bar = Some((file.to_owned(), talk.progress(file, total.unwrap_or(0), true)));
+        }
+        if let Some((_, bar)) = &mut bar {
+            bar.at(done);
+        }
+    })?;
+    drop(bar);
+    if let Location::Snapshot { folder, .. } = &location {
+        talk.detail(format_args!("model: {text} in {}", folder.display()));
+    } else {
+        talk.detail(format_args!("model: {}", location.path().display()));
+    }
+    Ok((id, ModelSource::Path(location.path().to_owned())))
+}
+
+/// How sessions run, from flags and environment.
+///
+/// # Errors
+/// As [`device`].
+pub(super) fn options(args: &DeviceArgs, mmap: bool) -> Result<Options> {
+    let precision = match args.dtype {
+        DtypeArg::Auto => None,
+        DtypeArg::F32 => Some(Precision::F32),
+        DtypeArg::F16 => Some(Precision::F16),
+    };
+    Ok(Options { device: device(args)?, precision, mmap, ..Options::default() })
+}
+
+/// The device that is meant: flags and `VIT_GPU_*` first, then wgpu's own variables.
+///
+/// # Errors
+/// [`Error::Usage`] for a back end that does not exist.
+pub(super) fn device(args: &DeviceArgs) -> Result<Device> {
+    let lookup = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
+    let mut choice = DeviceChoice {
+        backends: backends(&args.backend, lookup("WGPU_BACKEND").as_deref()),
+        disabled: disabled(&args.disable),
+        checked: args.checked,
+        cache_dir: cache_dir(),
+        ..DeviceChoice::default()
+    };
+    let named = args.device.as_deref().map(str::trim).filter(|d| !d.is_empty());
+    choice.device = match named {
+        Some("reference") => return Ok(Device::Reference),
+        Some("auto") => DeviceSpec::Auto,
+        Some(text) => match text.parse() {
+            Ok(index) => DeviceSpec::Index(index),
+            Err(_) => DeviceSpec::Name(text.to_owned()),
+        },
+        None => match (lookup("WGPU_ADAPTER_NAME"), lookup("WGPU_POWER_PREF")) {
+            (Some(name), _) => DeviceSpec::Name(name),
+            (None, Some(preference)) if preference.eq_ignore_ascii_case("low") => frugal(&choice)?,
+            _ => DeviceSpec::Auto,
+        },
+    };
+    Ok(Device::Gpu(choice))
+}
+
+/// Back ends by flag; else those of `WGPU_BACKEND` that exist here (it may name GL or WebGPU too).
+pub(super) fn backends(flag: &[String], variable: Option<&str>) -> Vec<String> {
+    let clean = |names: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+        names.map(|n| n.trim().to_ascii_lowercase()).filter(|n| !n.is_empty()).collect()
+    };
+    let mut names = clean(&mut flag.iter().map(String::as_str));
+    if names.is_empty() {
+        names = clean(&mut variable.unwrap_or_default().split(','));
+        let others = ["gl", "gles", "opengl", "webgpu"];
+        let served = |names: &[String]| names.iter().any(|n| !others.contains(&n.as_str()));
+        if served(&names) {
+            names.retain(|n| !others.contains(&n.as_str()));
+        }
+    }
+    names
+}
+
+fn disabled(features: &[Feature]) -> Disabled {
+    let has = |f| features.contains(&f);
+    Disabled {
+        f16: has(Feature::F16),
+        subgroups: has(Feature::Subgroups),
+        timestamps: has(Feature::Timestamps),
+    }
+}
+
+/// The adapter that will do and draws the least power.
+fn frugal(choice: &DeviceChoice) -> Result<DeviceSpec> {
+    let adapters = Adapters::list(choice)?;
+    let usable = adapters.reports().iter().filter(|r| r.unusable.is_none());
+    let order = ["integrated", "virtual", "other", "discrete", "cpu"];
+    let best = usable.min_by_key(|r| order.iter().position(|kind| *kind == r.kind));
+    Ok(best.map_or(DeviceSpec::Auto, |r| DeviceSpec::Index(r.index)))
+}
+
+/// Where this program keeps what can be made again: compiled pipelines.
+pub(super) fn cache_dir() -> Option<PathBuf> {
+    let path = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let absolute = |p: &PathBuf| p.is_absolute();
+    let base = if cfg!(windows) {
+        path("LOCALAPPDATA")
+    } else {
+        let in_home = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
+        path("XDG_CACHE_HOME").filter(absolute).or_else(|| path("HOME").map(|home| home.join(in_home)))
+    };
+    base.filter(absolute).map(|base| base.join("vit-gpu"))
+}
+
+/// The folder of a model on disk.
+pub(super) fn folder(source: &ModelSource) -> Option<&Path> {
+    match source {
+        ModelSource::Builtin(_) => None,
+        ModelSource::Path(path) if path.is_dir() => Some(path),
+        ModelSource::Path(path) => {
+            Some(path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new(OsStr::new("."))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_ends_by_flag_or_environment() {
+        let none: [String; 0] = [];
+        assert_eq!(backends(&["Vulkan".into()], Some("metal")), ["vulkan"]);
+        assert_eq!(backends(&[String::new()], Some("vulkan,gl")), ["vulkan"]);
+        assert_eq!(backends(&[], Some("gl")), ["gl"], "nothing served: an error will name it");
+        assert_eq!(backends(&[], None), none);
+    }
+}

@@ -1,0 +1,437 @@
+//! Floor 6. `vit-gpu verify`: a model's outputs against recorded ones, the answer to "is it right?"
+//! for any checkpoint. It compares what it can and counts what it cannot as failed: silence is never
+//! agreement.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::args::{Plain, VerifyArgs};
+use super::open::{self, Opened};
+use super::output::json;
+use super::talk::{self, Talk};
+use super::{FAILED, Outcome};
+use crate::data::weights::Checkpoint;
+use crate::error::{Error, Result};
+use crate::plan::Precision;
+use crate::session::Session;
+use crate::tensor::HostTensor;
+
+/// Name of the one input every model takes.
+const IMAGE: &str = "in.pixel_values";
+
+/// What came of one recorded output.
+#[derive(Debug, Serialize)]
+struct Verdict {
+    name: String,
+    shape: Vec<usize>,
+    /// Largest |got - want|; absent where nothing finite can be said.
+    max_abs: Option<f32>,
+    /// Largest |got - want| / |want| where |want| is above the absolute tolerance.
+    max_rel: Option<f32>,
+    pass: bool,
+    /// Why nothing was compared, or why it failed beyond numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// True if nothing was compared.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    missing: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    outputs: &'a [Verdict],
+    pass: bool,
+}
+
+/// How near is near: |got - want| <= atol + rtol·|want|.
+#[derive(Debug, Clone, Copy)]
+struct Tolerance {
+    atol: f32,
+    rtol: f32,
+}
+
+/// Runs the command and yields its exit code: 1 if an output differs or is missing.
+pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+    if args.model.model.is_none() && args.golden.is_none() {
+        return Err(Error::usage(
+            "no model to verify",
+            "pass -m DIR, or --golden FILE for the built-in model",
+        )
+        .into());
+    }
+    let opened = open::open(&args.model, &args.device, talk)?;
+    for warning in opened.session.warnings() {
+        talk.warn(warning);
+    }
+    let path = match (&args.golden, open::folder(&opened.source)) {
+        (Some(path), _) => path.clone(),
+        (None, Some(folder)) => folder.join("golden.safetensors"),
+        (None, None) => {
+            return Err(
+                Error::usage("the built-in model has no recorded outputs", "pass --golden FILE").into()
+            );
+        }
+    };
+    let usual = if opened.session.precision() == Precision::F16 { 2e-2 } else { 1e-4 };
+    let tolerance = Tolerance { atol: args.atol.unwrap_or(usual), rtol: args.rtol.unwrap_or(usual) };
+    let golden = Golden::open(&path, !args.model.no_mmap)?;
+    let mut verdicts = Vec::new();
+    for case in golden.cases() {
+        let done = verdicts.len();
+        verdicts.extend(case.verify(&golden, &opened, tolerance)?);
+        if args.output == Plain::Text {
+            for verdict in &verdicts[done..] {
+                line(verdict, args.allow_missing, out)?;
+            }
+        }
+    }
+    let compared = verdicts.iter().filter(|v| !v.missing).count();
+    if args.allow_missing {
+        verdicts.iter_mut().filter(|v| v.missing).for_each(|v| v.pass = true);
+    }
+    let pass = compared > 0 && verdicts.iter().all(|v| v.pass);
+    match args.output {
+        Plain::Json => json(out, &Document { outputs: &verdicts, pass })?,
+        Plain::Text => {
+            let agree = verdicts.iter().filter(|v| v.pass && !v.missing).count();
+            let word = if pass { "pass" } else { "FAIL" };
+            writeln!(
+                out,
+                "{word}: {agree} of {compared} outputs agree, {} not produced ({}, {}, tolerance {:e} + {:e}|x|)",
+                verdicts.len() - compared,
+                opened.device.name,
+                opened.model.dtype,
+                tolerance.atol,
+                tolerance.rtol
+            )?;
+        }
+    }
+    if compared == 0 {
+        talk.warn(format_args!("{}: nothing could be compared", path.display()));
+    }
+    Ok(if pass { 0 } else { FAILED })
+}
+
+fn line(v: &Verdict, allow_missing: bool, out: &mut impl Write) -> io::Result<()> {
+    let number = |x: Option<f32>| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.2e}"));
+    let shape = format!("{:?}", v.shape).replace(' ', "");
+    let word = match (v.pass, v.missing && allow_missing) {
+        (_, true) => "skipped",
+        (true, _) => "pass",
+        (false, _) => "FAIL",
+    };
+    write!(
+        out,
+        "{:<24} {shape:<16} max abs {:<9} max rel {:<9} {word}",
+        talk::printable(&v.name),
+        number(v.max_abs),
+        number(v.max_rel)
+    )?;
+    match &v.reason {
+        Some(reason) => writeln!(out, ": {}", talk::printable(reason))?,
+        None => writeln!(out)?,
+    }
+    out.flush()
+}
+
+/// A file of recorded inputs and outputs.
+struct Golden {
+    file: Checkpoint,
+    name: String,
+}
+
+/// One picture size: the input, and the outputs recorded for it.
+#[derive(Debug, PartialEq)]
+struct Case {
+    /// Name of the input tensor; absent if it is not in the file.
+    input: Option<String>,
+    /// (name in the file, name of the model's output), in the order of the forward pass. The second
+    /// is absent where the recorded output is whatever the model's main output is.
+    outputs: Vec<(String, Option<String>)>,
+    /// Why these outputs cannot be produced.
+    reason: Option<String>,
+}
+
+impl Golden {
+    fn open(path: &Path, mmap: bool) -> Result<Self> {
+        let name = path.display().to_string();
+        if !path.exists() {
+            let help = "pass --golden FILE: a safetensors file with in.pixel_values and out.* tensors";
+            return Err(Error::model(name, "there are no recorded outputs", help));
+        }
+        let file = Checkpoint::open(path, mmap)?;
+        if !file.index().keys().any(|n| n.starts_with("out.")) {
+            return Err(Error::model(
+                name,
+                "holds no tensor named out.*",
+                "see `vit-gpu verify --help` for the names",
+            ));
+        }
+        Ok(Self { file, name })
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        cases(self.file.index().keys().map(String::as_str))
+    }
+}
+
+/// Sorts a file's tensors into cases.
+fn cases<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Case> {
+    let mut inputs = Vec::new();
+    let mut outputs = Vec::new();
+    let mut others = Vec::new();
+    for name in names {
+        if name.starts_with("out.") {
+            outputs.push(name);
+        } else if name == IMAGE || name.strip_prefix(IMAGE).is_some_and(|rest| rest.starts_with('.')) {
+            inputs.push(name);
+        } else if name.starts_with("in.") {
+            others.push(name);
+        }
+    }
+    // Another input than the picture decides what was recorded, so nothing recorded can be matched.
+    let foreign = (!others.is_empty()).then(|| {
+        let list: Vec<String> = others.iter().map(|n| format!("`{n}`")).collect();
+        format!("it was recorded with {}, which this model does not take", list.join(", "))
+    });
+    let mut by_input: BTreeMap<&str, Vec<(String, Option<String>)>> = BTreeMap::new();
+    for output in outputs {
+        let bare = &output["out.".len()..];
+        match bare.strip_prefix("interpolated.") {
+            Some(suffix) => by_input.entry(suffix).or_default().push((output.to_owned(), None)),
+            None => by_input.entry("").or_default().push((output.to_owned(), Some(bare.to_owned()))),
+        }
+    }
+    let case = |(suffix, mut outputs): (&str, Vec<(String, Option<String>)>)| {
+        let wanted = if suffix.is_empty() { IMAGE.to_owned() } else { format!("{IMAGE}.{suffix}") };
+        let input = inputs.contains(&wanted.as_str()).then_some(wanted.clone());
+        let absent = input.is_none().then(|| format!("the file has no `{wanted}`"));
+        outputs.sort_by_key(|(name, output)| (order(output.as_deref()), name.clone()));
+        Case { input, outputs, reason: foreign.clone().or(absent) }
+    };
+    by_input.into_iter().map(case).collect()
+}
+
+/// Layers in order, hidden states before attention, what comes after the layers last, scores at the
+/// very end: so the first difference that is printed is where things go wrong.
+fn order(output: Option<&str>) -> (u8, usize, u8) {
+    let Some(output) = output else { return (2, 0, 0) };
+    match output.split_once('.').map(|(stem, n)| (stem, n.parse::<usize>())) {
+        // hidden.N enters layer N, attention.N happens in it.
+        Some(("hidden", Ok(layer))) => (0, layer, 0),
+        Some((_, Ok(layer))) => (0, layer, 1),
+        _ => (1, 0, u8::from(output.contains("logits"))),
+    }
+}
+
+impl Case {
+    fn verify(&self, golden: &Golden, opened: &Opened, tolerance: Tolerance) -> Result<Vec<Verdict>> {
+        let session = &opened.session;
+        let missing = |name: &str, reason: String| {
+            let shape = golden.file.index().get(name).map(|s| s.dims().to_vec()).unwrap_or_default();
+            let (name, reason) = (name.to_owned(), Some(reason));
+            Verdict { name, shape, max_abs: None, max_rel: None, pass: false, reason, missing: true }
+        };
+        let input = match (&self.input, &self.reason) {
+            (Some(input), None) => input,
+            (_, reason) => {
+                let reason = reason.as_deref().unwrap_or("its input is missing");
+                return Ok(self.outputs.iter().map(|(name, _)| missing(name, reason.to_owned())).collect());
+            }
+        };
+        let image = golden.file.read(input)?;
+        let &[_, _, height, width] = image.shape().dims() else {
+            let what = format!("`{input}` has shape {}, expected (B,3,H,W)", image.shape());
+            return Err(Error::model(&golden.name, what, "record the model's normalised input"));
+        };
+        let all = match session.output_names([height, width]) {
+            Ok(all) => all,
+            Err(e) => return Ok(self.outputs.iter().map(|(name, _)| missing(name, e.to_string())).collect()),
+        };
+        let mut verdicts: Vec<Option<Verdict>> = Vec::new();
+        let mut wanted: Vec<(usize, String)> = Vec::new();
+        for (i, (name, output)) in self.outputs.iter().enumerate() {
+            verdicts.push(match produced(session, &golden.file, name, output.as_deref(), &all) {
+                Ok(output) => {
+                    wanted.push((i, output));
+                    None
+                }
+                Err(reason) => Some(missing(name, reason)),
+            });
+        }
+        // One output may be recorded under two names; it is computed once.
+        let mut outputs: Vec<&str> = Vec::new();
+        for (_, output) in &wanted {
+            if !outputs.contains(&output.as_str()) {
+                outputs.push(output);
+            }
+        }
+        let results = if outputs.is_empty() { vec![] } else { session.run_tensor(&image, &outputs)? };
+        for (i, output) in &wanted {
+            let name = &self.outputs[*i].0;
+            let want = golden.file.read(name)?;
+            let result = outputs.iter().position(|o| o == output).map(|at| &results[at]);
+            verdicts[*i] = result.map(|got| compare(name, got, &want, tolerance));
+        }
+        Ok(verdicts.into_iter().flatten().collect())
+    }
+}
+
+/// The model's output that a recorded one is to be compared with, or why there is none.
+fn produced(
+    session: &Session,
+    file: &Checkpoint,
+    name: &str,
+    output: Option<&str>,
+    all: &[String],
+) -> Result<String, String> {
+    let want = file.readable(name).map_err(|e| e.to_string())?;
+    let has = |n: &str| all.iter().any(|a| a == n);
+    let headless = session.info().classes.is_none();
+    match output {
+        // Without a head, timm's model returns the pooled features in place of logits.
+        Some("logits") if headless && !has("logits") && want.dims().len() == 2 && has("embedding") => {
+            Ok("embedding".to_owned())
+        }
+        Some(output) if has(output) => Ok(output.to_owned()),
+        Some(output) => Err(format!("this model does not produce `{output}`")),
+        // A recorded main output, known by its rank alone.
+        None => {
+            let by_rank: &[&str] = match want.dims().len() {
+                2 => &["logits", "embedding", "pooler_output", "image_embeds"],
+                3 => &["last_hidden_state", "features"],
+                _ => &[],
+            };
+            let found = by_rank.iter().find(|n| has(n));
+            found
+                .map(|n| (*n).to_owned())
+                .ok_or_else(|| format!("no output of this model has {} dimensions", want.dims().len()))
+        }
+    }
+}
+
+/// One output against its record. NaN on either side never passes.
+fn compare(name: &str, got: &HostTensor, want: &HostTensor, tolerance: Tolerance) -> Verdict {
+    let mut verdict = Verdict {
+        name: name.to_owned(),
+        shape: want.shape().dims().to_vec(),
+        max_abs: None,
+        max_rel: None,
+        pass: false,
+        reason: None,
+        missing: false,
+    };
+    if got.shape() != want.shape() {
+        verdict.reason = Some(format!("the model yields shape {}", got.shape()));
+        return verdict;
+    }
+    let width = want.shape().width().max(1);
+    let (got, want) = (got.to_f32(), want.to_f32());
+    let (mut max_abs, mut max_rel, mut bad, mut worst) = (0f32, 0f32, 0usize, (0f32, 0usize));
+    for (i, (&g, &w)) in got.iter().zip(&want).enumerate() {
+        let difference = (g - w).abs();
+        let allowed = tolerance.atol + tolerance.rtol * w.abs();
+        let near = difference <= allowed;
+        bad += usize::from(!near);
+        let badness = if near { 0.0 } else { difference / allowed };
+        if badness > worst.0 || badness.is_nan() && !worst.0.is_nan() {
+            worst = (badness, i);
+        }
+        max_abs = if difference.is_nan() || max_abs.is_nan() { f32::NAN } else { max_abs.max(difference) };
+        if w.abs() > tolerance.atol {
+            max_rel = if difference.is_nan() || max_rel.is_nan() {
+                f32::NAN
+            } else {
+                max_rel.max(difference / w.abs())
+            };
+        }
+    }
+    let finite = |x: f32| x.is_finite().then_some(x);
+    (verdict.max_abs, verdict.max_rel) = (finite(max_abs), finite(max_rel));
+    if bad > 0 {
+        let i = worst.1;
+        verdict.reason = Some(format!(
+            "{bad} of {} values differ, worst at {i}: got {}, want {}",
+            want.len(),
+            got[i],
+            want[i]
+        ));
+    } else if name.ends_with("logits") {
+        verdict.reason = first_class(&got, &want, width, tolerance);
+    }
+    verdict.pass = verdict.reason.is_none();
+    verdict
+}
+
+/// A sentence if the highest score of some row is another class than recorded, unless the recorded
+/// first two are nearer to each other than the tolerance.
+fn first_class(got: &[f32], want: &[f32], width: usize, tolerance: Tolerance) -> Option<String> {
+    let first = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
+    got.chunks_exact(width).zip(want.chunks_exact(width)).enumerate().find_map(|(row, (g, w))| {
+        let (g, best) = (first(g)?, first(w)?);
+        let gap = w[best] - w[g];
+        let tie = gap <= 2.0 * (tolerance.atol + tolerance.rtol * w[best].abs());
+        (g != best && !tie).then(|| format!("row {row}: the first class is {g}, recorded is {best}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOLERANCE: Tolerance = Tolerance { atol: 1e-4, rtol: 1e-4 };
+
+    fn tensor(data: &[f32]) -> HostTensor {
+        HostTensor::f32([1, data.len()], data.to_vec())
+    }
+
+    #[test]
+    fn the_comparison_can_fail() {
+        let want = tensor(&[1.0, -2.0, 0.0]);
+        let pass = |got: &[f32]| compare("out.x", &tensor(got), &want, TOLERANCE).pass;
+        assert!(pass(&[1.0, -2.0, 0.0]) && pass(&[1.0001, -2.0002, 0.00005]));
+        assert!(!pass(&[1.0, -2.0, 0.001]) && !pass(&[-2.0, 1.0, 0.0]) && !pass(&[1.0, -2.0]));
+        let nan = compare("out.x", &tensor(&[1.0, f32::NAN, 0.0]), &want, TOLERANCE);
+        assert_eq!((nan.pass, nan.max_abs), (false, None));
+        assert!(nan.reason.is_some_and(|r| r.contains("worst at 1")));
+        let nan = compare("out.x", &want, &tensor(&[1.0, f32::NAN, 0.0]), TOLERANCE);
+        assert!(!nan.pass);
+    }
+
+    #[test]
+    fn the_first_class_must_agree() {
+        let loose = Tolerance { atol: 0.02, rtol: 0.0 };
+        let swapped =
+            |want: &[f32], got: &[f32]| compare("out.logits", &tensor(got), &tensor(want), loose).pass;
+        assert!(swapped(&[1.0, 1.03], &[1.01, 1.02]), "still the same class");
+        assert!(swapped(&[1.0, 1.01], &[1.01, 1.0]), "a tie within the tolerance");
+        let tight = Tolerance { atol: 0.02, rtol: 0.0 };
+        assert!(first_class(&[2.0, 1.0], &[1.0, 2.0], 2, tight).is_some());
+    }
+
+    #[test]
+    fn tensors_are_sorted_into_cases() {
+        let names =
+            ["in.pixel_values", "in.pixel_values.28x56", "out.hidden.10", "out.hidden.2", "out.attention.2"];
+        let more = ["out.logits", "out.interpolated.28x56", "out.interpolated.7x7", "out.pooler_output"];
+        let cases = cases(names.into_iter().chain(more));
+        let all = |i: usize| cases[i].outputs.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>();
+        assert_eq!(
+            all(0),
+            ["out.hidden.2", "out.attention.2", "out.hidden.10", "out.pooler_output", "out.logits"]
+        );
+        assert_eq!(cases[1].input.as_deref(), Some("in.pixel_values.28x56"));
+        assert_eq!(all(1), ["out.interpolated.28x56"]);
+        assert!(cases[2].reason.as_ref().is_some_and(|r| r.contains("in.pixel_values.7x7")));
+        assert!(cases[0].reason.is_none() && cases[1].reason.is_none());
+    }
+
+    #[test]
+    fn a_foreign_input_spoils_everything_recorded() {
+        let cases = cases(["in.noise", "in.pixel_values", "out.logits"].into_iter());
+        assert!(cases[0].reason.as_ref().is_some_and(|r| r.contains("`in.noise`")));
+    }
+}
