@@ -14,7 +14,7 @@ use super::{FAILED, Outcome, Stop};
 use crate::data::hub::{self, HubEnv};
 use crate::error::Result;
 use crate::gpu::{Adapters, DeviceChoice};
-use crate::session::{BUILTIN, Device, ModelSource, Options, Session};
+use crate::session::{self, BUILTIN, Device, ModelSource, Options, Session};
 use crate::tensor::HostTensor;
 
 /// Variables that change what this program does.
@@ -91,7 +91,7 @@ pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcom
 
     let options = open::options(&args.device, true)?;
     let name = match checks(&options, talk, out) {
-        Ok((name, failed)) if failed == 0 => {
+        Ok((name, 0)) => {
             writeln!(out, "\nverdict: all is well on {name}")?;
             return Ok(0);
         }
@@ -111,32 +111,53 @@ pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcom
     Ok(FAILED)
 }
 
-/// Runs every check, a line each; yields the device's name and how many failed.
+/// Runs every check, a line for each that fails; yields the device's name and how many failed.
 fn checks(options: &Options, talk: Talk, out: &mut impl Write) -> Result<(String, usize), Stop> {
     let source = ModelSource::Builtin(BUILTIN.to_owned());
     let device = Session::open(&source, options)?;
-    let reference =
-        Session::open(&source, &Options { device: Device::Reference, precision: None, ..options.clone() })?;
+    let plain = Options { device: Device::Reference, precision: None, ..options.clone() };
+    let reference = Session::open(&source, &plain)?;
     let name = device.device().name.clone();
     writeln!(out, "checks on {name} ({})", device.precision())?;
-    // Kernels one by one belong before this: `session::self_test` once it exists, a `Check` each.
+    let mut failed = 0;
+    if let Device::Gpu(choice) = &options.device {
+        failed += report("kernel cases", &kernel_checks(choice)?, out)?;
+    }
     let cases = [(1, [64, 64]), (3, [64, 64]), (2, [72, 40]), (1, [8, 8])];
     let mut progress = talk.progress("checks", cases.len() as u64, false);
-    let (mut count, mut failed) = (0, 0);
+    let mut outputs = Vec::new();
     for (i, (batch, size)) in cases.into_iter().enumerate() {
-        for check in model_checks(&device, &reference, batch, size)? {
-            count += 1;
-            if !check.pass {
-                failed += 1;
-                let (name, error, tolerance) = (&check.name, check.max_error, check.tolerance);
-                writeln!(out, "   FAIL {name}: error {error:e}, tolerance {tolerance:e}")?;
-            }
-        }
+        outputs.extend(model_checks(&device, &reference, batch, size)?);
         progress.at(i as u64 + 1);
     }
     drop(progress);
-    writeln!(out, "   {} of {count} outputs of the built-in model agree with the reference", count - failed)?;
+    failed += report("outputs of the built-in model", &outputs, out)?;
     Ok((name, failed))
+}
+
+/// A line for each failed check and one for all; yields how many failed.
+fn report(what: &str, checks: &[Check], out: &mut impl Write) -> Result<usize, Stop> {
+    let failed: Vec<&Check> = checks.iter().filter(|c| !c.pass).collect();
+    for Check { name, max_error, tolerance, .. } in &failed {
+        writeln!(out, "   FAIL {name}: error {max_error:.2e}, tolerance {tolerance:.0e}")?;
+    }
+    let worst = checks.iter().map(|c| c.max_error / c.tolerance).fold(0.0, f32::max);
+    let agree = checks.len() - failed.len();
+    writeln!(out, "   {agree} of {} {what} agree with the reference, worst {worst:.3} of its tolerance", checks.len())?;
+    out.flush()?;
+    Ok(failed.len())
+}
+
+/// Every kernel on small awkward sizes.
+fn kernel_checks(choice: &DeviceChoice) -> Result<Vec<Check>> {
+    let outcomes = session::self_test(choice)?.into_iter();
+    let check = |o: crate::selftest::Outcome| Check {
+        name: format!("{} ({})", o.name, o.kernels.join(", ")),
+        max_error: o.max_error,
+        tolerance: o.tolerance,
+        pass: o.pass,
+    };
+    Ok(outcomes.map(check).collect())
 }
 
 /// Every output of the built-in model on both devices, for a batch of noise of one size.

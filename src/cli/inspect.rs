@@ -11,6 +11,7 @@ use super::open::{self, Opened};
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, json};
 use super::talk::Talk;
 use crate::data::labels::{LabelSource, Labels};
+use crate::data::preprocess::{Geometry, Preprocess, Resize};
 use crate::error::{Error, Result};
 use crate::session::{Device, Options};
 
@@ -115,7 +116,7 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outco
             dtypes: session.checkpoint().dtype_summary(),
             bytes: session.checkpoint().total_bytes(),
         },
-        preprocess: format!("{:?}", session.preprocess()),
+        preprocess: pixels(session.preprocess()),
         labels: label_facts(labels),
         outputs: all,
         device: opened.device.clone(),
@@ -151,6 +152,32 @@ fn open_somehow(args: &InspectArgs, talk: Talk) -> Result<Opened> {
         }
         opened => opened,
     }
+}
+
+/// The steps from a picture to the model's input, in words.
+fn pixels(p: &Preprocess) -> String {
+    let resize = match p.geometry {
+        Geometry::Hf { resize, crop } => {
+            let resize = match resize {
+                Resize::None => "no resize".to_owned(),
+                Resize::Exact { height, width } => format!("resize to {height}x{width}"),
+                Resize::ShortestEdge { edge, longest: None } => format!("resize the short side to {edge}"),
+                Resize::ShortestEdge { edge, longest: Some(longest) } => {
+                    format!("resize the short side to {edge}, the long one to {longest} at most")
+                }
+                Resize::Within { height, width } => format!("resize to fit {height}x{width}"),
+            };
+            crop.map_or(resize.clone(), |(height, width)| format!("{resize}, centre crop {height}x{width}"))
+        }
+        Geometry::Timm { height, width, crop_pct, mode } => {
+            format!("resize for {height}x{width} at crop_pct {crop_pct}, crop mode {mode:?}").to_lowercase()
+        }
+    };
+    let filter = format!("{:?}", p.filter).to_lowercase();
+    let backend = format!("{:?}", p.backend).to_lowercase();
+    let rescale = p.rescale.map_or(String::new(), |r| format!(", times {r:.6}"));
+    let normalise = p.mean_std.map_or(String::new(), |(mean, std)| format!(", mean {mean:?}, deviation {std:?}"));
+    format!("{} as {backend} does: {resize}, {filter}{rescale}{normalise}", p.processor)
 }
 
 /// What `infer` computes without further flags: class scores, else pooled features, else the last.

@@ -50,11 +50,6 @@ impl Talk {
         }
     }
 
-    /// Whether there are details to work out.
-    pub(crate) fn is_verbose(&self) -> bool {
-        self.verbose > 0
-    }
-
     /// Progress over `total` items (or bytes) called `what`.
     pub(crate) fn progress(&self, what: &str, total: u64, bytes: bool) -> Progress {
         let terminal = std::io::stderr().is_terminal();

@@ -1,4 +1,4 @@
-//! Floor 3. The bytes of one checkpoint file: compiled in, mapped, or read as needed.
+//! Floor 3. The bytes of one checkpoint file: in memory, mapped, or read as needed.
 //!
 //! Everything above asks for ranges and gets them in pieces, so that widening bf16 to f32 never
 //! holds a tensor twice. Large files are memory-mapped if the caller allows it; that is the one
@@ -6,6 +6,7 @@
 //! ends this process with SIGBUS, which cannot be prevented; what can be is done: the length is
 //! checked again before every tensor. Without mapping the same fault is an ordinary error.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -34,15 +35,15 @@ pub(crate) struct Source {
 
 #[derive(Debug)]
 enum Bytes {
-    Static(&'static [u8]),
+    Memory(Cow<'static, [u8]>),
     Mapped { map: Mmap, file: File },
     File(Mutex<File>),
 }
 
 impl Source {
-    /// Bytes that are part of the program.
-    pub(crate) fn from_static(name: &str, bytes: &'static [u8]) -> Self {
-        Self { name: name.to_owned(), length: bytes.len() as u64, bytes: Bytes::Static(bytes) }
+    /// Bytes that are part of the program, or that the caller has read.
+    pub(crate) fn from_memory(name: &str, bytes: Cow<'static, [u8]>) -> Self {
+        Self { name: name.to_owned(), length: bytes.len() as u64, bytes: Bytes::Memory(bytes) }
     }
 
     /// A regular file; `mmap` allows mapping it.
@@ -85,7 +86,7 @@ impl Source {
     /// [`Error::Model`] if the file has become shorter since it was opened, or cannot be read.
     pub(crate) fn read(&self, range: Range<u64>, mut sink: impl FnMut(&[u8])) -> Result<()> {
         match &self.bytes {
-            Bytes::Static(bytes) => {
+            Bytes::Memory(bytes) => {
                 let bytes = slice(bytes, &range).ok_or_else(|| self.shrunk(self.length))?;
                 bytes.chunks(PIECE_BYTES).for_each(sink);
             }

@@ -105,7 +105,15 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Model`] if the bytes are not a sound safetensors file.
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self> {
-        Self::from_sources(name.to_owned(), vec![Source::from_static(name, bytes)])
+        Self::from_sources(name.to_owned(), vec![Source::from_memory(name, bytes.into())])
+    }
+
+    /// A checkpoint that the caller has read; `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the bytes are not a sound safetensors file.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self> {
+        Self::from_sources(name.to_owned(), vec![Source::from_memory(name, bytes.into())])
     }
 
     fn from_sources(name: String, shards: Vec<Source>) -> Result<Self> {

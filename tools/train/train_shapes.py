@@ -218,7 +218,7 @@ def config():
         "problem_type": "single_label_classification",
         "qkv_bias": True,
         "torch_dtype": "float16",
-        "transformers_version": "4.46.0",
+        "transformers_version": "5.23.0",
     }
 
 
