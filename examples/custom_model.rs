@@ -1,0 +1,80 @@
+//! A model defined outside the crate: an MLP-Mixer-like toy with one attention block, weights made
+//! on the spot. It shows that a model is one function that builds a graph: the same graph runs on
+//! the GPU and on the CPU reference, and the plan prints as text.
+//!
+//! `cargo run --release --example custom_model`
+#![allow(missing_docs, reason = "an example")]
+
+use std::sync::Arc;
+
+use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
+use vit_gpu::graph::{Graph, Value, Weight};
+use vit_gpu::ops::Act;
+use vit_gpu::plan::{self, Options};
+use vit_gpu::reference;
+use vit_gpu::tensor::{HostTensor, Shape, TensorDesc};
+
+const PATCH: usize = 4;
+const WIDTH: usize = 32;
+const HEADS: usize = 4;
+const CLASSES: usize = 5;
+
+/// image: (B,3,H,W); returns logits (B, CLASSES).
+fn build(g: &mut Graph, image: Value) -> Value {
+    g.scope("embed");
+    let patches = g.patchify(image, [PATCH, PATCH]); // (B, N, 3·P·P)
+    let x = linear(g, patches, "embed", WIDTH);
+
+    g.scope("attention");
+    let h = g.layer_norm(x, Weight::tensor("norm1.weight"), Weight::tensor("norm1.bias"), 1e-6);
+    let [q, k, v] = ["q", "k", "v"].map(|name| {
+        let y = linear(g, h, name, WIDTH);
+        g.split_heads(y, HEADS) // (B, H, T, D)
+    });
+    let scale = 1.0 / ((WIDTH / HEADS) as f32).sqrt();
+    let a = g.attention(q, k, v, None, false, scale); // (B, T, C)
+    let a = linear(g, a, "proj", WIDTH);
+    let x = g.add(x, a);
+
+    g.scope("mlp");
+    let h = g.layer_norm(x, Weight::tensor("norm2.weight"), Weight::tensor("norm2.bias"), 1e-6);
+    let h = linear(g, h, "fc1", 4 * WIDTH);
+    let h = g.act(h, Act::Gelu);
+    let h = linear(g, h, "fc2", WIDTH);
+    let x = g.add(x, h);
+
+    g.scope("head");
+    let tokens = g.shape(x).dims()[1];
+    let pooled = g.mean_tokens(x, 0..tokens); // (B, C)
+    linear(g, pooled, "head", CLASSES)
+}
+
+fn linear(g: &mut Graph, x: Value, name: &str, out: usize) -> Value {
+    let tensor = |part: &str| Weight::tensor(format!("{name}.{part}"));
+    g.linear(x, tensor("weight"), Some(tensor("bias")), out)
+}
+
+/// Stands in for a checkpoint: numbers that depend on the weight's name.
+fn weight(weight: &Weight, shape: Shape) -> vit_gpu::Result<HostTensor> {
+    let seed = weight.to_string().bytes().fold(1u32, |h, c| h.wrapping_mul(31).wrapping_add(u32::from(c)));
+    let number = |i: usize| ((i as f32 + seed as f32 % 97.0) * 0.7).sin() * 0.3;
+    Ok(HostTensor::f32(shape, (0..shape.elements()).map(number).collect()))
+}
+
+fn main() -> vit_gpu::Result<()> {
+    let image = HostTensor::f32([1, 3, 16, 16], (0..768).map(|i| (i as f32 * 0.37).cos()).collect());
+    let mut graph = Graph::new();
+    let input = graph.input("image", TensorDesc::f32([1, 3, 16, 16]));
+    let logits = build(&mut graph, input);
+    graph.output("logits", logits);
+
+    let gpu = Arc::new(Gpu::open(&DeviceChoice::default())?);
+    let plan = plan::compile(&graph, gpu.target(), Options::default())?;
+    print!("{plan}");
+    let store = Store::new();
+    store.load(&gpu, &plan, &weight)?;
+    let on_gpu = Executor::new(gpu, plan, &store)?.run(&[("image", &image)])?;
+    let on_cpu = reference::run(&graph, &weight, &[("image", image)])?;
+    println!("GPU       {:.5?}\nreference {:.5?}", on_gpu[0].to_f32(), on_cpu[0].to_f32());
+    Ok(())
+}
