@@ -64,6 +64,8 @@ def checkpoint_headers():
     header("hidden_overflow", {"a": {"dtype": "F32", "shape": [2**62, 2**62, 0], "data_offsets": [0, 0]}})
     header("empty_but_long", {"a": {"dtype": "F32", "shape": [2**60, 0], "data_offsets": [0, 0]},
                               "b": {"dtype": "F32", "shape": [0, 2**60], "data_offsets": [0, 0]}})
+    header("zero_first", {"a": {"dtype": "F32", "shape": [0, 2**40, 2**40], "data_offsets": [0, 0]},
+                          "b": {"dtype": "F32", "shape": [2**40, 0, 2**40], "data_offsets": [0, 0]}})
     header("backwards", {"a": {"dtype": "F32", "shape": [1], "data_offsets": [8, 4]}})
     header("hole", {"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
                     "b": {"dtype": "U8", "shape": [1], "data_offsets": [2, 3]}})
@@ -134,6 +136,7 @@ def model_configs():
     config("vit_text_for_number", {**fields, "hidden_size": "36", "id2label": ["a", None, 3]}, tensors)
     config("vit_rectangle", {**fields, "image_size": [64, 16]}, tensors)
     config("vit_nulls", {key: None for key in fields} | {"model_type": "vit"}, tensors)
+    config("vit_long_prefix", {**fields, "num_hidden_layers": 1024}, {"module." * 1000 + "a": [1]})
     config("vit_endless_head", fields, {**tensors, "classifier.weight": [1 << 60, 0]})
     fields, tensors = folders["timm_reg4_gap"]
     config("timm_endless_registers", fields, {**tensors, "reg_token": [1, 1 << 60, 0]})

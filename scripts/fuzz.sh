@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 #
-# Runs the fuzz targets in fuzz/, one after the other, each for a stated time.
+# Runs the fuzz targets in fuzz/, one after the other, each for a stated time,
+# from the committed seeds and what earlier runs found (fuzz/corpus).
 # A target that finds a crash leaves the input in fuzz/artifacts and makes this
-# script fail at the end; the other targets still run.
+# script fail at the end; the other targets still run. Once it is understood it
+# goes to fuzz/seeds/<target>/found_<what>, where `cargo test` replays it.
 #
 # Usage: scripts/fuzz.sh        (`make fuzz` installs cargo-fuzz first)
 # Environment:
@@ -17,6 +19,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH="$PWD/target/tools/bin:$PATH"
 export RUSTC_BOOTSTRAP=1
+# Threads of resizing cost more than they give on inputs of this size.
+export RAYON_NUM_THREADS=1
 
 die() { printf 'fuzz: error: %s\n' "$*" >&2; exit 1; }
 
@@ -32,8 +36,10 @@ read -r -d '' -a targets < <(printf '%s\0' "${FUZZ_TARGETS:-$known}") || true
 failed=()
 for name in "${targets[@]}"; do
     printf 'fuzz: %s for %s s\n' "$name" "$seconds"
-    cargo fuzz run "$name" -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 ||
-        failed+=("$name")
+    mkdir -p "fuzz/corpus/$name"
+    cargo fuzz run "$name" "fuzz/corpus/$name" "fuzz/seeds/$name" -- "-dict=fuzz/dictionaries/$name.dict" \
+        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=8192 \
+        -print_final_stats=1 || failed+=("$name")
 done
 
 if [ ${#failed[@]} -gt 0 ]; then

@@ -10,7 +10,7 @@
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
 //! `error`, `tensor` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `data` | `gpu` |
-//! `session` | `cli`. Only `gpu` names wgpu.
+//! `selftest` | `session` | `cli`. Only `gpu` names wgpu.
 
 #[cfg(feature = "cli")]
 pub mod cli;

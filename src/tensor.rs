@@ -65,12 +65,13 @@ impl Shape {
         Self::checked(dims).expect("shapes built in code have at most four dimensions and fit usize")
     }
 
-    /// A shape from untrusted dimensions: `None` beyond four, or if the element count overflows.
+    /// A shape from untrusted dimensions: `None` beyond four, or if their product overflows, zeros
+    /// left out: so the product of any of the dimensions fits, too.
     pub fn checked(dims: &[usize]) -> Option<Self> {
         if dims.len() > 4 {
             return None;
         }
-        dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;
         let mut out = [1; 4];
         out[..dims.len()].copy_from_slice(dims);
         Some(Self { dims: out, rank: dims.len() as u8 })

@@ -12,17 +12,23 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
 use vit_gpu::data::materialise::materialise;
 use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::Graph;
 use vit_gpu::models::{self, FAMILIES, Model};
+use vit_gpu::plan::{self, Precision};
 use vit_gpu::tensor::HostTensor;
 
 /// |got - want| may be at most this plus this times |want|.
 const TOLERANCE: f32 = 1e-4;
+
+/// The same with activations and matrix weights stored in f16.
+const F16_TOLERANCE: f32 = 2e-2;
 
 /// Outputs of pretraining that no model declares: ViT-MAE's decoder is not run.
 const NOT_PRODUCED: &[(&str, &[&str])] = &[("vit_mae", &["logits", "mask", "ids_restore", "loss"])];
@@ -35,29 +41,55 @@ type Runner<'a> = dyn Fn(&Graph, &Checkpoint, &HostTensor) -> vit_gpu::Result<Ve
 
 #[test]
 fn reference_agrees_with_pytorch() {
-    run_all("reference", &|graph, checkpoint, image| {
+    run_all("reference", TOLERANCE, &|graph, checkpoint, image| {
         let load = |weight: &_, shape| materialise(weight, shape, checkpoint);
         vit_gpu::reference::run(graph, &load, &[("image", image.clone())])
     });
 }
 
-// ---- gpu
+/// A runner on a GPU opened with the given options.
+fn on_gpu(
+    gpu: &Arc<Gpu>,
+    precision: Precision,
+) -> impl Fn(&Graph, &Checkpoint, &HostTensor) -> vit_gpu::Result<Vec<HostTensor>> {
+    move |graph, checkpoint, image| {
+        let plan = plan::compile(graph, gpu.target(), plan::Options { precision, fuse: true })?;
+        let store = Store::new();
+        store.load(gpu, &plan, &|weight, shape| materialise(weight, shape, checkpoint))?;
+        Executor::new(gpu.clone(), plan, &store)?.run(&[("image", image)])
+    }
+}
+
 #[test]
 fn gpu_agrees_with_pytorch() {
-    use vit_gpu::plan::{Options, compile};
-
     let Some(gpu) = common::gpu() else { return };
-    run_all("gpu", &|graph, checkpoint, image| {
-        let plan = compile(graph, gpu.target(), Options::default())?;
-        let store = vit_gpu::gpu::Store::new();
-        store.load(&gpu, &plan, &|weight, shape| materialise(weight, shape, checkpoint))?;
-        let mut executor = vit_gpu::gpu::Executor::new(gpu.clone(), plan, &store)?;
-        executor.run(&[("image", image)])
-    });
+    run_all("gpu", TOLERANCE, &on_gpu(&gpu, Precision::F32));
 }
-// ---- end of gpu
 
-fn run_all(origin: &str, run: &Runner) {
+#[test]
+fn gpu_with_bounds_checks_agrees_with_pytorch() {
+    let choice = DeviceChoice { checked: true, ..DeviceChoice::default() };
+    let Some(gpu) = common::open(&choice) else { return };
+    run_all("gpu, checked", TOLERANCE, &on_gpu(&gpu, Precision::F32));
+}
+
+#[test]
+fn gpu_in_f16_agrees_with_pytorch() {
+    let Some(gpu) = common::gpu() else { return };
+    if !gpu.target().f16 {
+        eprintln!("SKIP: adapter `{}` has no f16", gpu.report().name);
+        return;
+    }
+    run_all("gpu, f16", F16_TOLERANCE, &on_gpu(&gpu, Precision::F16));
+}
+
+/// The best class of every picture.
+fn best(logits: &HostTensor) -> Vec<usize> {
+    let row = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
+    logits.to_f32().chunks(logits.shape().width()).map(row).collect()
+}
+
+fn run_all(origin: &str, tolerance: f32, run: &Runner) {
     let root = match std::env::var_os("VIT_GPU_GOLDENS") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"),
@@ -66,7 +98,7 @@ fn run_all(origin: &str, run: &Runner) {
     let mut failures = Vec::new();
     for case in cases_in(&root) {
         cases += 1;
-        match case.run(run) {
+        match case.run(tolerance, run) {
             Ok(worst) if std::env::var_os("VIT_GPU_GOLDEN_ERRORS").is_some() => {
                 println!("{origin:<10} {:<44} max abs error {worst:.2e}", case.name);
             }
@@ -113,7 +145,7 @@ fn read_json(path: &Path) -> Option<Json> {
 
 impl Case {
     /// The largest error of all outputs, or what is wrong.
-    fn run(&self, run: &Runner) -> Result<f32, String> {
+    fn run(&self, tolerance: f32, run: &Runner) -> Result<f32, String> {
         let checkpoint = Checkpoint::open(&self.weights, false).map_err(|e| e.to_string())?;
         let model = models::from_config(&self.config, checkpoint.index()).map_err(explain)?;
         if !model.info().warnings.is_empty() {
@@ -142,8 +174,15 @@ impl Case {
                 let got = self.forward(model.as_ref(), &checkpoint, image, &names, run);
                 let got = got.map_err(|e| format!("{name}: {e}"))?;
                 for ((output, want), got) in wanted.iter().zip(&got) {
-                    let error = common::compare(got, want, TOLERANCE, TOLERANCE)
+                    let error = common::compare(got, want, tolerance, tolerance)
                         .map_err(|e| format!("{name} -> {output}: {e}"))?;
+                    if output == "logits" && best(got) != best(want) {
+                        return Err(format!(
+                            "{name}: the best classes are {:?}, not {:?}",
+                            best(got),
+                            best(want)
+                        ));
+                    }
                     worst = worst.max(error);
                 }
             }

@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{compare, gpu, open};
-use vit_gpu::gpu::{DeviceChoice, Gpu};
+use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::ops::Target;
 use vit_gpu::plan::{self, Options, Precision};
 use vit_gpu::selftest::{self, Case};
@@ -64,4 +64,24 @@ fn kernels_match_the_reference_in_f16() {
     }
     // The cases' values are of order one and sums of up to 768 terms of order 30.
     check_all(&gpu, Options { precision: Precision::F16, fuse: true }, Some(2e-2));
+}
+
+#[test]
+fn many_small_submissions_give_the_same_bits_as_one() {
+    let Some(gpu) = gpu() else { return };
+    let case = selftest::all().into_iter().find(|c| c.name == "attention from one projection").unwrap();
+    let options = Options { fuse: false, ..Options::default() };
+    let run = |submit_flops: Option<u64>| {
+        let plan = plan::compile(&case.graph, gpu.target(), options).unwrap();
+        let store = Store::new();
+        store.load(&gpu, &plan, &|w, s| Ok(selftest::weight(w, s))).unwrap();
+        let mut executor = Executor::new(gpu.clone(), plan, &store).unwrap();
+        if let Some(flops) = submit_flops {
+            executor.set_submit_flops(flops);
+        }
+        let inputs = case.inputs();
+        let inputs: Vec<_> = inputs.iter().map(|(name, t)| (*name, t)).collect();
+        executor.run(&inputs).unwrap()
+    };
+    assert_eq!(run(Some(0)), run(None));
 }

@@ -52,7 +52,11 @@ fn reached() -> &'static [Reached] {
                         variant: step.variant,
                         binds: BTreeSet::new(),
                     });
-                    assert!(std::ptr::eq(entry.kernel, step.kernel), "two kernels named {}", step.kernel.name);
+                    assert!(
+                        std::ptr::eq(entry.kernel, step.kernel),
+                        "two kernels named {}",
+                        step.kernel.name
+                    );
                     entry.binds.insert(step.binds.len());
                 }
             }
@@ -110,7 +114,8 @@ fn check(kernel: &Kernel, variant: &Variant, binds: &BTreeSet<usize>) -> Result<
     if binds.iter().any(|&n| n != storage.len()) {
         return Err(format!("steps bind {binds:?} buffers, the kernel has {}", storage.len()));
     }
-    let rust: Vec<_> = kernel.params.iter().map(|f| (f.name.to_owned(), f.offset, f.wgsl.to_owned())).collect();
+    let rust: Vec<_> =
+        kernel.params.iter().map(|f| (f.name.to_owned(), f.offset, f.wgsl.to_owned())).collect();
     if rust != reflection.params {
         return Err(format!("parameters are {:?} in WGSL, {rust:?} in Rust", reflection.params));
     }
@@ -184,7 +189,15 @@ fn every_variant_is_valid_and_every_back_end_takes_it() {
 
 #[test]
 fn both_precisions_and_both_kinds_of_adapter_are_reached() {
-    for name in ["matmul_tile", "matmul_rows", "matmul_lanes", "attention_tile", "attention_lanes", "norm", "patchify"] {
+    for name in [
+        "matmul_tile",
+        "matmul_rows",
+        "matmul_lanes",
+        "attention_tile",
+        "attention_lanes",
+        "norm",
+        "patchify",
+    ] {
         for f16 in [false, true] {
             let found = reached().iter().any(|r| r.kernel.name == name && r.variant.uses_f16() == f16);
             assert!(found, "no plan asks for {name} with f16: {f16}");
@@ -278,7 +291,8 @@ fn the_checks_can_fail() {
         let error = verdict(&text).expect_err(to);
         assert!(error.contains(expected), "{to}: expected `{expected}` in: {error}");
     }
-    let extra = GOOD.replace("var<workgroup>", "@group(0) @binding(3) var<uniform> q: Params;\nvar<workgroup>");
+    let extra =
+        GOOD.replace("var<workgroup>", "@group(0) @binding(3) var<uniform> q: Params;\nvar<workgroup>");
     assert!(verdict(&extra).is_err(), "a second uniform");
     let kernel = Kernel { name: "good", source: Vec::leak(vec![("good.wgsl", GOOD)]), params: FIELDS };
     let error = check(&kernel, &Variant::new(), &BTreeSet::from([2, 3])).expect_err("three buffers");

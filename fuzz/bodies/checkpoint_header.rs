@@ -11,6 +11,8 @@ use vit_gpu::tensor::Shape;
 
 /// Tensors of one file that are read and turned into weights.
 const TENSORS: usize = 4;
+/// Most elements of a weight that is asked for.
+const ELEMENTS: usize = 1 << 16;
 /// Most bytes of elements that are filled in.
 const FILLED: u64 = 1 << 14;
 
@@ -69,14 +71,18 @@ fn recipes(name: &str, found: Shape) -> Vec<(Weight, Shape)> {
     let outer = found.rows();
     let mut made = vec![(Weight::tensor(name), found)];
     let mut add = |weight: Weight, dims: &[usize]| {
-        // A model's own shapes are checked before it asks; so are these.
-        made.extend(Shape::checked(dims).map(|shape| (weight, shape)));
+        // A model's own shapes are plausible before it asks for weights; so are these.
+        let plausible = Shape::checked(dims).filter(|shape| shape.elements() <= ELEMENTS);
+        made.extend(plausible.map(|shape| (weight, shape)));
     };
     add(Weight::tensor(format!("{name}s")), &[1]);
     add(Weight::tensor(name), &[inner, first]);
     add(Weight::tensor(name), &[1, outer, last]);
     add(Weight::rows(name, 0..first / 2), &[first / 2, inner]);
-    add(Weight::rows(name, first / 2..first.saturating_add(1)), &[first.div_ceil(2).saturating_add(1), inner]);
+    add(
+        Weight::rows(name, first / 2..first.saturating_add(1)),
+        &[first.div_ceil(2).saturating_add(1), inner],
+    );
     add(Weight::transformed(name, Transform::Transpose), &[last, outer]);
     if let Some(rows) = first.checked_add(2) {
         let zeros = Part::Zeros { rows: 2 };
@@ -93,9 +99,6 @@ fn recipes(name: &str, found: Shape) -> Vec<(Weight, Shape)> {
         add(Weight::transformed(name, transform), &[7, last]);
     }
     let window = [outer.saturating_sub(2) / 2, 1];
-    add(
-        Weight::transformed(name, Transform::RelativeBias { from: window, to: [2, 3] }),
-        &[last, 7, 7],
-    );
+    add(Weight::transformed(name, Transform::RelativeBias { from: window, to: [2, 3] }), &[last, 7, 7]);
     made
 }

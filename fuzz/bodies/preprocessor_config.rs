@@ -54,13 +54,10 @@ fn pixels(preprocess: &Preprocess, width: usize, height: usize) {
     if w.saturating_mul(h) > PIXELS {
         return;
     }
-    let rgb = (0..width * height * 3).map(|i| (i * 37 >> 2) as u8).collect();
+    let rgb = (0..width * height * 3).map(|i| ((i * 37) >> 2) as u8).collect();
     let image = Decoded { width, height, rgb, notes: Vec::new() };
     match preprocess.tensor(&image) {
-        Ok(tensor) => {
-            assert_eq!(tensor.shape().dims(), [1, 3, h, w]);
-            assert_eq!(preprocess.pixels(&image).map(|p| p.len()), Ok(w * h * 3));
-        }
+        Ok(tensor) => assert_eq!(tensor.shape().dims(), [1, 3, h, w]),
         Err(e) => assert!(!e.to_string().is_empty()),
     }
 }

@@ -73,7 +73,7 @@ pub(crate) struct TalkArgs {
     /// Say nothing but errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Say more about what is done; twice for even more
+    /// Say what is done, and how long it took
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
 }

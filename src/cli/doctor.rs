@@ -143,7 +143,11 @@ fn report(what: &str, checks: &[Check], out: &mut impl Write) -> Result<usize, S
     }
     let worst = checks.iter().map(|c| c.max_error / c.tolerance).fold(0.0, f32::max);
     let agree = checks.len() - failed.len();
-    writeln!(out, "   {agree} of {} {what} agree with the reference, worst {worst:.3} of its tolerance", checks.len())?;
+    writeln!(
+        out,
+        "   {agree} of {} {what} agree with the reference, worst {worst:.3} of its tolerance",
+        checks.len()
+    )?;
     out.flush()?;
     Ok(failed.len())
 }

@@ -3,6 +3,7 @@
 //! One thread decodes a batch ahead (on all cores) while the device works on the one before; a
 //! channel of one batch between them bounds memory. Rows come out in the order of the inputs.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -66,7 +67,7 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome
     let batch = work.batch(args.batch_size as usize);
     let mut progress =
         (inputs.list.len() > 1).then(|| talk.progress("images", inputs.list.len() as u64, false));
-    std::thread::scope(|scope| {
+    let outcome = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(1);
         scope.spawn(|| decode_all(&inputs.list, batch, &options, &preprocess, args.fail_fast, sender));
         let mut done = 0;
@@ -91,11 +92,18 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome
             }
         }
         Ok::<(), Stop>(())
-    })?;
+    });
     drop(progress);
-    embeddings.finish(&opened.model.id, talk)?;
+    if let Err(Stop::Stdout(e)) = outcome {
+        return Err(e.into());
+    }
+    if outcome.is_ok() {
+        embeddings.finish(&opened.model.id, talk)?;
+    }
     tally.timing.total = millis(start.elapsed());
+    // Also after a fatal error: what was answered is not lost, and JSON is whole.
     report.end(&opened.model, &opened.device, tally.timing)?;
+    outcome?;
     tally.say(talk);
     Ok(tally.exit_code())
 }
@@ -198,8 +206,13 @@ impl<'a> Work<'a> {
             ));
         }
         if args.embeddings.is_some() {
-            let known = ["embedding", "image_embeds"];
-            outputs.extend(known.iter().filter(|n| has(n)).map(|n| (*n).to_owned()));
+            if !has(files::EMBEDDING) {
+                return Err(Error::usage(
+                    format!("{} has no pooled features", opened.model.id),
+                    "leave --embeddings away",
+                ));
+            }
+            outputs.push(files::EMBEDDING.to_owned());
         }
         let plain = outputs.len();
         if args.attention.is_some() {
@@ -231,6 +244,7 @@ impl<'a> Work<'a> {
         tally: &mut Tally,
     ) -> Result<Vec<(Row, Option<Error>)>> {
         let mut rows: Vec<Option<(Row, Option<Error>)>> = vec![None; ready.len()];
+        let mut features = BTreeMap::new();
         let mut waiting: Vec<usize> = Vec::new();
         for (i, r) in ready.iter().enumerate() {
             tally.inputs += 1;
@@ -252,9 +266,12 @@ impl<'a> Work<'a> {
                 .iter()
                 .filter_map(|&i| Some((i, ready[i].name.as_str(), ready[i].picture.as_ref().ok()?)))
                 .collect();
-            let outcome = self.run_group(&group, &mut rows, embeddings, pictures, tally);
+            let outcome = self.run_group(&group, &mut rows, &mut features, pictures, tally);
             self.say_warnings();
             outcome?;
+        }
+        for (i, row) in features {
+            embeddings.push(&ready[i].name, &row);
         }
         pictures.advance(ready.len());
         Ok(rows.into_iter().flatten().collect())
@@ -265,7 +282,7 @@ impl<'a> Work<'a> {
         &self,
         group: &[(usize, &str, &Picture)],
         rows: &mut [Option<(Row, Option<Error>)>],
-        embeddings: &mut Embeddings,
+        features: &mut BTreeMap<usize, Vec<f32>>,
         pictures: &mut Pictures,
         tally: &mut Tally,
     ) -> Result<()> {
@@ -279,10 +296,11 @@ impl<'a> Work<'a> {
             let one: Vec<&[f32]> = results.iter().map(|t| slice(t, n, group.len())).collect();
             rows[*i] = Some(match self.answer(name, &one) {
                 Ok(mut row) => {
-                    let named: Vec<(&str, &[f32])> =
-                        std::iter::zip(&outputs, &one).map(|(o, v)| (*o, *v)).collect();
-                    embeddings.push(name, &named[usize::from(self.has_logits)..self.plain]);
                     let info = self.opened.session.info();
+                    // Where embeddings are asked for, they stand between logits and attention.
+                    if let Some(row) = one[..self.plain].get(usize::from(self.has_logits)) {
+                        features.insert(*i, row.to_vec());
+                    }
                     row.attention =
                         pictures.write(*i, picture.pixels.as_slice(), *size, info, &one[self.plain..])?;
                     (row, None)
@@ -371,5 +389,5 @@ impl Tally {
 }
 
 fn millis(d: Duration) -> f64 {
-    (d.as_secs_f64() * 1e6).round() / 1e3
+    d.as_secs_f64() * 1e3
 }

@@ -10,7 +10,7 @@ use super::args::{GraphForm, InspectArgs, Plain};
 use super::open::{self, Opened};
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, json};
 use super::talk::Talk;
-use crate::data::labels::{LabelSource, Labels};
+use crate::data::labels::{LabelSource, Labels, short};
 use crate::data::preprocess::{Geometry, Preprocess, Resize};
 use crate::error::{Error, Result};
 use crate::session::{Device, Options};
@@ -176,8 +176,14 @@ fn pixels(p: &Preprocess) -> String {
     let filter = format!("{:?}", p.filter).to_lowercase();
     let backend = format!("{:?}", p.backend).to_lowercase();
     let rescale = p.rescale.map_or(String::new(), |r| format!(", times {r:.6}"));
-    let normalise = p.mean_std.map_or(String::new(), |(mean, std)| format!(", mean {mean:?}, deviation {std:?}"));
-    format!("{} as {backend} does: {resize}, {filter}{rescale}{normalise}", p.processor)
+    let normalise =
+        p.mean_std.map_or(String::new(), |(mean, std)| format!(", mean {mean:?}, deviation {std:?}"));
+    let processor = if p.processor.eq_ignore_ascii_case(&backend) {
+        backend
+    } else {
+        format!("{} as {backend}", p.processor)
+    };
+    format!("{processor} does: {resize}, {filter}{rescale}{normalise}")
 }
 
 /// What `infer` computes without further flags: class scores, else pooled features, else the last.
@@ -195,7 +201,7 @@ fn label_facts(labels: &Labels) -> LabelFacts {
             LabelSource::ImageNet => "ImageNet-1k",
             LabelSource::Numbers => "numbers",
         },
-        first: labels.names.iter().take(16).cloned().collect(),
+        first: labels.names.iter().take(16).map(|n| short(n).to_owned()).collect(),
     }
 }
 

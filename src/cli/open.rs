@@ -90,7 +90,7 @@ pub(super) fn locate(args: &ModelArgs, talk: Talk) -> Result<(String, ModelSourc
         if bar.as_ref().is_none_or(|(name, _)| name != file) {
             // The old bar must be gone before the new one is drawn.
             bar = None;
-            talk.detail(format_args!("downloading {file}"));
+            talk.note(format_args!("downloading {file} of {text}"));
             bar = Some((file.to_owned(), talk.progress(file, total.unwrap_or(0), true)));
         }
         if let Some((_, bar)) = &mut bar {

@@ -72,13 +72,13 @@ pub(crate) struct Timing {
     pub(crate) total: f64,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    schema_version: u32,
-    model: &'a ModelFacts,
-    device: &'a DeviceFacts,
-    results: &'a [Row],
-    timing_ms: Timing,
+impl Timing {
+    /// Whole microseconds: more digits would claim more than is known.
+    fn rounded(self) -> Self {
+        let round = |x: f64| (x * 1e3).round() / 1e3;
+        let Self { load, decode, run, total } = self;
+        Self { load: round(load), decode: round(decode), run: round(run), total: round(total) }
+    }
 }
 
 /// Prints rows in one of the forms.
@@ -119,7 +119,7 @@ impl<W: Write> Report<W> {
         self.out.flush()
     }
 
-    /// What stands after the last row.
+    /// What stands after the last row: for JSON all of it, one result a line.
     pub(crate) fn end(
         &mut self,
         model: &ModelFacts,
@@ -127,9 +127,19 @@ impl<W: Write> Report<W> {
         timing_ms: Timing,
     ) -> io::Result<()> {
         if self.format == Format::Json {
-            let results = &self.rows;
-            let document = Document { schema_version: SCHEMA_VERSION, model, device, results, timing_ms };
-            json(&mut self.out, &document)?;
+            let out = &mut self.out;
+            write!(out, "{{\"schema_version\":{SCHEMA_VERSION},\n\"model\":")?;
+            serde_json::to_writer(&mut *out, model)?;
+            out.write_all(b",\n\"device\":")?;
+            serde_json::to_writer(&mut *out, device)?;
+            out.write_all(b",\n\"results\":[")?;
+            for (i, row) in self.rows.iter().enumerate() {
+                out.write_all(if i == 0 { b"\n" } else { b",\n" })?;
+                serde_json::to_writer(&mut *out, row)?;
+            }
+            out.write_all(b"\n],\n\"timing_ms\":")?;
+            serde_json::to_writer(&mut *out, &timing_ms.rounded())?;
+            out.write_all(b"}\n")?;
         }
         self.out.flush()
     }

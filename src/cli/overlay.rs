@@ -113,11 +113,18 @@ fn through(row: &[f32], map: &[f32], heads: usize, view: View) -> Vec<f32> {
     out
 }
 
-/// The picture as PNG: `pixels` (H,W,3) of `size` [H,W] under the heat of a patch grid.
+/// The picture as PNG: `pixels` (H,W,3) of `size` [H,W] under the heat of a grid of patches. Pixels
+/// beyond the last whole patch are not seen by the model and get the heat of the nearest one.
 ///
 /// # Errors
 /// [`Error::Input`] if the pixels do not fill the size.
-pub(crate) fn png(pixels: &[u8], size: [usize; 2], heat: &[f32], grid: [usize; 2]) -> Result<Vec<u8>> {
+pub(crate) fn png(
+    pixels: &[u8],
+    size: [usize; 2],
+    heat: &[f32],
+    grid: [usize; 2],
+    patch: [usize; 2],
+) -> Result<Vec<u8>> {
     let wrong = || Error::input("attention", "the picture and its size do not fit each other", "");
     let side = |n: usize| u32::try_from(n).map_err(|_| wrong());
     let (height, width) = (side(size[0])?, side(size[1])?);
@@ -129,7 +136,8 @@ pub(crate) fn png(pixels: &[u8], size: [usize; 2], heat: &[f32], grid: [usize; 2
         image
     };
     let (width, height) = image.dimensions();
-    let (columns, rows) = (Axis::new(grid[1], width), Axis::new(grid[0], height));
+    let enlarged = patch.map(|side| side as f32 * factor as f32);
+    let (columns, rows) = (Axis::new(grid[1], width, enlarged[1]), Axis::new(grid[0], height, enlarged[0]));
     for (x, y, pixel) in image.enumerate_pixels_mut() {
         let value = sample(heat, grid[1], &rows.taps[y as usize], &columns.taps[x as usize]);
         let colour = colour(value);
@@ -151,9 +159,10 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(cells: usize, pixels: u32) -> Self {
+    /// `cells` of `side` pixels each along `pixels`.
+    fn new(cells: usize, pixels: u32, side: f32) -> Self {
         let tap = |pixel: u32| {
-            let at = (pixel as f32 + 0.5) * cells as f32 / pixels as f32 - 0.5;
+            let at = ((pixel as f32 + 0.5) / side - 0.5).min(cells as f32);
             let (first, t) = (at.floor() as i64 - 1, at - at.floor());
             let weights = [
                 ((2.0 - t) * t - 1.0) * t / 2.0,
@@ -265,7 +274,8 @@ mod tests {
     #[test]
     fn the_picture_keeps_its_aspect() {
         let size = |h: usize, w: usize| {
-            let bytes = png(&vec![128; h * w * 3], [h, w], &[0.0, 0.25, 0.5, 1.0], [2, 2]).unwrap();
+            let bytes =
+                png(&vec![128; h * w * 3], [h, w], &[0.0, 0.25, 0.5, 1.0], [2, 2], [h / 2, w / 2]).unwrap();
             image::load_from_memory(&bytes).unwrap().to_rgb8()
         };
         assert_eq!(size(64, 96).dimensions(), (384, 256));
@@ -273,7 +283,7 @@ mod tests {
         let picture = size(64, 64);
         let light = |x, y| picture.get_pixel(x, y).0.iter().map(|&c| u32::from(c)).sum::<u32>();
         assert!(light(0, 0) < light(255, 255), "the most attended corner is the brightest");
-        assert!(png(&[0; 5], [2, 2], &[0.0], [1, 1]).is_err());
+        assert!(png(&[0; 5], [2, 2], &[0.0], [1, 1], [2, 2]).is_err());
     }
 
     #[test]
@@ -281,8 +291,10 @@ mod tests {
         let flat = [0.25f32; 16];
         let got = heat(ROLLOUT, Layout { prefix: 0, cls: false, grid: [2, 2] }, 1, &[&flat]);
         assert!(got.iter().all(|x| (0.0..=1.0).contains(x)));
-        for taps in Axis::new(3, 50).taps {
+        let axis = Axis::new(3, 50, 16.0);
+        for taps in &axis.taps {
             assert!((taps.iter().map(|t| t.1).sum::<f32>() - 1.0).abs() < 1e-5);
         }
+        assert!(axis.taps[49].iter().all(|t| t.0 == 2 || t.1.abs() < 0.2), "beyond the last patch");
     }
 }

@@ -94,10 +94,13 @@ fn check(
             return Err(bad(&name, format!("ends at byte {to}, before its start at {from}")));
         }
         let dims = entry.shape.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<Vec<usize>>>();
-        let elements = |dims: &Vec<usize>| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        let Some((dims, elements)) = dims.and_then(|d| elements(&d).map(|n| (d, n))) else {
+        // The product of any of the dimensions must fit, so zeros do not excuse the others.
+        let fits =
+            |dims: &Vec<usize>| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1))).is_some();
+        let Some(dims) = dims.filter(fits) else {
             return Err(bad(&name, "has a shape whose element count overflows".into()));
         };
+        let elements: usize = dims.iter().product();
         if let Some(bits) = bits(&entry.dtype) {
             let expected = (elements as u64).checked_mul(bits).filter(|b| b % 8 == 0).map(|b| b / 8);
             if expected != Some(to - from) {

@@ -242,9 +242,7 @@ pub fn resolve(id: &ModelId, options: &HubOptions, progress: &mut Progress<'_>) 
     if options.is_offline() {
         return Err(Error::Hub {
             what: format!("{id} {reason} in {}, and going online is off", cache.display()),
-            help: format!(
-                "unset HF_HUB_OFFLINE (or leave --offline away) and run `vit-gpu models pull {id}`"
-            ),
+            help: format!("unset HF_HUB_OFFLINE (or leave --offline away) to download {id}"),
         });
     }
     fetch(id, options, progress, &cache, &reason)

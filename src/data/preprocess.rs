@@ -25,8 +25,9 @@ use crate::tensor::HostTensor;
 
 /// Largest side that a model input may have, in pixels.
 pub const MAX_MODEL_SIDE: usize = 8192;
-/// Largest side of the resized image that a crop is taken from, in pixels.
-const MAX_RESIZED_SIDE: usize = 1 << 24;
+/// Largest side of the resized image that a crop is taken from, in pixels; some resamplers look at
+/// every position of it.
+const MAX_RESIZED_SIDE: usize = 1 << 22;
 /// Most pixels that the result may have when it follows the image's own shape.
 const MAX_RESULT_PIXELS: usize = 178_956_970;
 
@@ -110,7 +111,7 @@ pub enum Geometry {
 /// (sides of 1 to [`MAX_MODEL_SIDE`], deviations above 0) is then up to who changes them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocess {
-    /// The processor class, or `timm`: for messages and `models show`.
+    /// The processor class, or `timm`: for messages and `vit-gpu inspect`.
     pub processor: String,
     /// Conventions to follow.
     pub backend: Backend,

@@ -240,23 +240,34 @@ impl Axis {
         let support = filter.support() * filter_scale;
         let stride = support.ceil() as usize * 2 + 1;
         let inverse = 1.0 / filter_scale;
-        let row = |position: usize| {
+        let taps = |position: usize| {
             let center = (position as f64 + 0.5) * scale;
             // Truncation towards zero after adding half, as C casts do.
             let start = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(from);
-            let mut k: Vec<f64> =
-                (start..end).map(|x| filter.weight((x as f64 - center + 0.5) * inverse)).collect();
+            (start, (start..end).map(move |x| filter.weight((x as f64 - center + 0.5) * inverse)))
+        };
+        let row = |position: usize| {
+            let (start, k) = taps(position);
+            let mut k: Vec<f64> = k.collect();
             let sum: f64 = k.iter().sum();
             if sum != 0.0 {
                 k.iter_mut().for_each(|k| *k /= sum);
             }
             (start, k)
         };
+        // The largest weight of `row`, or 0, found without storing it.
+        let largest = |position: usize| {
+            let (mut sum, mut low, mut high) = (0.0, 0.0f64, 0.0f64);
+            for k in taps(position).1 {
+                (sum, low, high) = (sum + k, low.min(k), high.max(k));
+            }
+            if sum == 0.0 { high } else { (high / sum).max(low / sum) }
+        };
         // Pillow has 32 - 8 - 2 bits; torch as many as keep the largest weight of all output
         // positions below 2^15.
         let bits = if torch {
-            let largest = (0..to).map(|i| row(i).1.into_iter().fold(0.0, f64::max)).fold(0.0, f64::max);
+            let largest = (0..to).into_par_iter().map(largest).reduce(|| 0.0, f64::max);
             (0..22).find(|b| (0.5 + largest * f64::from(2 << b)) as i32 >= 1 << 15).unwrap_or(22)
         } else {
             22

@@ -51,7 +51,8 @@ fn kind(file: &str, head: &[u8]) -> Option<(&'static str, String)> {
         return Some(("the file is empty", "download it again".into()));
     }
     if head.starts_with(b"version https://git-lfs") || head.starts_with(b"version https://hawser") {
-        let help = "run `git lfs install && git lfs pull` in that repository, or use `vit-gpu models pull`";
+        let help =
+            "run `git lfs install && git lfs pull` in that repository, or pass the hub name `org/name` to -m";
         return Some(("this is a git-LFS pointer, the weights themselves were never fetched", help.into()));
     }
     if text.starts_with(b"<!doctype") || text.starts_with(b"<html") || text.starts_with(b"<?xml") {

@@ -122,6 +122,11 @@ impl Executor {
         self.deadline = deadline;
     }
 
+    /// Changes after how many floating-point operations a submission is cut.
+    pub fn set_submit_flops(&mut self, flops: u64) {
+        self.submit_flops = flops;
+    }
+
     /// Runs once. Inputs are matched by name; results come in the plan's order, as f32.
     ///
     /// # Errors

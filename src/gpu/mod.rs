@@ -76,7 +76,7 @@ impl Gpu {
         let faults = Arc::new(Faults::default());
         let seen = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
-            let _ = seen.lost.set(format!("{reason:?}: {message}"));
+            let _ = seen.lost.set(format!("{reason:?}: {message}").trim_end_matches(": ").to_owned());
         });
         let seen = faults.clone();
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
@@ -110,6 +110,8 @@ impl Gpu {
     /// Breaks the device on purpose, as a driver reset would (tests of what follows).
     pub fn destroy(&self) {
         self.device.destroy();
+        // wgpu tells of it when it is next polled, or once what is running has ended.
+        let _ = self.device.poll(wgpu::PollType::Poll);
     }
 
     /// Where compiled pipelines are kept on disk, if they are.
@@ -175,7 +177,12 @@ impl Gpu {
                     return Err(Error::Timeout { what: what.to_owned(), seconds: limit.as_secs() });
                 }
                 Err(wgpu::PollError::Timeout) => {}
-                Err(e) => return Err(Error::DeviceLost { reason: e.to_string() }),
+                Err(e) => {
+                    // The submission was refused; why is known once wgpu has been polled.
+                    let _ = self.device.poll(wgpu::PollType::Poll);
+                    self.fault()?;
+                    return Err(Error::DeviceLost { reason: e.to_string() });
+                }
             }
         }
     }

@@ -22,6 +22,10 @@ const LISTED: usize = 5;
 /// Names that are looked at for a near one, and their longest length: a header may be hostile.
 const NEAR_CANDIDATES: usize = 20_000;
 const NEAR_LENGTH: usize = 256;
+/// Longest prefix that is given to names of missing tensors.
+const PREFIX_LENGTH: usize = 64;
+/// Longest dimension of a tensor that a model is sized by.
+const MAX_DIMENSION: usize = 1 << 20;
 
 /// Prefixes that wrappers put in front of any model.
 const WRAPPERS: &[&str] = &["module.", "model."];
@@ -73,7 +77,9 @@ impl Names {
             }
             *prefix_counts.entry(prefix).or_default() += 1;
         }
-        let prefix = prefix_counts.into_iter().max_by_key(|(_, n)| *n).map_or("", |(p, _)| p);
+        // It is put before the names of all missing tensors, so a hostile one must not be long.
+        let short = prefix_counts.into_iter().filter(|(p, _)| p.len() <= PREFIX_LENGTH);
+        let prefix = short.max_by_key(|(_, n)| *n).map_or("", |(p, _)| p);
         Self { tensors, prefix: prefix.to_owned(), ignored }
     }
 
@@ -87,9 +93,12 @@ impl Names {
         self.tensors.range(start.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(start))
     }
 
-    /// Dimensions of a tensor of the file.
+    /// Dimensions of a tensor of the file, for models that are sized by them. A dimension beyond
+    /// belief (a tensor without elements may claim any) counts as unknown; what the model needs
+    /// instead is then compared in [`Names::check`].
     pub(super) fn dims(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|(_, shape)| shape.dims())
+        let dims = self.tensors.get(name).map(|(_, shape)| shape.dims());
+        dims.filter(|dims| dims.iter().all(|d| *d <= MAX_DIMENSION))
     }
 
     /// The name the file uses, or would use if it had the tensor.
@@ -129,14 +138,16 @@ impl Names {
 
         let shapes: BTreeMap<&str, Shape> = self.tensors.values().map(|(n, s)| (n.as_str(), *s)).collect();
         let mut used = BTreeSet::new();
+        // In graph order, each once; a set, because a deep model beside a strange file misses thousands.
         let mut missing = Vec::new();
+        let mut missed = BTreeSet::new();
         let mut sliced: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for node in g.nodes() {
             let Op::Weight(weight) = &node.op else { continue };
             for part in &weight.parts {
                 let Part::Tensor { name, rows, transform } = part else { continue };
                 let Some(shape) = shapes.get(name.as_str()) else {
-                    if !missing.contains(name) {
+                    if missed.insert(name) {
                         missing.push(name.clone());
                     }
                     continue;

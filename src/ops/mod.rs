@@ -1,7 +1,7 @@
 //! IR floor. The operations a graph is made of: one file per family, one enum, one `match`.
 //!
 //! Each op knows four things and no more: the shape of its result ([`OpDef::infer`]), the dumbest
-//! correct loop that computes it ([`OpDef::reference`]), what it costs ([`OpDef::cost`]), and which
+//! correct loop that computes it ([`OpDef::reference`]), what it costs ([`Op::cost`]), and which
 //! kernel launches compute it on a GPU ([`OpDef::lower`]). Buffers, pipelines and adapters are not
 //! known here; a launch names tensors and a kernel, and [`Target`] says what the adapter allows.
 //!

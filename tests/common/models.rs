@@ -29,7 +29,8 @@ impl Net {
     fn open(name: &str, folder: &Path, weights: &Path) -> Self {
         let checkpoint = Checkpoint::open(weights, false).unwrap_or_else(|e| panic!("{name}: {e}"));
         let config = read_json(&folder.join("config.json")).unwrap_or_else(|| panic!("{name}: no config"));
-        let model = models::from_config(&config, checkpoint.index()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let model =
+            models::from_config(&config, checkpoint.index()).unwrap_or_else(|e| panic!("{name}: {e}"));
         Self { name: name.to_owned(), model, checkpoint: Some(checkpoint) }
     }
 
@@ -64,15 +65,8 @@ impl Net {
 
     /// ViT-B/16 at 224x224 with the 1000 classes of ImageNet.
     pub fn vit_base() -> Self {
-        let shape = VitShape {
-            image: 224,
-            patch: 16,
-            hidden: 768,
-            heads: 12,
-            mlp: 3072,
-            layers: 12,
-            classes: 1000,
-        };
+        let shape =
+            VitShape { image: 224, patch: 16, hidden: 768, heads: 12, mlp: 3072, layers: 12, classes: 1000 };
         Self { name: "vit_base_patch16_224".to_owned(), ..shape.net() }
     }
 
@@ -181,7 +175,8 @@ impl VitShape {
 
     /// The model, with noise for weights.
     pub fn net(&self) -> Net {
-        let model = models::from_config(&self.config(), &self.index()).unwrap_or_else(|e| panic!("{self:?}: {e}"));
+        let model =
+            models::from_config(&self.config(), &self.index()).unwrap_or_else(|e| panic!("{self:?}: {e}"));
         Net { name: format!("{self:?}"), model, checkpoint: None }
     }
 

@@ -1,7 +1,7 @@
 //! Floor 6. The files that `infer` writes: embeddings as safetensors, attention as pictures. Every
 //! path is checked against every input, and against the model, before any work is done.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,9 @@ use crate::cli::overlay::{self, Layout, View};
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::models::ModelInfo;
+
+/// The output that embeddings are, and the name of the tensor in the file.
+pub(super) const EMBEDDING: &str = "embedding";
 
 /// Which attention is shown.
 pub(super) fn view(args: &InferArgs) -> View {
@@ -58,8 +61,8 @@ pub(super) struct Embeddings {
     file: Option<OutFile>,
     path: PathBuf,
     names: Vec<String>,
-    /// Width and rows of each tensor.
-    tensors: BTreeMap<String, (usize, Vec<f32>)>,
+    /// Row by row.
+    rows: Vec<f32>,
 }
 
 impl Embeddings {
@@ -82,19 +85,14 @@ impl Embeddings {
             Some(path) => Some(OutFile::create(path)?),
             None => None,
         };
-        Ok(Self { file, path, names: Vec::new(), tensors: BTreeMap::new() })
+        Ok(Self { file, path, names: Vec::new(), rows: Vec::new() })
     }
 
-    /// Keeps the features of one picture: name and row of each output.
-    pub(super) fn push(&mut self, input: &str, outputs: &[(&str, &[f32])]) {
-        if self.file.is_none() {
-            return;
-        }
-        self.names.push(input.to_owned());
-        for (name, row) in outputs {
-            let (width, rows) = self.tensors.entry((*name).to_owned()).or_default();
-            *width = row.len();
-            rows.extend_from_slice(row);
+    /// Keeps the features of one picture.
+    pub(super) fn push(&mut self, input: &str, row: &[f32]) {
+        if self.file.is_some() {
+            self.names.push(input.to_owned());
+            self.rows.extend_from_slice(row);
         }
     }
 
@@ -109,16 +107,13 @@ impl Embeddings {
             return Ok(());
         }
         let wrong = |e: String| Error::Write { path: self.path.display().to_string(), what: e };
-        let mut views = Vec::new();
-        for (name, (width, rows)) in &self.tensors {
-            let shape = vec![self.names.len(), *width];
-            let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(rows))
-                .map_err(|e| wrong(e.to_string()))?;
-            views.push((name, view));
-        }
+        let shape = vec![self.names.len(), self.rows.len() / self.names.len()];
+        let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(&self.rows));
+        let view = view.map_err(|e| wrong(e.to_string()))?;
         let inputs = serde_json::to_string(&self.names).map_err(|e| wrong(e.to_string()))?;
         let about = HashMap::from([("model".to_owned(), model.to_owned()), ("inputs".to_owned(), inputs)]);
-        let bytes = safetensors::serialize(views, Some(about)).map_err(|e| wrong(e.to_string()))?;
+        let bytes =
+            safetensors::serialize([(EMBEDDING, view)], Some(about)).map_err(|e| wrong(e.to_string()))?;
         file.finish(&bytes)?;
         talk.note(format_args!("{} rows of features in {}", self.names.len(), self.path.display()));
         Ok(())
@@ -187,7 +182,7 @@ impl Pictures {
         let grid = [size[0] / info.patch[0], size[1] / info.patch[1]];
         let layout = Layout { prefix: info.prefix_tokens, cls: info.cls_token, grid };
         let heat = overlay::heat(self.view, layout, info.heads, maps);
-        let png = overlay::png(pixels, size, &heat, grid)?;
+        let png = overlay::png(pixels, size, &heat, grid, info.patch)?;
         OutFile::create(path)?.finish(&png)?;
         Ok(Some(path.to_string_lossy().into_owned()))
     }

@@ -1,0 +1,21 @@
+//! The program as people and scripts see it: exit codes, both streams, files, and groups C, I23-I25,
+//! H1-H2 and G1-G2 of the bad-input list. What is not about a GPU runs on `--device reference` and is
+//! never skipped.
+
+#[path = "cli/harness.rs"]
+mod harness;
+
+mod common;
+#[path = "cli/conduct.rs"]
+mod conduct;
+#[path = "cli/devices.rs"]
+mod devices;
+#[cfg(feature = "hub")]
+#[path = "cli/hub.rs"]
+mod hub;
+#[path = "cli/inputs.rs"]
+mod inputs;
+#[path = "cli/outputs.rs"]
+mod outputs;
+#[path = "cli/verify.rs"]
+mod verify;
