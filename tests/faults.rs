@@ -417,7 +417,8 @@ fn g9_pixels_that_are_not_finite_stay_in_their_picture() {
     let good = pictures(3, 6);
     let want = logits(session, &good);
     let area = 3 * 64 * 64;
-    let patches: [(&str, fn(usize) -> Option<f32>); 5] = [
+    type Patch = (&'static str, fn(usize) -> Option<f32>);
+    let patches: [Patch; 5] = [
         ("one NaN", |i| (i == 77).then_some(f32::NAN)),
         ("all NaN", |_| Some(f32::NAN)),
         ("infinities", |i| Some(if i % 2 == 0 { f32::INFINITY } else { f32::NEG_INFINITY })),

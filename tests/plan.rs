@@ -301,7 +301,8 @@ fn the_least_slots_of_lives_known_by_hand() {
 fn the_soundness_check_can_fail() {
     let good = compile(&Net::golden("vit"), 1, Precision::F32, false);
     assert_eq!(sound(&good), Ok(()));
-    let breakages: [(&str, fn(&mut Plan)); 7] = [
+    type Breakage = (&'static str, fn(&mut Plan));
+    let breakages: [Breakage; 7] = [
         ("reads and writes", |p| p.steps[3].binds[0] = *p.steps[3].binds.last().unwrap()),
         ("before anything was written", |p| p.steps.swap(0, 1)),
         ("writes in0", |p| *p.steps[3].binds.last_mut().unwrap() = Buffer::Input(0)),

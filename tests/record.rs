@@ -132,7 +132,8 @@ fn small_plan() -> Plan {
 fn a_broken_plan_is_not_silent() {
     let gpu = noop();
     record(&gpu, small_plan()).unwrap_or_else(|e| panic!("{e}"));
-    let breakages: [(&str, fn(&mut Plan)); 5] = [
+    type Breakage = (&'static str, fn(&mut Plan));
+    let breakages: [Breakage; 5] = [
         ("a buffer is operand and result", |p| {
             let result = *p.steps[1].binds.last().unwrap();
             p.steps[1].binds[0] = result;

@@ -253,7 +253,7 @@ impl OpDef for Glu {
     fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String> {
         arity(inputs, 1)?;
         let width = inputs[0].shape.width();
-        if width % 2 != 0 {
+        if !width.is_multiple_of(2) {
             return Err(format!("width {width} does not halve"));
         }
         Ok(TensorDesc::f32(inputs[0].shape.with_width(width / 2)))
