@@ -38,7 +38,7 @@ for name in "${targets[@]}"; do
     printf 'fuzz: %s for %s s\n' "$name" "$seconds"
     mkdir -p "fuzz/corpus/$name"
     cargo fuzz run "$name" "fuzz/corpus/$name" "fuzz/seeds/$name" -- "-dict=fuzz/dictionaries/$name.dict" \
-        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=8192 \
+        -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=8192 \
         -print_final_stats=1 || failed+=("$name")
 done
 

@@ -6,7 +6,7 @@
 //! | G1 | no adapter | `NoDevice`, exit 4, with what to install |
 //! | G2 | no adapter of that name or number | `NoDevice`, exit 4, listing those there are |
 //! | G3 | limits too small | weights are split; else `Limit`, exit 4, naming need and have |
-//! | G4 | batch too large | halved, same answers, and said so |
+//! | G4 | batch too large | halved, same answers, and said so; else `OutOfMemory`, exit 5 |
 //! | G5 | device lost | `DeviceLost`, exit 5, now and from then on |
 //! | G6 | device does not answer | `Timeout`, exit 5, at the deadline; usable afterwards |
 //! | G7 | odd sizes | as the reference, model by model (op by op: `tests/kernels.rs`) |
@@ -75,9 +75,9 @@ fn builtin(choice: DeviceChoice) -> Option<Session> {
 /// The same with nothing special, shared by the tests because software adapters compile slowly.
 fn plain_builtin() -> Option<&'static Session> {
     static SESSION: OnceLock<Option<Session>> = OnceLock::new();
-    let session = SESSION.get_or_init(|| builtin(DeviceChoice::default())).as_ref();
-    // Every test that is skipped says so.
-    if session.is_none() { common::gpu().map(|_| unreachable!("it would have opened")) } else { session }
+    // Each test that is skipped says so.
+    common::gpu()?;
+    SESSION.get_or_init(|| builtin(DeviceChoice::default())).as_ref()
 }
 
 /// Pictures of noise for the embedded classifier, as tensor.
@@ -121,8 +121,18 @@ fn g1_a_back_end_that_this_system_lacks() {
     assert!(matches!(e, Error::Usage { .. }) && e.to_string().contains("glide"), "{e}");
 }
 
-/// Says that [`g1_without_a_driver`] started this process.
-const CHILD: &str = "VIT_GPU_TEST_WITHOUT_DRIVER";
+/// Says that a test has started this process to run itself in another environment.
+const CHILD: &str = "VIT_GPU_TEST_CHILD";
+
+/// Runs a test in another process, where it must pass and print a sentence: a test that no longer
+/// has that name would pass as well.
+fn assert_child_says(mut child: std::process::Command, sentence: &str) {
+    child.env(CHILD, "1");
+    let output = within(60, move || child.output().unwrap());
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains(sentence), "{text}");
+}
 
 /// Runs in a process of its own, because the loader reads its environment.
 #[test]
@@ -135,15 +145,12 @@ fn g1_without_a_driver() {
         return;
     }
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "g1_without_a_driver", "--nocapture"]).env(CHILD, "1");
+    child.args(["--exact", "g1_without_a_driver", "--nocapture"]);
     for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
         child.env(variable, "/nonexistent");
     }
     child.env_remove("VK_ADD_DRIVER_FILES");
-    let output = within(60, move || child.output().unwrap());
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("checked without a driver"), "{text}");
+    assert_child_says(child, "checked without a driver");
 }
 
 #[test]
@@ -217,6 +224,38 @@ fn g4_absurd_batches_are_limits_not_overflows() {
             assert!(matches!(e, Error::Limit { .. }), "{e:?}");
         }
     }
+}
+
+/// Runs in a process of its own, which may not have more than 1.5 GB of addresses.
+#[test]
+#[cfg(target_os = "linux")]
+fn g4_memory_that_runs_out_is_an_error_and_the_device_stays_usable() {
+    if std::env::var_os(CHILD).is_none() {
+        let mut child = std::process::Command::new("sh");
+        child.args(["-c", "ulimit -v 1500000 && exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+        child.args(["--exact", "g4_memory_that_runs_out_is_an_error_and_the_device_stays_usable"]);
+        child
+            .args(["--nocapture", "--test-threads=1"])
+            .env("RAYON_NUM_THREADS", "1")
+            .env("MALLOC_ARENA_MAX", "1");
+        assert_child_says(child, "checked with little memory");
+        return;
+    }
+    let gpu = Arc::new(Gpu::open(&noop()).unwrap_or_else(|e| panic!("{e}")));
+    let echo = |rows: usize| {
+        let mut graph = Graph::new();
+        let x = graph.input("x", TensorDesc::f32([rows, 1 << 10]));
+        graph.output("y", x);
+        plan::compile(&graph, gpu.target(), Options::default()).unwrap()
+    };
+    let e = executor(&gpu, echo(500_000)).err().unwrap();
+    let Error::OutOfMemory { bytes, .. } = e else { panic!("{e:?}") };
+    assert_eq!(bytes, 500_000 << 12);
+    assert_eq!(e.exit_code(), 5);
+    assert!(e.hint().unwrap().contains("--batch-size"), "{:?}", e.hint());
+    let x = noise_image([3, 1 << 10], 0);
+    assert_eq!(executor(&gpu, echo(3)).unwrap().run(&[("x", &x)]).unwrap()[0], x);
+    println!("checked with little memory");
 }
 
 // ---- G5, G6: the device goes away, or does not answer
