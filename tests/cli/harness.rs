@@ -54,7 +54,17 @@ pub fn vit_gpu<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comma
     let mut command = Command::new(env!("CARGO_BIN_EXE_vit-gpu"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        let steers = ["VIT_GPU_", "WGPU_", "HF_", "CLICOLOR", "NO_COLOR", "TRANSFORMERS_"];
+        let steers = [
+            "VIT_GPU_",
+            "WGPU_",
+            "HF_",
+            "CLICOLOR",
+            "NO_COLOR",
+            "TRANSFORMERS_",
+            "SSL_CERT_",
+            "REQUESTS_CA_",
+            "CURL_CA_",
+        ];
         if steers.iter().any(|s| text.starts_with(s)) && text != "VIT_GPU_CHECKED" {
             command.env_remove(&name);
         }
