@@ -264,6 +264,8 @@ mkdir -p "$logs"
 exec 9>"$project/target/latest-mesa.lock"
 flock -n 9 || { say "waiting for another run of this script"; flock 9; }
 make_root
+# A minimal root knows no names; tests talk to servers of their own on localhost.
+[ -s "$root/etc/hosts" ] || printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
 [ "$mode" = copy ] || exec 9>&-
 
 version=$(sed -n '/^Package: mesa-vulkan-drivers$/,/^$/s/^Version: //p' "$root/var/lib/dpkg/status")
@@ -301,6 +303,7 @@ enter() {
     local inside=(/usr/bin/env --chdir="$project"
         -u TMPDIR -u LD_LIBRARY_PATH -u LD_PRELOAD
         -u VK_DRIVER_FILES -u VK_ICD_FILENAMES -u VK_ADD_DRIVER_FILES -u VK_LAYER_PATH -u VK_INSTANCE_LAYERS
+        -u SSL_CERT_FILE -u SSL_CERT_DIR -u REQUESTS_CA_BUNDLE -u CURL_CA_BUNDLE
         -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u XDG_DATA_HOME -u XDG_DATA_DIRS -u XDG_CONFIG_DIRS -u XDG_RUNTIME_DIR
         HOME=/root LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
         CARGO_MANIFEST_DIR="$project" "$@")

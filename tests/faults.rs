@@ -122,12 +122,19 @@ fn g1_a_back_end_that_this_system_lacks() {
 }
 
 /// Says that a test has started this process to run itself in another environment.
+#[cfg(target_os = "linux")]
 const CHILD: &str = "VIT_GPU_TEST_CHILD";
 
-/// Runs a test in another process, where it must pass and print a sentence: a test that no longer
-/// has that name would pass as well.
-fn assert_child_says(mut child: std::process::Command, sentence: &str) {
-    child.env(CHILD, "1");
+/// Runs a test of this file in another process, under other variables and at most so many KiB of
+/// addresses. It must pass there and print a sentence: nothing would pass too if no test had the name.
+#[cfg(target_os = "linux")]
+fn rerun(test: &str, addresses: &str, variables: &[(&str, &str)], sentence: &str) {
+    assert!(std::env::var_os(CHILD).is_none(), "a rerun test must not start another");
+    let mut child = std::process::Command::new("sh");
+    child.args(["-c", &format!("ulimit -v {addresses} && exec \"$0\" \"$@\"")]);
+    child.arg(std::env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    child.env(CHILD, "1").envs(variables.iter().copied()).env_remove("VK_ADD_DRIVER_FILES");
     let output = within(60, move || child.output().unwrap());
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -144,13 +151,8 @@ fn g1_without_a_driver() {
         println!("checked without a driver");
         return;
     }
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "g1_without_a_driver", "--nocapture"]);
-    for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
-        child.env(variable, "/nonexistent");
-    }
-    child.env_remove("VK_ADD_DRIVER_FILES");
-    assert_child_says(child, "checked without a driver");
+    let variables = [("VK_DRIVER_FILES", "/nonexistent"), ("VK_ICD_FILENAMES", "/nonexistent")];
+    rerun("g1_without_a_driver", "$(ulimit -v)", &variables, "checked without a driver");
 }
 
 #[test]
@@ -231,14 +233,10 @@ fn g4_absurd_batches_are_limits_not_overflows() {
 #[cfg(target_os = "linux")]
 fn g4_memory_that_runs_out_is_an_error_and_the_device_stays_usable() {
     if std::env::var_os(CHILD).is_none() {
-        let mut child = std::process::Command::new("sh");
-        child.args(["-c", "ulimit -v 1500000 && exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
-        child.args(["--exact", "g4_memory_that_runs_out_is_an_error_and_the_device_stays_usable"]);
-        child
-            .args(["--nocapture", "--test-threads=1"])
-            .env("RAYON_NUM_THREADS", "1")
-            .env("MALLOC_ARENA_MAX", "1");
-        assert_child_says(child, "checked with little memory");
+        let test = "g4_memory_that_runs_out_is_an_error_and_the_device_stays_usable";
+        // Threads reserve addresses that they do not use.
+        let variables = [("RAYON_NUM_THREADS", "1"), ("MALLOC_ARENA_MAX", "1")];
+        rerun(test, "1500000", &variables, "checked with little memory");
         return;
     }
     let gpu = Arc::new(Gpu::open(&noop()).unwrap_or_else(|e| panic!("{e}")));
