@@ -103,7 +103,12 @@ struct Sizes {
 }
 
 /// Shape rules shared by both ops; `k` is `None` for a packed operand.
-fn sizes(q: &TensorDesc, k: Option<&TensorDesc>, bias: Option<&TensorDesc>) -> Result<Sizes, String> {
+fn sizes(
+    q: &TensorDesc,
+    k: Option<&TensorDesc>,
+    bias: Option<&TensorDesc>,
+    causal: bool,
+) -> Result<Sizes, String> {
     let [b, h, t, d] = dims("q", q)?;
     let sizes = match k {
         None if b % 3 == 0 => Sizes { b: b / 3, h, t, s: t, d },
@@ -118,6 +123,9 @@ fn sizes(q: &TensorDesc, k: Option<&TensorDesc>, bias: Option<&TensorDesc>) -> R
             Sizes { b, h, t, s, d }
         }
     };
+    if causal && sizes.s < t {
+        return Err(format!("{t} causal queries see only {} keys, so that the first see none", sizes.s));
+    }
     if sizes.d > MAX_HEAD_WIDTH {
         return Err(format!("head width {} is above {MAX_HEAD_WIDTH}", sizes.d));
     }
@@ -146,7 +154,7 @@ impl Attention {
         let qkv = if self.packed { 1 } else { 3 };
         arity(inputs, qkv + usize::from(self.bias))?;
         let bias = self.bias.then(|| &inputs[qkv]);
-        let sizes = sizes(&inputs[0], (!self.packed).then(|| &inputs[1]), bias)?;
+        let sizes = sizes(&inputs[0], (!self.packed).then(|| &inputs[1]), bias, self.causal)?;
         if !self.packed && inputs[1].shape != inputs[2].shape {
             return Err(format!("k has shape {}, v has {}", inputs[1].shape, inputs[2].shape));
         }
@@ -237,7 +245,7 @@ impl OpDef for Attention {
 impl AttentionWeights {
     fn sizes(&self, inputs: &[TensorDesc]) -> Result<Sizes, String> {
         arity(inputs, 2 + usize::from(self.bias))?;
-        sizes(&inputs[0], Some(&inputs[1]), self.bias.then(|| &inputs[2]))
+        sizes(&inputs[0], Some(&inputs[1]), self.bias.then(|| &inputs[2]), self.causal)
     }
 }
 
