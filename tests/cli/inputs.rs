@@ -123,7 +123,7 @@ fn standard_input_is_a_terminal() {
     }
     let mut script = Command::new("script");
     script.args(["-qec", &format!("{program} infer -"), "/dev/null"]).stdin(Stdio::null());
-    let output = script.output().unwrap();
+    let output = script.output().expect("`script` ran a moment ago");
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("which is a terminal") && text.contains("hint: pipe an image in"), "{text}");
