@@ -6,7 +6,10 @@
 //! directory of any size needs few plans. When the device runs out of memory the batch is halved
 //! and the smaller size kept for the rest of the session.
 
-use std::path::{Path, PathBuf};
+mod batch;
+mod files;
+
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::data::labels::Labels;
@@ -22,12 +25,11 @@ use crate::plan::{self, Plan, Precision};
 use crate::reference;
 use crate::selftest;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
+use batch::{Pictures, bucket, first_of_batch, join_batches};
+use files::read_files;
 
 /// Name of the embedded model, as `-m builtin:shapes`.
 pub const BUILTIN: &str = "shapes";
-
-/// Largest JSON file read, in bytes: configurations with tens of thousands of labels stay far below.
-const MAX_JSON: u64 = 64 << 20;
 
 /// Most executors kept; each holds activation buffers.
 const MAX_EXECUTORS: usize = 6;
@@ -118,14 +120,6 @@ pub struct Session {
 struct State {
     executors: Vec<(Key, Executor)>,
     max_batch: usize,
-}
-
-/// The files of a model before they are understood.
-struct Files {
-    name: String,
-    config: String,
-    preprocessor: Option<(String, String)>,
-    checkpoint: Checkpoint,
 }
 
 impl Session {
@@ -395,80 +389,6 @@ pub fn self_test(choice: &DeviceChoice) -> Result<Vec<selftest::Outcome>> {
     selftest::quick(&Arc::new(Gpu::open(choice)?))
 }
 
-/// A batch as the caller passed it.
-enum Pictures<'a> {
-    Bytes(&'a [&'a [u8]]),
-    Planes { data: &'a [f32], per_picture: usize },
-}
-
-impl Pictures<'_> {
-    fn count(&self) -> usize {
-        match self {
-            Pictures::Bytes(pixels) => pixels.len(),
-            Pictures::Planes { data, per_picture } => data.len() / (*per_picture).max(1),
-        }
-    }
-
-    /// Some of the pictures as the graph's input of `batch` pictures, zeros behind.
-    fn tensor(
-        &self,
-        range: std::ops::Range<usize>,
-        batch: usize,
-        [h, w]: [usize; 2],
-        channels: usize,
-    ) -> HostTensor {
-        match self {
-            Pictures::Bytes(pixels) => {
-                let mut data: Vec<u8> = pixels[range].concat();
-                data.resize(batch * h * w * 3, 0);
-                HostTensor::u8([batch, h, w, 3], data)
-            }
-            Pictures::Planes { data, per_picture } => {
-                let mut data = data[range.start * per_picture..range.end * per_picture].to_vec();
-                data.resize(batch * per_picture, 0.0);
-                HostTensor::f32([batch, channels, h, w], data)
-            }
-        }
-    }
-}
-
-/// The batch size a plan is made for.
-fn bucket(n: usize) -> usize {
-    let power = n.next_power_of_two();
-    match n {
-        0..=4 => n,
-        _ if n <= power / 4 * 3 => power / 4 * 3,
-        _ => power,
-    }
-}
-
-/// The first `n` pictures' part of a tensor whose first dimension counts `batch` pictures.
-fn first_of_batch(tensor: HostTensor, n: usize, batch: usize) -> HostTensor {
-    let dims = tensor.shape().dims().to_vec();
-    if n == batch || dims.first() != Some(&batch) {
-        return tensor;
-    }
-    let mut data = tensor.to_f32();
-    data.truncate(data.len() / batch * n);
-    let dims = [&[n], &dims[1..]].concat();
-    HostTensor::f32(Shape::new(&dims), data)
-}
-
-/// Joins results of partial batches along the first dimension.
-fn join_batches(mut parts: Vec<Vec<HostTensor>>) -> Vec<HostTensor> {
-    if parts.len() == 1 {
-        return parts.remove(0);
-    }
-    let outputs = parts.first().map_or(0, Vec::len);
-    let join = |i: usize| {
-        let data: Vec<f32> = parts.iter().flat_map(|p| p[i].to_f32()).collect();
-        let batch: usize = parts.iter().map(|p| p[i].shape().dims()[0]).sum();
-        let dims = [&[batch], &parts[0][i].shape().dims()[1..]].concat();
-        HostTensor::f32(Shape::new(&dims), data)
-    };
-    (0..outputs).map(join).collect()
-}
-
 fn open_device(device: &Device, precision: Precision) -> Result<(Engine, DeviceInfo)> {
     let Device::Gpu(choice) = device else {
         let info = DeviceInfo {
@@ -496,69 +416,6 @@ fn open_device(device: &Device, precision: Precision) -> Result<(Engine, DeviceI
         cpu: report.target.cpu,
     };
     Ok((Engine::Gpu { gpu: Arc::new(gpu), store: Store::new() }, info))
-}
-
-fn read_files(source: &ModelSource, mmap: bool) -> Result<Files> {
-    let path = match source {
-        ModelSource::Builtin(name) if name == BUILTIN => return builtin(),
-        ModelSource::Builtin(name) => {
-            return Err(Error::usage(
-                format!("there is no builtin model `{name}`"),
-                format!("there is builtin:{BUILTIN}"),
-            ));
-        }
-        ModelSource::Path(path) => path,
-    };
-    let checkpoint = Checkpoint::open(path, mmap)?;
-    let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new(".")) };
-    let config = read_json(&folder.join("config.json"))?.ok_or_else(|| {
-        let help = "a model folder holds config.json and model.safetensors, as on the Hugging Face hub";
-        Error::model(folder.display(), "there is no config.json", help)
-    })?;
-    let file = folder.join("preprocessor_config.json");
-    let is_timm = |text: &str| {
-        serde_json::from_str::<serde_json::Value>(text).is_ok_and(|v| v.get("architecture").is_some())
-    };
-    let preprocessor = match read_json(&file)? {
-        Some(text) => Some((file.display().to_string(), text)),
-        None if is_timm(&config) => Some((folder.join("config.json").display().to_string(), config.clone())),
-        None => None,
-    };
-    Ok(Files { name: path.display().to_string(), config, preprocessor, checkpoint })
-}
-
-/// The embedded classifier of shapes: an ordinary Hugging Face folder, inside the binary.
-fn builtin() -> Result<Files> {
-    let name = format!("builtin:{BUILTIN}");
-    Ok(Files {
-        config: include_str!("../assets/builtin-shapes/config.json").to_owned(),
-        preprocessor: Some((
-            format!("{name}/preprocessor_config.json"),
-            include_str!("../assets/builtin-shapes/preprocessor_config.json").to_owned(),
-        )),
-        checkpoint: Checkpoint::from_static(
-            &name,
-            include_bytes!("../assets/builtin-shapes/model.safetensors"),
-        )?,
-        name,
-    })
-}
-
-/// The text of a JSON file, `None` if there is no such file.
-fn read_json(path: &Path) -> Result<Option<String>> {
-    let metadata = match std::fs::metadata(path) {
-        Ok(m) => m,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::model(path.display(), e.to_string(), "check its permissions")),
-    };
-    if metadata.len() > MAX_JSON {
-        let what = format!("{} bytes are too many for a configuration", metadata.len());
-        return Err(Error::model(path.display(), what, "is this the right file?"));
-    }
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) => Err(Error::model(path.display(), e.to_string(), "it should be a UTF-8 text file")),
-    }
 }
 
 /// Puts the model's name in front of errors that only know a file or a place in the graph.

@@ -1,0 +1,78 @@
+//! Batches: what the caller passed as the graph's input, the batch sizes plans are made for, and
+//! results cut and joined along the batch.
+
+use crate::tensor::{HostTensor, Shape};
+
+/// A batch as the caller passed it.
+pub(super) enum Pictures<'a> {
+    Bytes(&'a [&'a [u8]]),
+    Planes { data: &'a [f32], per_picture: usize },
+}
+
+impl Pictures<'_> {
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Pictures::Bytes(pixels) => pixels.len(),
+            Pictures::Planes { data, per_picture } => data.len() / (*per_picture).max(1),
+        }
+    }
+
+    /// Some of the pictures as the graph's input of `batch` pictures, zeros behind.
+    pub(super) fn tensor(
+        &self,
+        range: std::ops::Range<usize>,
+        batch: usize,
+        [h, w]: [usize; 2],
+        channels: usize,
+    ) -> HostTensor {
+        match self {
+            Pictures::Bytes(pixels) => {
+                let mut data: Vec<u8> = pixels[range].concat();
+                data.resize(batch * h * w * 3, 0);
+                HostTensor::u8([batch, h, w, 3], data)
+            }
+            Pictures::Planes { data, per_picture } => {
+                let mut data = data[range.start * per_picture..range.end * per_picture].to_vec();
+                data.resize(batch * per_picture, 0.0);
+                HostTensor::f32([batch, channels, h, w], data)
+            }
+        }
+    }
+}
+
+/// The batch size a plan is made for.
+pub(super) fn bucket(n: usize) -> usize {
+    let power = n.next_power_of_two();
+    match n {
+        0..=4 => n,
+        _ if n <= power / 4 * 3 => power / 4 * 3,
+        _ => power,
+    }
+}
+
+/// The first `n` pictures' part of a tensor whose first dimension counts `batch` pictures.
+pub(super) fn first_of_batch(tensor: HostTensor, n: usize, batch: usize) -> HostTensor {
+    let dims = tensor.shape().dims().to_vec();
+    if n == batch || dims.first() != Some(&batch) {
+        return tensor;
+    }
+    let mut data = tensor.to_f32();
+    data.truncate(data.len() / batch * n);
+    let dims = [&[n], &dims[1..]].concat();
+    HostTensor::f32(Shape::new(&dims), data)
+}
+
+/// Joins results of partial batches along the first dimension.
+pub(super) fn join_batches(mut parts: Vec<Vec<HostTensor>>) -> Vec<HostTensor> {
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    let outputs = parts.first().map_or(0, Vec::len);
+    let join = |i: usize| {
+        let data: Vec<f32> = parts.iter().flat_map(|p| p[i].to_f32()).collect();
+        let batch: usize = parts.iter().map(|p| p[i].shape().dims()[0]).sum();
+        let dims = [&[batch], &parts[0][i].shape().dims()[1..]].concat();
+        HostTensor::f32(Shape::new(&dims), data)
+    };
+    (0..outputs).map(join).collect()
+}
