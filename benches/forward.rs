@@ -60,7 +60,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             parity(&gpu, &graph, &image, &load)?;
         }
         let graph = graph.select(&["logits"])?;
-        let plan = plan::compile(&graph, gpu.target(), Options { precision, fuse: true })?;
+        let plan =
+            plan::compile(&graph, gpu.target(), Options { precision, fuse: true, ..Options::default() })?;
         let (flops, activations, live) = (plan.cost().flops, plan.activation_bytes(), plan.largest_live_set);
         let start = Instant::now();
         store.load(&gpu, &plan, &load)?;

@@ -80,7 +80,8 @@ pub(crate) use shader;
 /// How a kernel's source is specialised: element types and constants set in a prelude.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Variant {
-    types: Vec<(&'static str, DType)>,
+    /// Name, element type, and whether the alias is four of it.
+    types: Vec<(&'static str, DType, bool)>,
     consts: Vec<(&'static str, String)>,
 }
 
@@ -92,7 +93,13 @@ impl Variant {
 
     /// Adds `alias name = <element type>;`.
     pub fn with_type(mut self, name: &'static str, dtype: DType) -> Self {
-        self.types.push((name, dtype));
+        self.types.push((name, dtype, false));
+        self
+    }
+
+    /// Adds `alias name = vec4<element type>;`.
+    pub fn with_vec4(mut self, name: &'static str, dtype: DType) -> Self {
+        self.types.push((name, dtype, true));
         self
     }
 
@@ -110,7 +117,7 @@ impl Variant {
 
     /// True if any alias is f16, so that the adapter must offer `SHADER_F16`.
     pub fn uses_f16(&self) -> bool {
-        self.types.iter().any(|(_, t)| *t == DType::F16)
+        self.types.iter().any(|(_, t, _)| *t == DType::F16)
     }
 
     /// The lines joined in front of the kernel.
@@ -119,8 +126,13 @@ impl Variant {
         if self.uses_f16() {
             s.push_str("enable f16;\n");
         }
-        for (name, dtype) in &self.types {
-            let _ = writeln!(s, "alias {name} = {};", dtype.wgsl());
+        for (name, dtype, four) in &self.types {
+            let element = dtype.wgsl();
+            let _ = if *four {
+                writeln!(s, "alias {name} = vec4<{element}>;")
+            } else {
+                writeln!(s, "alias {name} = {element};")
+            };
         }
         for (name, value) in &self.consts {
             let _ = writeln!(s, "const {name}: {value};");

@@ -5,7 +5,7 @@
 use crate::error::Result;
 use crate::gpu::{Executor, Gpu, Store};
 use crate::graph::{Graph, Part, Value, Weight};
-use crate::ops::{Act, HeadSplit, MatMul, Op, Target};
+use crate::ops::{Act, Choices, HeadSplit, MatMul, Op, Target};
 use crate::plan::{self, Options};
 use crate::reference;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
@@ -41,8 +41,8 @@ pub struct Outcome {
     pub pass: bool,
 }
 
-/// Runs the quick cases on an adapter, with the kernels planned for it and with those planned for
-/// the other kind (GPU or CPU), against the reference.
+/// Runs the quick cases on an adapter, each in every way it can be computed there, against the
+/// reference.
 ///
 /// # Errors
 /// If a case cannot run at all; a wrong result is an [`Outcome`].
@@ -50,9 +50,8 @@ pub fn quick(gpu: &Arc<Gpu>) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for case in all().into_iter().filter(|c| c.quick) {
         let want = case.reference()?;
-        for cpu in [gpu.target().cpu, !gpu.target().cpu] {
-            let target = Target { cpu, ..gpu.target().clone() };
-            let (got, kernels) = case.run(gpu, &target, Options::default())?;
+        for (target, options) in case.ways(gpu.target(), &Options::default())? {
+            let (got, kernels) = case.run(gpu, &target, options)?;
             let (mut max_error, mut pass) = (0.0f32, true);
             for (g, w) in got.to_f32().iter().zip(want.to_f32()) {
                 let error = (g - w).abs();
@@ -79,6 +78,31 @@ impl Case {
             _ => None,
         });
         inputs.collect()
+    }
+
+    /// Every way to run the case on an adapter: each candidate of each op that has several, or the
+    /// launches for a GPU and for a CPU adapter where no op has.
+    ///
+    /// # Errors
+    /// None that a case of [`all`] meets.
+    pub fn ways(&self, target: &Target, options: &Options) -> Result<Vec<(Target, Options)>> {
+        let plan = plan::compile(&self.graph, target, options.clone())?;
+        let mut forced: Vec<String> = Vec::new();
+        for step in &plan.steps {
+            let names = step.choice.iter().flat_map(|c| &c.candidates.names);
+            forced.extend(names.map(|name| format!("{}={name}", step.op)));
+        }
+        forced.sort();
+        forced.dedup();
+        if forced.is_empty() {
+            let kinds = [target.cpu, !target.cpu];
+            return Ok(kinds.map(|cpu| (Target { cpu, ..target.clone() }, options.clone())).into());
+        }
+        let choices = |f: &String| Choices::forced([f.as_str()]);
+        forced
+            .iter()
+            .map(|f| Ok((target.clone(), Options { choices: choices(f)?, ..options.clone() })))
+            .collect()
     }
 
     /// What the reference makes of the case.

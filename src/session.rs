@@ -231,7 +231,8 @@ impl Session {
             Engine::Gpu { gpu, .. } => gpu.target().clone(),
             Engine::Reference => Target::portable(),
         };
-        let options = plan::Options { precision: self.precision, fuse: self.fuse };
+        let options =
+            plan::Options { precision: self.precision, fuse: self.fuse, ..plan::Options::default() };
         plan::compile(&self.graph(batch, size, outputs)?, &target, options)
     }
 
@@ -329,7 +330,8 @@ impl Session {
                 state.executors.remove(0);
             }
             let graph = self.whole_graph(batch, size, bytes)?.select(outputs)?;
-            let options = plan::Options { precision: self.precision, fuse: self.fuse };
+            let options =
+                plan::Options { precision: self.precision, fuse: self.fuse, ..plan::Options::default() };
             let plan = plan::compile(&graph, gpu.target(), options)?;
             store.load(gpu, &plan, &|w, s| self.weight(w, s))?;
             state.executors.push((key.clone(), Executor::new(gpu.clone(), plan, store)?));

@@ -53,7 +53,8 @@ fn on_gpu(
     precision: Precision,
 ) -> impl Fn(&Graph, &Checkpoint, &HostTensor) -> vit_gpu::Result<Vec<HostTensor>> {
     move |graph, checkpoint, image| {
-        let plan = plan::compile(graph, gpu.target(), plan::Options { precision, fuse: true })?;
+        let plan =
+            plan::compile(graph, gpu.target(), plan::Options { precision, ..plan::Options::default() })?;
         let store = Store::new();
         store.load(gpu, &plan, &|weight, shape| materialise(weight, shape, checkpoint))?;
         Executor::new(gpu.clone(), plan, &store)?.run(&[("image", image)])

@@ -1,5 +1,5 @@
-//! Every op case against its CPU reference, on this adapter: as planned for it, as planned for a
-//! GPU (or a CPU) whatever it is, fused and not, in f32 and f16, bounds-checked and not.
+//! Every op case against its CPU reference, on this adapter: in every way it can be computed there,
+//! fused and not, in f32 and f16, bounds-checked and not.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use common::{compare, gpu, open};
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
-use vit_gpu::ops::Target;
 use vit_gpu::plan::{self, Options, Precision};
 use vit_gpu::selftest::{self, Case};
 
@@ -25,12 +24,12 @@ fn check_all(gpu: &Arc<Gpu>, options: Options, f16_tolerance: Option<f32>) {
             continue;
         }
         let want = case.reference().unwrap();
-        for cpu in [true, false] {
-            let target = Target { cpu, ..gpu.target().clone() };
-            let (got, _) = case.run(gpu, &target, options).unwrap();
+        for (target, way) in case.ways(gpu.target(), &options).unwrap() {
+            let name = format!("{} {:?} cpu={}", case.name, way.choices, target.cpu);
+            let (got, _) = case.run(gpu, &target, way).unwrap();
             let tolerance = f16_tolerance.unwrap_or(case.tolerance);
             if let Err(e) = compare(&got, &want, tolerance, tolerance) {
-                failures.push(format!("{} (cpu variant: {cpu}): {e}", case.name));
+                failures.push(format!("{name}: {e}"));
             }
         }
     }
@@ -63,7 +62,7 @@ fn kernels_match_the_reference_in_f16() {
         return;
     }
     // The cases' values are of order one and sums of up to 768 terms of order 30.
-    check_all(&gpu, Options { precision: Precision::F16, fuse: true }, Some(2e-2));
+    check_all(&gpu, Options { precision: Precision::F16, ..Options::default() }, Some(2e-2));
 }
 
 #[test]
@@ -72,7 +71,7 @@ fn many_small_submissions_give_the_same_bits_as_one() {
     let case = selftest::all().into_iter().find(|c| c.name == "attention from one projection").unwrap();
     let options = Options { fuse: false, ..Options::default() };
     let run = |submit_flops: Option<u64>| {
-        let plan = plan::compile(&case.graph, gpu.target(), options).unwrap();
+        let plan = plan::compile(&case.graph, gpu.target(), options.clone()).unwrap();
         let store = Store::new();
         store.load(&gpu, &plan, &|w, s| Ok(selftest::weight(w, s))).unwrap();
         let mut executor = Executor::new(gpu.clone(), plan, &store).unwrap();

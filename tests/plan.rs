@@ -254,7 +254,9 @@ fn every_plan_is_sound_and_its_buffers_within_15_percent_of_the_least() {
                     (Precision::F32, false, false),
                 ] {
                     let target = portable(precision == Precision::F16, cpu);
-                    let plan = plan::compile(&graph, &target, Options { precision, fuse }).unwrap();
+                    let plan =
+                        plan::compile(&graph, &target, Options { precision, fuse, ..Options::default() })
+                            .unwrap();
                     in_place_steps += plan.steps.iter().filter(|s| in_place(s)).count();
                     if let Err(e) = sound(&plan) {
                         let outputs = plan.outputs.len();

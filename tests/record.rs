@@ -55,7 +55,8 @@ fn record_all(gpu: &Arc<Gpu>, name: &str, graph: &Graph, precisions: &[Precision
             for fuse in [true, false] {
                 let target = Target { f16: precision == Precision::F16, ..target.clone() };
                 let what = format!("{name}, {precision}, cpu {}, fused {fuse}", target.cpu);
-                let plan = plan::compile(graph, &target, Options { precision, fuse }).unwrap();
+                let plan =
+                    plan::compile(graph, &target, Options { precision, fuse, ..Options::default() }).unwrap();
                 let wanted: Vec<TensorDesc> = plan.outputs.iter().map(|port| port.desc).collect();
                 let got = record(gpu, plan).unwrap_or_else(|e| panic!("{what}: {e}"));
                 let got: Vec<TensorDesc> = got.iter().map(HostTensor::desc).collect();

@@ -17,7 +17,7 @@ use models::Net;
 use naga::back::{hlsl, msl, spv};
 use vit_gpu::graph::Graph;
 use vit_gpu::kernel::{BindingKind, Field, Kernel, Reflection, Variant};
-use vit_gpu::ops::Target;
+use vit_gpu::ops::{self, Choices, Target};
 use vit_gpu::plan::{self, Options, Precision};
 use vit_gpu::selftest;
 
@@ -41,10 +41,11 @@ struct Reached {
 fn reached() -> &'static [Reached] {
     static REACHED: OnceLock<Vec<Reached>> = OnceLock::new();
     REACHED.get_or_init(|| {
+        let adapters = adapters();
         let mut all: BTreeMap<(&str, Variant), Reached> = BTreeMap::new();
         for graph in graphs() {
-            for (target, options) in adapters() {
-                let plan = plan::compile(&graph, &target, options).unwrap();
+            for (target, options) in &adapters {
+                let plan = plan::compile(&graph, target, options.clone()).unwrap();
                 for step in plan.steps {
                     let key = (step.kernel.name, step.variant.clone());
                     let entry = all.entry(key).or_insert_with(|| Reached {
@@ -85,7 +86,16 @@ fn adapters() -> Vec<(Target, Options)> {
         for precision in [Precision::F32, Precision::F16] {
             for fuse in [true, false] {
                 let target = Target { f16: precision == Precision::F16, ..target.clone() };
-                adapters.push((target, Options { precision, fuse }));
+                adapters.push((target, Options { precision, fuse, ..Options::default() }));
+            }
+        }
+    }
+    for (op, names) in ops::variants() {
+        for name in names {
+            for precision in [Precision::F32, Precision::F16] {
+                let choices = Choices::forced([format!("{op}={name}").as_str()]).unwrap();
+                let target = Target { f16: precision == Precision::F16, ..Target::portable() };
+                adapters.push((target, Options { precision, choices, ..Options::default() }));
             }
         }
     }

@@ -1,6 +1,7 @@
 // What every attention kernel reads and writes. q, k and v may be one packed buffer; then k_start
-// and v_start say where k and v begin. Prelude: types Q, K, V, Y; u32 D (head width), WG (queries a
-// workgroup), KEYS (keys a step); bool BIAS (else bound to q and not read), CAUSAL.
+// and v_start say where k and v begin. Prelude: types QV, KV, VV (q, k, v, one or four elements, as
+// `attention_scalars.wgsl` or `attention_quads.wgsl` reads them), Y; u32 D (head width), WG (queries
+// a workgroup), KEYS (keys a step); bool BIAS (else bound to q and not read), CAUSAL.
 
 struct Params {
     heads: u32,    // H
@@ -12,43 +13,15 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<Q>;         // (B, H, T, D)
-@group(0) @binding(1) var<storage, read> k: array<K>;         // (B, H, S, D)
-@group(0) @binding(2) var<storage, read> v: array<V>;         // (B, H, S, D)
+@group(0) @binding(0) var<storage, read> q: array<QV>;        // (B, H, T, D)
+@group(0) @binding(1) var<storage, read> k: array<KV>;        // (B, H, S, D)
+@group(0) @binding(2) var<storage, read> v: array<VV>;        // (B, H, S, D)
 @group(0) @binding(3) var<storage, read> bias: array<f32>;    // (H, T, S)
 @group(0) @binding(4) var<storage, read_write> y: array<Y>;   // (B, T, H·D)
 @group(0) @binding(5) var<uniform> p: Params;
 
 const QUADS: u32 = (D + 3u) / 4u;
 const LOWEST: f32 = -3.0e38;
-
-// Four elements of a head from `start`, zero past D.
-fn quad_of_q(start: u32, i: u32) -> vec4<f32> {
-    let c = i * 4u;
-    var r = vec4<f32>(f32(q[start + c]), 0.0, 0.0, 0.0);
-    if c + 1u < D { r.y = f32(q[start + c + 1u]); }
-    if c + 2u < D { r.z = f32(q[start + c + 2u]); }
-    if c + 3u < D { r.w = f32(q[start + c + 3u]); }
-    return r;
-}
-
-fn quad_of_k(start: u32, i: u32) -> vec4<f32> {
-    let c = i * 4u;
-    var r = vec4<f32>(f32(k[start + c]), 0.0, 0.0, 0.0);
-    if c + 1u < D { r.y = f32(k[start + c + 1u]); }
-    if c + 2u < D { r.z = f32(k[start + c + 2u]); }
-    if c + 3u < D { r.w = f32(k[start + c + 3u]); }
-    return r;
-}
-
-fn quad_of_v(start: u32, i: u32) -> vec4<f32> {
-    let c = i * 4u;
-    var r = vec4<f32>(f32(v[start + c]), 0.0, 0.0, 0.0);
-    if c + 1u < D { r.y = f32(v[start + c + 1u]); }
-    if c + 2u < D { r.z = f32(v[start + c + 2u]); }
-    if c + 3u < D { r.w = f32(v[start + c + 3u]); }
-    return r;
-}
 
 fn store_quad(start: u32, i: u32, r: vec4<f32>) {
     let c = i * 4u;

@@ -1,5 +1,5 @@
 // What every matmul kernel reads and writes, and the epilogue they share.
-// Prelude: types X (activations), W (weight), R (residual), Y (result); u32 ACT; bool BIAS, SCALE,
+// Prelude: types XV (activations, one or four), W (weight), R (residual), Y (result); u32 ACT; bool BIAS, SCALE,
 // RESIDUAL, IN_PLACE (the residual is what y holds), HEADS. An operand that is off is bound to x and
 // never read.
 
@@ -18,7 +18,7 @@ struct Params {
     groups: u32,         // workgroups that have work
 }
 
-@group(0) @binding(0) var<storage, read> x: array<X>;               // (rows, K)
+@group(0) @binding(0) var<storage, read> x: array<XV>;              // (rows, K), XV being X or four of X
 @group(0) @binding(1) var<storage, read> weight: array<vec4<W>>;    // (K, stride4)
 @group(0) @binding(2) var<storage, read> bias: array<f32>;          // (N)
 @group(0) @binding(3) var<storage, read> scale: array<f32>;         // (N)

@@ -190,6 +190,11 @@ fn report(index: usize, adapter: &wgpu::Adapter, disabled: &Disabled) -> Adapter
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         f16: features.contains(wgpu::Features::SHADER_F16) && !disabled.f16,
         cpu: info.device_type == wgpu::DeviceType::Cpu,
+        workgroup_slots: match kind {
+            "discrete" => 128,
+            "cpu" => std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            _ => 32,
+        },
     };
     let portable = Target::portable();
     let needs = [

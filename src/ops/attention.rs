@@ -1,5 +1,8 @@
 //! Softmax attention (Vaswani et al. 2017) with an online softmax (Milakov & Gimelshein 2018), so
 //! that no score matrix is kept, and a second op that does write the softmax weights, for pictures.
+//! The kernels are in [`ways`].
+
+mod ways;
 
 use rayon::prelude::*;
 
@@ -10,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{HostTensor, TensorDesc};
+use ways::Problem;
+pub(crate) use ways::names;
 
 /// Attention with heads merged in the result. Operands: q (B,H,T,D), k and v (B,H,S,D), or one
 /// packed tensor (3·B,H,T,D) holding all q, then all k, then all v; then a bias (H,T,S) if set.
@@ -45,16 +50,6 @@ params! {
     }
 }
 
-static TILE: Kernel = Kernel {
-    name: "attention_tile",
-    source: shader!("lib/attention_io.wgsl", "attention_tile.wgsl"),
-    params: AttentionParams::FIELDS,
-};
-static LANES: Kernel = Kernel {
-    name: "attention_lanes",
-    source: shader!("lib/attention_io.wgsl", "attention_lanes.wgsl"),
-    params: AttentionParams::FIELDS,
-};
 static WEIGHTS: Kernel = Kernel {
     name: "attention_weights",
     source: shader!("lib/row.wgsl", "attention_weights.wgsl"),
@@ -208,23 +203,16 @@ impl OpDef for Attention {
         let descs: Vec<TensorDesc> = (0..qkv + usize::from(self.bias)).map(|i| cx.input(i)).collect();
         let Sizes { b, h, t, s, d } = self.sizes(&descs).expect("checked by infer");
         to_u32("attention operand", descs[0].shape.elements().max(h * t * s))?;
-        let quads = d.div_ceil(4);
+        let types = [0, 1, 2].map(|i| descs[if self.packed { 0 } else { i }].dtype);
+        let problem = Problem { heads: b * h, queries: t, keys: s, width: d, types };
+        let way = ways::by_name(cx.choose("attention", ways::candidates(cx.target, &problem)));
         let variant = Variant::new()
-            .with_type("Q", descs[0].dtype)
-            .with_type("K", descs[if self.packed { 0 } else { 1 }].dtype)
-            .with_type("V", descs[if self.packed { 0 } else { 2 }].dtype)
             .with_type("Y", cx.output().dtype)
             .with_u32("D", d)
             .with_bool("BIAS", self.bias)
             .with_bool("CAUSAL", self.causal);
-        let (kernel, variant, lanes) = if cx.target.cpu {
-            (&LANES, variant.with_u32("WG", 16).with_u32("KEYS", 8), 16)
-        } else {
-            // Keys and values of one tile fill at most 16 KiB of workgroup memory.
-            let keys = (512 / quads).clamp(1, 32);
-            (&TILE, variant.with_u32("WG", 64).with_u32("KEYS", keys), 64)
-        };
-        let groups = b * h * t.div_ceil(lanes);
+        let (kernel, variant) = way.specialise(variant, &problem);
+        let groups = way.groups(&problem);
         let part = if self.packed { to_u32("attention operand", b * h * t * d)? } else { 0 };
         let params = AttentionParams {
             heads: h as u32,

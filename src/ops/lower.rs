@@ -1,6 +1,7 @@
 //! How an op becomes kernel launches: [`Dispatch`] names a kernel, its variant, its parameters and
 //! its operands; [`LowerCx`] is what an op sees while it pushes them. Nothing here is a buffer.
 
+use super::choice::{Candidates, Choice, Choices};
 use crate::error::{Error, Result};
 use crate::graph::{Value, Weight};
 use crate::kernel::{Kernel, Variant};
@@ -22,6 +23,9 @@ pub struct Target {
     pub f16: bool,
     /// True for software rasterisers, where barriers are slow and lanes are SIMD lanes.
     pub cpu: bool,
+    /// Workgroups that run at the same time, roughly: no interface tells, so it is an estimate by
+    /// kind of adapter that only static choices between tile sizes rest on.
+    pub workgroup_slots: u32,
 }
 
 impl Target {
@@ -34,6 +38,7 @@ impl Target {
             max_workgroup_bytes: 16_384,
             f16: false,
             cpu: false,
+            workgroup_slots: 32,
         }
     }
 
@@ -159,6 +164,8 @@ pub struct Dispatch {
     pub binds: Vec<Operand>,
     /// Workgroups per dimension; kernels linearise x and y.
     pub workgroups: [u32; 3],
+    /// The way that was chosen, where the op has several.
+    pub choice: Option<Choice>,
 }
 
 /// One operand of the op being lowered.
@@ -176,6 +183,8 @@ pub struct LowerInput {
 pub struct LowerCx<'a> {
     /// The adapter.
     pub target: &'a Target,
+    choices: &'a Choices,
+    choice: Option<Choice>,
     inputs: Vec<LowerInput>,
     output: Value,
     output_desc: TensorDesc,
@@ -188,12 +197,22 @@ impl<'a> LowerCx<'a> {
     /// operand that [`super::OpDef::in_place`] names.
     pub fn new(
         target: &'a Target,
+        choices: &'a Choices,
         inputs: Vec<LowerInput>,
         output: Value,
         output_desc: TensorDesc,
         in_place: bool,
     ) -> Self {
-        Self { target, inputs, output, output_desc, in_place, dispatches: Vec::new() }
+        let (choice, dispatches) = (None, Vec::new());
+        Self { target, choices, choice, inputs, output, output_desc, in_place, dispatches }
+    }
+
+    /// Decides between the ways an op can be computed; launches pushed from here on carry it.
+    pub fn choose(&mut self, op: &str, candidates: Candidates) -> &'static str {
+        let choice = self.choices.choose(op, candidates);
+        let name = choice.name;
+        self.choice = Some(choice);
+        name
     }
 
     /// True if the result lies in the buffer of the operand the op allows that for.
@@ -270,6 +289,7 @@ impl<'a> LowerCx<'a> {
             params: bytemuck::bytes_of(&params).to_vec(),
             binds,
             workgroups: [x as u32, y as u32, 1],
+            choice: self.choice.clone(),
         });
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Linear layers: y = act(x·Wᵀ + bias) · scale + residual, with every part after the product
-//! optional and usually put there by `plan::fuse`. Three kernels share one interface
-//! (`matmul_io.wgsl`): a shared-memory tile for GPUs, a lane-per-column kernel without barriers
-//! for software adapters, and a split-K row kernel for few rows.
+//! optional and usually put there by `plan::fuse`. The kernels are in [`ways`].
+
+mod ways;
 
 use rayon::prelude::*;
 
@@ -9,8 +9,10 @@ use super::lower::{LowerCx, WeightLayout, to_u32};
 use super::{Act, Op, OpDef, arity, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight};
-use crate::kernel::{Kernel, Variant, params, shader};
+use crate::kernel::{Variant, params};
 use crate::tensor::{HostTensor, Shape, TensorDesc};
+use ways::Problem;
+pub(crate) use ways::names;
 
 /// A linear layer. Operands: x (…, K), weight (N, K), then those of bias (N), scale (N) and
 /// residual that are set, in that order. Result (…, N), or head-split if `heads` is set.
@@ -44,31 +46,6 @@ params! {
         residual_rows: u32, tokens: u32, batch: u32, heads: u32, head_width: u32, groups: u32,
     }
 }
-
-static TILE: Kernel = Kernel {
-    name: "matmul_tile",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "matmul_tile.wgsl"),
-    params: MatMulParams::FIELDS,
-};
-static LANES: Kernel = Kernel {
-    name: "matmul_lanes",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "matmul_lanes.wgsl"),
-    params: MatMulParams::FIELDS,
-};
-static ROWS: Kernel = Kernel {
-    name: "matmul_rows",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "matmul_rows.wgsl"),
-    params: MatMulParams::FIELDS,
-};
-
-/// Rows and columns of the shared-memory tile.
-const TILE_SIDE: usize = 64;
-/// Rows that one lane of the lane-per-column kernel keeps in registers, at most.
-const LANE_ROWS: usize = 16;
-/// Lanes of a workgroup of that kernel; each owns four columns.
-const LANE_COUNT: usize = 32;
-/// Up to this many rows the split-K kernel is used on GPUs.
-const FEW_ROWS: usize = 4;
 
 impl Graph {
     /// Linear layer with the weight in checkpoint order (out, K). x: (…, K); returns (…, out).
@@ -201,7 +178,6 @@ impl OpDef for MatMul {
         let tokens = if self.heads.is_some() { x.shape.dims()[1] } else { 1 };
         let residual_desc = residual.map(|i| cx.input(i));
         let variant = Variant::new()
-            .with_type("X", x.dtype)
             .with_type("W", cx.input(1).dtype)
             .with_type("R", residual_desc.map_or(x.dtype, |d| d.dtype))
             .with_type("Y", cx.output().dtype)
@@ -213,19 +189,15 @@ impl OpDef for MatMul {
             .with_bool("HEADS", self.heads.is_some());
         to_u32("matmul operand", x.shape.elements())?;
         to_u32("matmul result", cx.output().shape.elements())?;
+        let (w, y) = (cx.input(1).dtype, cx.output().dtype);
+        let problem = Problem { rows, inner, cols: total_cols, x: x.dtype, w, y };
+        let way = ways::by_name(cx.choose("matmul", ways::candidates(cx.target, &problem)));
+        let variant = way.specialise(variant, x.dtype);
         for (part, range) in cx.parts(1).into_iter().enumerate() {
             let cols = range.len();
             let quads = cols.div_ceil(4);
             to_u32("matmul weight", inner * quads * 4)?;
-            let (kernel, variant, groups) = if cx.target.cpu {
-                let lane_rows = rows.next_power_of_two().min(LANE_ROWS);
-                let variant = variant.clone().with_u32("TM", lane_rows).with_u32("WG", LANE_COUNT);
-                (&LANES, variant, rows.div_ceil(lane_rows) * quads.div_ceil(LANE_COUNT))
-            } else if rows <= FEW_ROWS {
-                (&ROWS, variant.clone(), rows * quads.div_ceil(16))
-            } else {
-                (&TILE, variant.clone(), rows.div_ceil(TILE_SIDE) * cols.div_ceil(TILE_SIDE))
-            };
+            let groups = way.groups(rows, cols);
             let params = MatMulParams {
                 rows: rows as u32,
                 inner: inner as u32,
@@ -249,7 +221,7 @@ impl OpDef for MatMul {
                 or_x(residual, cx),
                 cx.result(),
             ];
-            cx.dispatch(kernel, variant, params, binds, groups)?;
+            cx.dispatch(way.kernel, variant.clone(), params, binds, groups)?;
         }
         Ok(())
     }

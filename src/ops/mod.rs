@@ -9,6 +9,7 @@
 //! F hidden width of the MLP, V vocabulary, P patch side.
 
 mod attention;
+mod choice;
 mod elementwise;
 mod gather;
 mod layout;
@@ -19,6 +20,7 @@ mod patchify;
 mod softmax;
 
 pub use attention::{Attention, AttentionWeights};
+pub use choice::{Candidates, Choice, Choices, Reason};
 pub use elementwise::{Act, Binary, BinaryKind, Glu, Unary};
 pub use gather::Gather;
 pub use layout::{ConcatTokens, ConcatWidth, MeanTokens, Reshape, SliceTokens, SplitHeads};
@@ -173,6 +175,11 @@ impl Op {
         let bytes = inputs.iter().chain([out]).map(|d| d.bytes() as u64).sum();
         self.def().map_or(Cost::default(), |d| Cost { flops: d.flops(inputs, out), bytes })
     }
+}
+
+/// Every op that can be computed in several ways, and their names.
+pub fn variants() -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![("matmul", matmul::names()), ("attention", attention::names())]
 }
 
 /// Checks the number of operands in `infer`.

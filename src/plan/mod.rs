@@ -12,7 +12,7 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant};
-use crate::ops::{Cost, LowerCx, LowerInput, Op, Operand, Target, WeightLayout, WeightSlot};
+use crate::ops::{Choice, Choices, Cost, LowerCx, LowerInput, Op, Operand, Target, WeightLayout, WeightSlot};
 use crate::tensor::{DType, Shape, TensorDesc};
 use memory::Life;
 
@@ -36,17 +36,19 @@ impl fmt::Display for Precision {
 }
 
 /// What `compile` may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Storage types.
     pub precision: Precision,
     /// Run the rewrites of [`fuse`]; off only to compare.
     pub fuse: bool,
+    /// Ways of computing ops that are preferred to the static order.
+    pub choices: Choices,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { precision: Precision::F32, fuse: true }
+        Self { precision: Precision::F32, fuse: true, choices: Choices::default() }
     }
 }
 
@@ -84,6 +86,8 @@ pub struct Step {
     pub dtype: DType,
     /// Work and traffic of this launch.
     pub cost: Cost,
+    /// The way that was chosen, where the op has several.
+    pub choice: Option<Choice>,
 }
 
 /// A named tensor that enters or leaves.
@@ -144,8 +148,16 @@ pub fn compile(graph: &Graph, target: &Target, options: Options) -> Result<Plan>
     let f16 = options.precision == Precision::F16 && target.f16;
     let homes = Homes::of(graph);
     let descs = storage_types(graph, &homes, f16);
-    let mut builder =
-        Builder { graph, target, f16, homes: &homes, descs: &descs, plan: Plan::default(), launches: vec![] };
+    let mut builder = Builder {
+        graph,
+        target,
+        choices: &options.choices,
+        f16,
+        homes: &homes,
+        descs: &descs,
+        plan: Plan::default(),
+        launches: vec![],
+    };
     for v in 0..graph.nodes().len() {
         builder.lower(Value(v as u32))?;
     }
@@ -236,6 +248,7 @@ struct Launch {
 struct Builder<'a> {
     graph: &'a Graph,
     target: &'a Target,
+    choices: &'a Choices,
     f16: bool,
     homes: &'a Homes,
     descs: &'a [TensorDesc],
@@ -274,7 +287,7 @@ impl Builder<'_> {
         }
         let in_place = self.homes.in_place[v.index()];
         let operand_descs: Vec<TensorDesc> = inputs.iter().map(|i| i.desc).collect();
-        let mut cx = LowerCx::new(self.target, inputs, v, desc, in_place);
+        let mut cx = LowerCx::new(self.target, self.choices, inputs, v, desc, in_place);
         def.lower(&mut cx)?;
         let dispatches = cx.finish();
         let total = node.op.cost(&operand_descs, &desc);
@@ -378,6 +391,7 @@ impl Builder<'_> {
                 shapes: format!("{} -> {}", operands.join(" "), n.desc.shape),
                 dtype: descs[node].dtype,
                 cost,
+                choice: dispatch.choice,
             });
         }
         for (name, v) in graph.outputs() {

@@ -1,0 +1,88 @@
+// Linear layer, register-blocked tile: one workgroup makes BM rows x BN columns, walking K in steps
+// of BK; one lane makes TM rows x TQ quads of columns. x is read four k at a time (K is a multiple
+// of 4) and turned so that workgroup memory holds four rows in a vec4; the columns of a lane lie
+// LX quads apart, so that neighbouring lanes read neighbouring words. Rows of x past the end are
+// clamped and not stored; past K, x counts as zero.
+// Prelude adds alias XV (four of X); u32 BM, BN, BK, TM, TQ.
+
+const LX: u32 = BN / 4u / TQ;      // lanes across the columns
+const LY: u32 = BM / TM;           // lanes down the rows
+const WG: u32 = LX * LY;
+const XS: u32 = BM / 4u + 1u;      // row quads of one k, one of skew
+const WS: u32 = BN / 4u;
+const TM4: u32 = TM / 4u;
+
+var<workgroup> xs: array<vec4<f32>, BK * XS>;  // (BK, XS)
+var<workgroup> ws: array<vec4<f32>, BK * WS>;  // (BK, WS)
+
+fn four_of_x(row: u32, k: u32) -> vec4<f32> {
+    if k >= p.inner {
+        return vec4<f32>();
+    }
+    return vec4<f32>(x[(min(row, p.rows - 1u) * p.inner + k) / 4u]);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) wgs: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = wg.y * wgs.x + wg.x;
+    if group >= p.groups {
+        return;
+    }
+    let tiles = (p.cols + BN - 1u) / BN;
+    let row0 = (group / tiles) * BM;
+    let quad0 = (group % tiles) * WS;
+    let tx = lane % LX;
+    let ty = lane / LX;
+
+    var acc: array<vec4<f32>, TM * TQ>;
+    for (var i = 0u; i < TM * TQ; i++) {
+        acc[i] = vec4<f32>();
+    }
+    for (var k0 = 0u; k0 < p.inner; k0 += BK) {
+        for (var n = lane; n < BM * BK / 16u; n += WG) {
+            let k4 = n % (BK / 4u);
+            let r4 = n / (BK / 4u);
+            let row = row0 + r4 * 4u;
+            let k = k0 + k4 * 4u;
+            let a = transpose(mat4x4<f32>(
+                four_of_x(row, k), four_of_x(row + 1u, k), four_of_x(row + 2u, k), four_of_x(row + 3u, k),
+            ));
+            xs[(k4 * 4u) * XS + r4] = a[0];
+            xs[(k4 * 4u + 1u) * XS + r4] = a[1];
+            xs[(k4 * 4u + 2u) * XS + r4] = a[2];
+            xs[(k4 * 4u + 3u) * XS + r4] = a[3];
+        }
+        for (var n = lane; n < BK * WS; n += WG) {
+            let k = min(k0 + n / WS, p.inner - 1u);
+            let quad = min(quad0 + n % WS, p.stride4 - 1u);
+            ws[n] = vec4<f32>(weight[k * p.stride4 + quad]);
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < BK; k++) {
+            var b: array<vec4<f32>, TQ>;
+            for (var j = 0u; j < TQ; j++) {
+                b[j] = ws[k * WS + tx + j * LX];
+            }
+            for (var i = 0u; i < TM4; i++) {
+                let a = xs[k * XS + ty * TM4 + i];
+                for (var j = 0u; j < TQ; j++) {
+                    let at = i * 4u * TQ + j;
+                    acc[at] = fma(vec4<f32>(a.x), b[j], acc[at]);
+                    acc[at + TQ] = fma(vec4<f32>(a.y), b[j], acc[at + TQ]);
+                    acc[at + 2u * TQ] = fma(vec4<f32>(a.z), b[j], acc[at + 2u * TQ]);
+                    acc[at + 3u * TQ] = fma(vec4<f32>(a.w), b[j], acc[at + 3u * TQ]);
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+    for (var i = 0u; i < TM; i++) {
+        for (var j = 0u; j < TQ; j++) {
+            finish4(row0 + ty * TM + i, quad0 + tx + j * LX, acc[i * TQ + j]);
+        }
+    }
+}

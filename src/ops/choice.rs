@@ -1,0 +1,153 @@
+//! Which of several ways an op is computed. An op that has more than one lists those that can do
+//! it on a target, best first by a static estimate ([`Candidates`]); a measurement made on the very
+//! adapter, or the user, may prefer another of the list ([`Choices`]). Every way on a list is exact
+//! within the tolerance of the storage types in use, so that a choice can change speed only.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+
+/// Ways that can compute one op on one target, best first; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidates {
+    /// Op, shape bucket and storage types: two ops with one key are alike enough to share a choice.
+    pub key: String,
+    /// Names, best first.
+    pub names: Vec<&'static str>,
+    /// How many of them, from the front, are worth measuring against each other.
+    pub contenders: usize,
+}
+
+/// Preferences made beforehand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choices {
+    forced: BTreeMap<String, String>,
+    tuned: BTreeMap<String, String>,
+}
+
+/// Why a way was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// First by the static estimate.
+    Estimate,
+    /// Fastest when measured on this adapter.
+    Measured,
+    /// The user said so.
+    Forced,
+}
+
+/// What was chosen for a launch, and from what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The list it was chosen from.
+    pub candidates: Candidates,
+    /// The way taken.
+    pub name: &'static str,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Choices {
+    /// Takes `OP=NAME` settings from a user; the last word on an op counts.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an op without variants or a name it does not have.
+    pub fn forced<'a>(settings: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let mut choices = Self::default();
+        for setting in settings {
+            choices.force(setting)?;
+        }
+        Ok(choices)
+    }
+
+    fn force(&mut self, setting: &str) -> Result<()> {
+        let all = super::variants();
+        let list = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<Vec<_>>().join(", ");
+        let Some((op, name)) = setting.split_once('=') else {
+            return Err(Error::usage(format!("`{setting}` is not OP=NAME"), "as in matmul=tile64"));
+        };
+        let Some((_, names)) = all.iter().find(|(known, _)| *known == op) else {
+            let known = list(&mut all.iter().map(|(op, _)| *op));
+            return Err(Error::usage(format!("op `{op}` has no variants"), format!("these have: {known}")));
+        };
+        if !names.contains(&name) {
+            let known = list(&mut names.iter().copied());
+            return Err(Error::usage(format!("{op} has no variant `{name}`"), format!("it has {known}")));
+        }
+        self.forced.insert(op.to_owned(), name.to_owned());
+        Ok(())
+    }
+
+    /// True if the user has decided for this op.
+    pub fn is_forced(&self, op: &str) -> bool {
+        self.forced.contains_key(op)
+    }
+
+    /// Settings of the user: (op, name).
+    pub fn forced_names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.forced.iter().map(|(op, name)| (op.as_str(), name.as_str()))
+    }
+
+    /// Records the fastest of a list.
+    pub fn prefer(&mut self, key: impl Into<String>, name: impl Into<String>) {
+        self.tuned.insert(key.into(), name.into());
+    }
+
+    /// What was measured: (key, name).
+    pub fn measured(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tuned.iter().map(|(key, name)| (key.as_str(), name.as_str()))
+    }
+
+    /// Whether a list has been measured.
+    pub fn knows(&self, key: &str) -> bool {
+        self.tuned.contains_key(key)
+    }
+
+    /// Chooses from a list: the user's way if it is on it, else the measured one, else the first.
+    pub fn choose(&self, op: &str, candidates: Candidates) -> Choice {
+        let on_list = |name: Option<&String>| {
+            name.and_then(|n| candidates.names.iter().copied().find(|c| *c == n.as_str()))
+        };
+        let (name, reason) = match (on_list(self.forced.get(op)), on_list(self.tuned.get(&candidates.key))) {
+            (Some(name), _) => (name, Reason::Forced),
+            (None, Some(name)) => (name, Reason::Measured),
+            (None, None) => (candidates.names[0], Reason::Estimate),
+        };
+        Choice { candidates, name, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list() -> Candidates {
+        Candidates { key: "k".to_owned(), names: vec!["lanes16", "tile64"], contenders: 2 }
+    }
+
+    #[test]
+    fn the_user_wins_over_the_measurement_and_both_over_the_estimate() {
+        let mut choices = Choices::default();
+        assert_eq!(choices.choose("matmul", list()).name, "lanes16");
+        choices.prefer("k", "tile64");
+        assert_eq!(choices.choose("matmul", list()).reason, Reason::Measured);
+        choices.force("matmul=lanes16").expect("it is a name");
+        let choice = choices.choose("matmul", list());
+        assert_eq!((choice.name, choice.reason), ("lanes16", Reason::Forced));
+    }
+
+    #[test]
+    fn what_is_not_on_the_list_is_not_taken() {
+        let mut choices = Choices::forced(["matmul=rows"]).expect("it is a name");
+        choices.prefer("k", "gone");
+        assert_eq!(choices.choose("matmul", list()).reason, Reason::Estimate);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_told_what_there_is() {
+        for (setting, hint) in [("matmul", "OP=NAME"), ("norm=x", "matmul"), ("matmul=x", "tile64")] {
+            let e = Choices::forced([setting]).expect_err(setting).to_string();
+            assert!(e.contains(hint), "{e}");
+        }
+    }
+}
