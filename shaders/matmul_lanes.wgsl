@@ -1,6 +1,7 @@
 // Linear layer for software adapters: one lane makes TM rows x 4 columns, the rows are the same
 // for the whole workgroup (so x is read as scalars), no workgroup memory and no barrier.
-// Prelude adds u32 TM (rows a lane) and WG (lanes).
+// Such drivers blend every variable that a loop changes under a mask once per turn, so a turn
+// takes four k. Prelude adds u32 TM (rows a lane) and WG (lanes).
 
 @compute @workgroup_size(WG)
 fn main(
@@ -24,15 +25,24 @@ fn main(
         start[i] = min(row0 + i, p.rows - 1u) * p.inner;
         acc[i] = vec4<f32>();
     }
-    for (var k = 0u; k < p.inner; k++) {
-        let b = vec4<f32>(weight[k * p.stride4 + at]);
+    for (var k = 0u; k < p.inner; k += 4u) {
+        let w0 = columns_of_w(k, at);
+        let w1 = columns_of_w(k + 1u, at);
+        let w2 = columns_of_w(k + 2u, at);
+        let w3 = columns_of_w(k + 3u, at);
         for (var i = 0u; i < TM; i++) {
-            acc[i] = fma(vec4<f32>(f32(x[start[i] + k])), b, acc[i]);
+            acc[i] = four_steps(acc[i], four_of_x(start[i], k), w0, w1, w2, w3);
         }
     }
     if quad < p.stride4 {
-        for (var i = 0u; i < TM; i++) {
-            finish4(row0 + i, quad, acc[i]);
+        // The sums move down to the first place one by one: with a variable index drivers keep all
+        // of them in memory, and unrolled, the epilogue would be most of the code.
+        let left = min(TM, p.rows - row0);
+        for (var i = 0u; i < left; i++) {
+            finish4(row0 + i, quad, acc[0]);
+            for (var j = 0u; j + 1u < TM; j++) {
+                acc[j] = acc[j + 1u];
+            }
         }
     }
 }

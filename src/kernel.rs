@@ -83,6 +83,9 @@ pub struct Variant {
     /// Name, element type, and whether the alias is four of it.
     types: Vec<(&'static str, DType, bool)>,
     consts: Vec<(&'static str, String)>,
+    subgroups: bool,
+    /// Side of the cooperative matrices, 0 for none.
+    matrices: usize,
 }
 
 impl Variant {
@@ -115,9 +118,32 @@ impl Variant {
         self
     }
 
+    /// Allows subgroup operations, which the adapter must then offer.
+    pub fn with_subgroups(mut self) -> Self {
+        self.subgroups = true;
+        self
+    }
+
+    /// Allows cooperative matrices of `side` rows and columns (8 or 16), which the adapter must then
+    /// offer with f16 operands and f32 accumulators: aliases `MatA`, `MatB`, `MatC` and const `SIDE`.
+    pub fn with_matrices(mut self, side: usize) -> Self {
+        self.matrices = side;
+        self
+    }
+
     /// True if any alias is f16, so that the adapter must offer `SHADER_F16`.
     pub fn uses_f16(&self) -> bool {
-        self.types.iter().any(|(_, t, _)| *t == DType::F16)
+        self.uses_matrices() || self.types.iter().any(|(_, t, _)| *t == DType::F16)
+    }
+
+    /// True if the kernel works on cooperative matrices.
+    pub fn uses_matrices(&self) -> bool {
+        self.matrices != 0
+    }
+
+    /// Side of the cooperative matrices, 0 if there are none.
+    pub fn matrix_side(&self) -> usize {
+        self.matrices
     }
 
     /// The lines joined in front of the kernel.
@@ -125,6 +151,14 @@ impl Variant {
         let mut s = String::new();
         if self.uses_f16() {
             s.push_str("enable f16;\n");
+        }
+        if self.uses_matrices() {
+            let side = self.matrices;
+            s.push_str("enable wgpu_cooperative_matrix;\n");
+            for (role, element) in [("A", "f16"), ("B", "f16"), ("C", "f32")] {
+                let _ = writeln!(s, "alias Mat{role} = coop_mat{side}x{side}<{element}, {role}>;");
+            }
+            let _ = writeln!(s, "const SIDE: u32 = {side}u;");
         }
         for (name, dtype, four) in &self.types {
             let element = dtype.wgsl();
@@ -200,8 +234,10 @@ impl Kernel {
         let text = self.text(variant);
         let module =
             naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string_with_path(&text, self.name))?;
-        let capabilities =
-            if variant.uses_f16() { Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
+        let mut capabilities = Capabilities::empty();
+        capabilities.set(Capabilities::SHADER_FLOAT16, variant.uses_f16());
+        capabilities.set(Capabilities::SUBGROUP, variant.subgroups);
+        capabilities.set(Capabilities::COOPERATIVE_MATRIX, variant.uses_matrices());
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .map_err(|e| e.emit_to_string_with_path(&text, self.name))?;

@@ -10,7 +10,7 @@
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
 //! `error`, `tensor` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `data` | `gpu` |
-//! `selftest` | `session` | `cli`. Only `gpu` names wgpu.
+//! `selftest` | `session` | `profile` | `cli`. Only `gpu` names wgpu.
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -22,6 +22,7 @@ pub mod kernel;
 pub mod models;
 pub mod ops;
 pub mod plan;
+pub mod profile;
 pub mod reference;
 pub mod selftest;
 pub mod session;

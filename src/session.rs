@@ -7,26 +7,35 @@
 //! and the smaller size kept for the rest of the session.
 
 mod batch;
+mod device;
 mod files;
+pub mod measure;
+mod tuning;
+
+pub use device::DeviceInfo;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::data::labels::Labels;
 use crate::data::materialise::{materialise, scan};
 use crate::data::preprocess::Preprocess;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gpu::{DeviceChoice, Executor, Gpu, Store};
+use crate::gpu::{DeviceChoice, Executor, Gpu, Store, tune};
 use crate::graph::{Graph, Value, Weight};
 use crate::models::{self, Model, ModelInfo};
-use crate::ops::Target;
+use crate::ops::{Choices, Target};
 use crate::plan::{self, Plan, Precision};
 use crate::reference;
 use crate::selftest;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 use batch::{Pictures, bucket, first_of_batch, join_batches};
+use device::open_device;
 use files::read_files;
+use measure::Opening;
+use tuning::Tuning;
 
 /// Name of the embedded model, as `-m builtin:shapes`.
 pub const BUILTIN: &str = "shapes";
@@ -54,11 +63,23 @@ pub struct Options {
     pub fuse: bool,
     /// Map weight files instead of reading them.
     pub mmap: bool,
+    /// Ways of computing ops that the user insists on.
+    pub choices: Choices,
+    /// Time that may go into measuring ways on first use; zero neither measures nor uses what was
+    /// measured. Needs a cache folder.
+    pub tuning_budget: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { device: Device::Gpu(DeviceChoice::default()), precision: None, fuse: true, mmap: true }
+        Self {
+            device: Device::Gpu(DeviceChoice::default()),
+            precision: None,
+            fuse: true,
+            mmap: true,
+            choices: Choices::default(),
+            tuning_budget: Duration::ZERO,
+        }
     }
 }
 
@@ -67,23 +88,10 @@ impl Default for Options {
 pub enum ModelSource {
     /// Embedded in the library; only [`BUILTIN`] so far.
     Builtin(String),
+    /// Random weights of a named size, made on the fly: `vit-b/16` (see [`crate::data::synthetic`]).
+    Synthetic(String),
     /// A folder with `config.json` and weights, or a weights file beside its `config.json`.
     Path(PathBuf),
-}
-
-/// The device that answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceInfo {
-    /// Adapter name, or `reference`.
-    pub name: String,
-    /// `discrete`, `integrated`, `virtual`, `cpu`, `other`, or `reference`.
-    pub kind: String,
-    /// `vulkan`, `metal`, `dx12`, or `none`.
-    pub backend: String,
-    /// Driver name and version.
-    pub driver: String,
-    /// True if the work is done by the CPU after all.
-    pub cpu: bool,
 }
 
 enum Engine {
@@ -112,7 +120,9 @@ pub struct Session {
     fuse: bool,
     engine: Engine,
     device: DeviceInfo,
+    opening: Opening,
     warnings: Mutex<Vec<String>>,
+    tuning: Mutex<Tuning>,
     state: Mutex<State>,
 }
 
@@ -128,6 +138,7 @@ impl Session {
     /// # Errors
     /// [`Error::Model`] for anything wrong with the files, [`Error::NoDevice`] for the device.
     pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
+        let start = Instant::now();
         let files = read_files(source, options.mmap)?;
         let config: serde_json::Value = serde_json::from_str(&files.config).map_err(|e| {
             Error::model(
@@ -145,7 +156,14 @@ impl Session {
             None => Preprocess::default_for(info.family, (info.image_size[0], info.image_size[1]))?,
         };
         let precision = options.precision.unwrap_or_default();
+        let read = Instant::now();
         let (engine, device) = open_device(&options.device, precision)?;
+        let opening = Opening { files: (read - start).as_secs_f64(), device: read.elapsed().as_secs_f64() };
+        let (gpu, dir) = match (&engine, &options.device) {
+            (Engine::Gpu { gpu, .. }, Device::Gpu(choice)) => (Some(&**gpu), choice.cache_dir.clone()),
+            _ => (None, None),
+        };
+        let tuning = Tuning::new(gpu, &options.choices, dir, options.tuning_budget);
         let mut warnings = info.warnings.clone();
         if info.classes.is_some() {
             warnings.extend(labels.warnings.iter().cloned());
@@ -160,7 +178,9 @@ impl Session {
             fuse: options.fuse,
             engine,
             device,
+            opening,
             warnings: Mutex::new(warnings),
+            tuning: Mutex::new(tuning),
             state: Mutex::new(State { executors: Vec::new(), max_batch: usize::MAX }),
         })
     }
@@ -193,6 +213,11 @@ impl Session {
     /// The device that answers.
     pub fn device(&self) -> &DeviceInfo {
         &self.device
+    }
+
+    /// What it took to open it.
+    pub fn opening(&self) -> Opening {
+        self.opening
     }
 
     /// Storage types in use.
@@ -231,9 +256,32 @@ impl Session {
             Engine::Gpu { gpu, .. } => gpu.target().clone(),
             Engine::Reference => Target::portable(),
         };
-        let options =
-            plan::Options { precision: self.precision, fuse: self.fuse, ..plan::Options::default() };
-        plan::compile(&self.graph(batch, size, outputs)?, &target, options)
+        plan::compile(&self.graph(batch, size, outputs)?, &target, self.plan_options())
+    }
+
+    /// Measures the ways of computing a batch of pictures of (height, width), and keeps the fastest;
+    /// `fresh` forgets what is known. `None` on the reference, which has one way.
+    ///
+    /// # Errors
+    /// As [`Session::graph`], and device errors.
+    pub fn tune(
+        &self,
+        batch: usize,
+        size: [usize; 2],
+        outputs: &[&str],
+        budget: Duration,
+        fresh: bool,
+    ) -> Result<Option<tune::Report>> {
+        let Engine::Gpu { gpu, .. } = &self.engine else { return Ok(None) };
+        let graph = self.graph(batch, size, outputs)?;
+        let options = self.plan_options();
+        self.tuning().measure(gpu, &graph, options, budget, fresh).map(Some)
+    }
+
+    /// Where measured choices are kept, if they are.
+    pub fn tuning_file(&self) -> Option<PathBuf> {
+        let Engine::Gpu { gpu, .. } = &self.engine else { return None };
+        self.tuning().dir().map(|dir| tune::file(dir, gpu.report()))
     }
 
     /// Bytes of weights on the device so far.
@@ -325,22 +373,48 @@ impl Session {
         };
         let batch = bucket(n).min(state.max_batch.max(n));
         let key = Key { bytes, batch, size, outputs: names };
-        if !state.executors.iter().any(|(k, _)| *k == key) {
-            if state.executors.len() >= MAX_EXECUTORS {
-                state.executors.remove(0);
-            }
-            let graph = self.whole_graph(batch, size, bytes)?.select(outputs)?;
-            let options =
-                plan::Options { precision: self.precision, fuse: self.fuse, ..plan::Options::default() };
-            let plan = plan::compile(&graph, gpu.target(), options)?;
-            store.load(gpu, &plan, &|w, s| self.weight(w, s))?;
-            state.executors.push((key.clone(), Executor::new(gpu.clone(), plan, store)?));
-        }
-        let found = state.executors.iter_mut().find(|(k, _)| *k == key);
-        let (_, executor) = found.expect("it was pushed above if it was not there");
+        let executor = self.ready(gpu, store, state, &key)?;
         let image = pictures.tensor(range, batch, size, self.info().channels);
         let results = executor.run(&[("image", &image)])?;
         Ok(results.into_iter().map(|t| first_of_batch(t, n, batch)).collect())
+    }
+
+    /// The executor for a key, made if there is none.
+    fn ready<'s>(
+        &self,
+        gpu: &Arc<Gpu>,
+        store: &Store,
+        state: &'s mut State,
+        key: &Key,
+    ) -> Result<&'s mut Executor> {
+        if !state.executors.iter().any(|(k, _)| k == key) {
+            if state.executors.len() >= MAX_EXECUTORS {
+                state.executors.remove(0);
+            }
+            let outputs: Vec<&str> = key.outputs.iter().map(String::as_str).collect();
+            let graph = self.whole_graph(key.batch, key.size, key.bytes)?.select(&outputs)?;
+            let plan = self.compile(gpu, &graph)?;
+            store.load(gpu, &plan, &|w, s| self.weight(w, s))?;
+            state.executors.push((key.clone(), Executor::new(gpu.clone(), plan, store)?));
+        }
+        let found = state.executors.iter_mut().find(|(k, _)| k == key);
+        Ok(&mut found.expect("it was pushed above if it was not there").1)
+    }
+
+    /// The plan of a graph, in the ways that are known to be fastest here or are measured now.
+    fn compile(&self, gpu: &Gpu, graph: &Graph) -> Result<Plan> {
+        let options = self.plan_options();
+        self.tuning().learn(gpu, graph, options)?;
+        plan::compile(graph, gpu.target(), self.plan_options())
+    }
+
+    fn tuning(&self) -> std::sync::MutexGuard<'_, Tuning> {
+        self.tuning.lock().expect("no panic happens while this lock is held")
+    }
+
+    fn plan_options(&self) -> plan::Options {
+        let choices = self.tuning().choices().clone();
+        plan::Options { precision: self.precision, fuse: self.fuse, choices }
     }
 
     /// Every output for a batch of pictures, as bytes or as planes.
@@ -389,35 +463,6 @@ impl Session {
 /// If the device cannot be opened or a kernel cannot run; wrong results are outcomes.
 pub fn self_test(choice: &DeviceChoice) -> Result<Vec<selftest::Outcome>> {
     selftest::quick(&Arc::new(Gpu::open(choice)?))
-}
-
-fn open_device(device: &Device, precision: Precision) -> Result<(Engine, DeviceInfo)> {
-    let Device::Gpu(choice) = device else {
-        let info = DeviceInfo {
-            name: "reference".to_owned(),
-            kind: "reference".to_owned(),
-            backend: "none".to_owned(),
-            driver: String::new(),
-            cpu: true,
-        };
-        return Ok((Engine::Reference, info));
-    };
-    let gpu = Gpu::open(choice)?;
-    let report = gpu.report();
-    if precision == Precision::F16 && !gpu.target().f16 {
-        return Err(Error::NoDevice {
-            what: format!("adapter `{}` has no f16 arithmetic (or it is disabled)", report.name),
-            help: "leave --dtype away to run in f32, or choose another --device".to_owned(),
-        });
-    }
-    let info = DeviceInfo {
-        name: report.name.clone(),
-        kind: report.kind.to_owned(),
-        backend: report.backend.clone(),
-        driver: report.driver.clone(),
-        cpu: report.target.cpu,
-    };
-    Ok((Engine::Gpu { gpu: Arc::new(gpu), store: Store::new() }, info))
 }
 
 /// Puts the model's name in front of errors that only know a file or a place in the graph.

@@ -17,5 +17,7 @@ mod hub;
 mod inputs;
 #[path = "cli/outputs.rs"]
 mod outputs;
+#[path = "cli/tune.rs"]
+mod tune;
 #[path = "cli/verify.rs"]
 mod verify;

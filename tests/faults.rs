@@ -413,7 +413,7 @@ fn g7_models_of_odd_sizes_agree_with_the_reference() {
 #[test]
 fn g8_features_switched_off_change_no_answer() {
     let Some(default) = plain_builtin() else { return };
-    let disabled = Disabled { f16: true, subgroups: true, timestamps: true };
+    let disabled = Disabled { f16: true, subgroups: true, timestamps: true, matrices: true };
     let choice = DeviceChoice { disabled, ..DeviceChoice::default() };
     let gpu = Gpu::open(&choice).unwrap_or_else(|e| panic!("{e}"));
     assert!(!gpu.target().f16 && !gpu.report().subgroups && !gpu.report().timestamps);

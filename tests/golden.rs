@@ -5,23 +5,27 @@
 //! `in.pixel_values`, `out.<output>`, and for other picture sizes `in.pixel_values.HxW` with
 //! `out.interpolated.HxW`. Outputs are compared in the order of the forward pass, so the first
 //! difference named is the layer where things go wrong. `VIT_GPU_GOLDENS=<folder>` runs the cases
-//! of another folder; `VIT_GPU_GOLDEN_ERRORS=1` prints the largest error of each case.
+//! of another folder; `VIT_GPU_GOLDEN_ERRORS=1` prints the largest error of each case;
+//! `VIT_GPU_EVERY_WAY=1` runs every case in every way, not only the first of each family.
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
+use vit_gpu::Error;
 use vit_gpu::data::materialise::materialise;
 use vit_gpu::data::weights::Checkpoint;
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::Graph;
 use vit_gpu::models::{self, FAMILIES, Model};
-use vit_gpu::plan::{self, Precision};
+use vit_gpu::ops::{self, Choices, Reason};
+use vit_gpu::plan::{self, Plan, Precision, Step};
 use vit_gpu::tensor::HostTensor;
 
 /// |got - want| may be at most this plus this times |want|.
@@ -36,12 +40,15 @@ const NOT_PRODUCED: &[(&str, &[&str])] = &[("vit_mae", &["logits", "mask", "ids_
 /// Checkpoints that are refused as a whole (pickles); `tests/checkpoints.rs` tests how.
 const REFUSED: &[&str] = &["vit_bin"];
 
+/// The error of a runner that has nothing to say of a graph.
+const NOT_TAKEN: &str = "the forced way is not taken";
+
 /// Runs a graph with one input `image` and returns its outputs in order.
 type Runner<'a> = dyn Fn(&Graph, &Checkpoint, &HostTensor) -> vit_gpu::Result<Vec<HostTensor>> + 'a;
 
 #[test]
 fn reference_agrees_with_pytorch() {
-    run_all("reference", TOLERANCE, &|graph, checkpoint, image| {
+    run_all("reference", TOLERANCE, Sample::All, &|graph, checkpoint, image| {
         let load = |weight: &_, shape| materialise(weight, shape, checkpoint);
         vit_gpu::reference::run(graph, &load, &[("image", image.clone())])
     });
@@ -52,26 +59,85 @@ fn on_gpu(
     gpu: &Arc<Gpu>,
     precision: Precision,
 ) -> impl Fn(&Graph, &Checkpoint, &HostTensor) -> vit_gpu::Result<Vec<HostTensor>> {
+    let options = plan::Options { precision, ..plan::Options::default() };
     move |graph, checkpoint, image| {
-        let plan =
-            plan::compile(graph, gpu.target(), plan::Options { precision, ..plan::Options::default() })?;
-        let store = Store::new();
-        store.load(gpu, &plan, &|weight, shape| materialise(weight, shape, checkpoint))?;
-        Executor::new(gpu.clone(), plan, &store)?.run(&[("image", image)])
+        let plan = plan::compile(graph, gpu.target(), options.clone())?;
+        run_plan(gpu, plan, checkpoint, image)
     }
+}
+
+fn run_plan(
+    gpu: &Arc<Gpu>,
+    plan: Plan,
+    checkpoint: &Checkpoint,
+    image: &HostTensor,
+) -> vit_gpu::Result<Vec<HostTensor>> {
+    let store = Store::new();
+    store.load(gpu, &plan, &|weight, shape| materialise(weight, shape, checkpoint))?;
+    Executor::new(gpu.clone(), plan, &store)?.run(&[("image", image)])
+}
+
+/// Every way of computing an op, forced in turn wherever it can be taken.
+fn every_way(gpu: &Arc<Gpu>, kind: &str) {
+    for (op, names) in ops::variants() {
+        for name in names {
+            for (precision, tolerance) in [(Precision::F32, TOLERANCE), (Precision::F16, F16_TOLERANCE)] {
+                if precision == Precision::F16 && !gpu.target().f16 {
+                    continue;
+                }
+                let choices = Choices::forced([format!("{op}={name}").as_str()]).expect("a listed way");
+                let options = plan::Options { precision, choices, ..plan::Options::default() };
+                let taken = Cell::new(0);
+                run_all(
+                    &format!("{op}={name} {precision} {kind}"),
+                    tolerance,
+                    Sample::ways(),
+                    &|graph, checkpoint, image| {
+                        let plan = plan::compile(graph, gpu.target(), options.clone())?;
+                        let forced =
+                            |s: &&Step| s.choice.as_ref().is_some_and(|c| c.reason == Reason::Forced);
+                        let here = plan.steps.iter().filter(forced).count();
+                        taken.set(taken.get() + here);
+                        // A plan without it is compared by the other tests.
+                        if here == 0 {
+                            return Err(Error::usage(NOT_TAKEN, ""));
+                        }
+                        run_plan(gpu, plan, checkpoint, image)
+                    },
+                );
+                if taken.get() == 0 {
+                    let adapter = &gpu.report().name;
+                    eprintln!("SKIP: {op}={name} in {precision}: no model takes it on `{adapter}`");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_way_agrees_with_pytorch() {
+    let Some(gpu) = common::gpu() else { return };
+    every_way(&gpu, "unchecked");
+}
+
+#[test]
+fn every_way_with_bounds_checks_agrees_with_pytorch() {
+    let choice = DeviceChoice { checked: true, ..DeviceChoice::default() };
+    let Some(gpu) = common::open(&choice) else { return };
+    every_way(&gpu, "checked");
 }
 
 #[test]
 fn gpu_agrees_with_pytorch() {
     let Some(gpu) = common::gpu() else { return };
-    run_all("gpu", TOLERANCE, &on_gpu(&gpu, Precision::F32));
+    run_all("gpu", TOLERANCE, Sample::All, &on_gpu(&gpu, Precision::F32));
 }
 
 #[test]
 fn gpu_with_bounds_checks_agrees_with_pytorch() {
     let choice = DeviceChoice { checked: true, ..DeviceChoice::default() };
     let Some(gpu) = common::open(&choice) else { return };
-    run_all("gpu, checked", TOLERANCE, &on_gpu(&gpu, Precision::F32));
+    run_all("gpu, checked", TOLERANCE, Sample::All, &on_gpu(&gpu, Precision::F32));
 }
 
 #[test]
@@ -81,7 +147,7 @@ fn gpu_in_f16_agrees_with_pytorch() {
         eprintln!("SKIP: adapter `{}` has no f16", gpu.report().name);
         return;
     }
-    run_all("gpu, f16", F16_TOLERANCE, &on_gpu(&gpu, Precision::F16));
+    run_all("gpu, f16", F16_TOLERANCE, Sample::All, &on_gpu(&gpu, Precision::F16));
 }
 
 /// The best class of every picture.
@@ -90,16 +156,35 @@ fn best(logits: &HostTensor) -> Vec<usize> {
     logits.to_f32().chunks(logits.shape().width()).map(row).collect()
 }
 
-fn run_all(origin: &str, tolerance: f32, run: &Runner) {
+/// Which cases are run.
+#[derive(Clone, Copy, PartialEq)]
+enum Sample {
+    All,
+    /// The first of each family, and its last output only.
+    Families,
+}
+
+impl Sample {
+    /// For a test that runs the cases dozens of times: `VIT_GPU_EVERY_WAY=1` runs all of them.
+    fn ways() -> Self {
+        if std::env::var_os("VIT_GPU_EVERY_WAY").is_some() { Self::All } else { Self::Families }
+    }
+}
+
+fn run_all(origin: &str, tolerance: f32, sample: Sample, run: &Runner) {
     let root = match std::env::var_os("VIT_GPU_GOLDENS") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"),
     };
     let mut cases = 0;
     let mut failures = Vec::new();
+    let mut families = BTreeSet::new();
     for case in cases_in(&root) {
+        if sample == Sample::Families && !families.insert(case.family.clone()) {
+            continue;
+        }
         cases += 1;
-        match case.run(tolerance, run) {
+        match case.run(tolerance, sample, run) {
             Ok(worst) if std::env::var_os("VIT_GPU_GOLDEN_ERRORS").is_some() => {
                 println!("{origin:<10} {:<44} max abs error {worst:.2e}", case.name);
             }
@@ -146,7 +231,7 @@ fn read_json(path: &Path) -> Option<Json> {
 
 impl Case {
     /// The largest error of all outputs, or what is wrong.
-    fn run(&self, tolerance: f32, run: &Runner) -> Result<f32, String> {
+    fn run(&self, tolerance: f32, sample: Sample, run: &Runner) -> Result<f32, String> {
         let checkpoint = Checkpoint::open(&self.weights, false).map_err(|e| e.to_string())?;
         let model = models::from_config(&self.config, checkpoint.index()).map_err(explain)?;
         if !model.info().warnings.is_empty() {
@@ -170,9 +255,14 @@ impl Case {
             };
             // All outputs at once, then the last one alone: nothing in between is kept then, so the
             // plan fuses and reuses buffers as it does in use.
-            for wanted in [wanted.as_slice(), &wanted[wanted.len().saturating_sub(1)..]] {
+            let last = &wanted[wanted.len().saturating_sub(1)..];
+            let all = (sample == Sample::All).then_some(wanted.as_slice());
+            for wanted in all.into_iter().chain([last]) {
                 let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
                 let got = self.forward(model.as_ref(), &checkpoint, image, &names, run);
+                if got.as_ref().is_err_and(|e| e.contains(NOT_TAKEN)) {
+                    continue;
+                }
                 let got = got.map_err(|e| format!("{name}: {e}"))?;
                 for ((output, want), got) in wanted.iter().zip(&got) {
                     let error = common::compare(got, want, tolerance, tolerance)
@@ -241,7 +331,7 @@ impl Case {
     }
 }
 
-fn explain(e: vit_gpu::Error) -> String {
+fn explain(e: Error) -> String {
     let mut text = e.to_string();
     if let Some(hint) = e.hint() {
         let _ = write!(text, " (hint: {hint})");

@@ -94,7 +94,7 @@ fn adapters() -> Vec<(Target, Options)> {
         for name in names {
             for precision in [Precision::F32, Precision::F16] {
                 let choices = Choices::forced([format!("{op}={name}").as_str()]).unwrap();
-                let target = Target { f16: precision == Precision::F16, ..Target::portable() };
+                let target = Target { f16: precision == Precision::F16, subgroup: 8, ..Target::portable() };
                 adapters.push((target, Options { precision, choices, ..Options::default() }));
             }
         }

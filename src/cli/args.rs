@@ -1,6 +1,10 @@
 //! Floor 6. The command line as plain data. Doc comments here are the help text and the man page;
 //! nothing is opened or checked against the machine before `run`.
 
+mod measure;
+
+pub(crate) use measure::{BENCH_HELP, BenchArgs, PROFILE_HELP, ProfileArgs, Rows, Tabular};
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -56,6 +60,11 @@ the first class must agree too, unless the expected first two are closer than th
 
 Exit code 0 if every output agrees, 1 if one does not or cannot be produced.";
 
+const TUNE_HELP: &str = "\
+What is measured is kept beside the compiled pipelines, by adapter and driver, and used by every later
+run; other runs measure on first use, for at most 2 seconds. A choice changes speed, never a result
+beyond the tolerance: `vit-gpu doctor` checks every way.";
+
 /// Vision Transformers on any GPU, from plain WGSL
 #[derive(Debug, Parser)]
 #[command(name = "vit-gpu", version, after_help = AFTER_HELP, max_term_width = 100)]
@@ -90,6 +99,15 @@ pub(crate) enum Command {
     /// Compare a model's outputs with recorded ones
     #[command(after_help = VERIFY_HELP)]
     Verify(Box<VerifyArgs>),
+    /// Measure the ways of computing a model's ops on this adapter, and keep the fastest
+    #[command(after_help = TUNE_HELP)]
+    Tune(Box<TuneArgs>),
+    /// Show where the time of a forward pass goes, kernel by kernel and layer by layer
+    #[command(after_help = PROFILE_HELP)]
+    Profile(Box<ProfileArgs>),
+    /// Measure how fast whole models are, and how fast they start
+    #[command(after_help = BENCH_HELP)]
+    Bench(Box<BenchArgs>),
     /// Check this machine: adapters, kernels against the reference, paths, caches
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
@@ -183,6 +201,12 @@ pub(crate) struct DeviceArgs {
     /// Storage type of weights and activations; auto is f32
     #[arg(long, value_enum, default_value_t = DtypeArg::Auto, env = "VIT_GPU_DTYPE", hide_env_values = true)]
     pub dtype: DtypeArg,
+    /// Compute an op in this way wherever it can be: matmul=tile64; `vit-gpu tune` lists the ways
+    #[arg(long, value_name = "OP=NAME")]
+    pub variant: Vec<String>,
+    /// Neither measure the ways of computing an op on first use (at most 2 s) nor use what was measured
+    #[arg(long)]
+    pub no_tune: bool,
     /// Keep bounds checks in shaders: slower, for doubtful drivers
     #[arg(long, env = "VIT_GPU_CHECKED", hide_env_values = true, value_parser = FalseyValueParser::new())]
     pub checked: bool,
@@ -273,6 +297,35 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TuneArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Tune for random weights of a named size instead of a model: vit-b/16
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    pub synthetic: Option<String>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Batch sizes to tune for
+    #[arg(short, long, value_name = "N,...", value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: Vec<u32>,
+    /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
+    #[arg(long, value_name = "N|HxW", value_parser = image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Seconds to spend on each batch size at most [default: as long as it takes]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub budget: Option<f64>,
+    /// Measure again what is known
+    #[arg(long)]
+    pub fresh: bool,
+    /// Print the ways there are, as --variant takes them, and measure nothing
+    #[arg(long)]
+    pub list: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
+    pub output: Plain,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -324,6 +377,8 @@ pub(crate) enum Feature {
     Subgroups,
     /// Timestamp queries
     Timestamps,
+    /// Cooperative matrices: tensor cores
+    Matrices,
 }
 
 fn image_size(text: &str) -> Result<[usize; 2], String> {
@@ -346,6 +401,13 @@ fn colour(text: &str) -> Result<[u8; 3], String> {
     let value = u32::from_str_radix(digits, 16).map_err(|_| wrong())?;
     let [_, r, g, b] = value.to_be_bytes();
     Ok([r, g, b])
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 86_400.0 => Ok(x),
+        _ => Err("seconds are a number above 0, at most 86400".to_owned()),
+    }
 }
 
 fn tolerance(text: &str) -> Result<f32, String> {

@@ -187,7 +187,7 @@ fn pixels(p: &Preprocess) -> String {
 }
 
 /// What `infer` computes without further flags: class scores, else pooled features, else the last.
-fn default_outputs(all: &[String]) -> Vec<String> {
+pub(super) fn default_outputs(all: &[String]) -> Vec<String> {
     let known = ["logits", "embedding", "last_hidden_state"];
     let found = known.iter().find(|n| all.iter().any(|a| a == *n)).map(|n| (*n).to_owned());
     found.or_else(|| all.last().cloned()).into_iter().collect()

@@ -5,6 +5,7 @@
 //! It refuses to prompt, to leave half-written files, and to make noise about a closed pipe.
 
 mod args;
+mod bench;
 mod devices;
 mod doctor;
 mod infer;
@@ -15,7 +16,9 @@ mod outfile;
 mod output;
 mod overlay;
 mod pages;
+mod profile;
 mod talk;
+mod tune;
 mod verify;
 
 use std::ffi::OsString;
@@ -89,6 +92,9 @@ fn run(cli: &Cli) -> Outcome {
         Command::Devices(args) => devices::run(args, &mut out),
         Command::Inspect(args) => inspect::run(args, talk, &mut out),
         Command::Verify(args) => verify::run(args, talk, &mut out),
+        Command::Tune(args) => tune::run(args, talk, &mut out),
+        Command::Profile(args) => profile::run(args, talk, &mut out),
+        Command::Bench(args) => bench::run(args, talk, &mut out),
         Command::Doctor(args) => doctor::run(args, talk, &mut out),
         Command::Completions { shell } => pages::completions(*shell, &mut out),
         Command::Man { command } => pages::man(command.as_deref(), &mut out),

@@ -2,13 +2,15 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::args::{DeviceArgs, DtypeArg, Feature, ModelArgs};
 use super::output::{DeviceFacts, ModelFacts};
 use super::talk::{Progress, Talk};
 use crate::data::hub::{self, HubOptions, Location};
 use crate::error::{Error, Result};
-use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled};
+use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, tune};
+use crate::ops::Choices;
 use crate::plan::Precision;
 use crate::session::{BUILTIN, Device, ModelSource, Options, Session};
 
@@ -116,7 +118,9 @@ pub(super) fn options(args: &DeviceArgs, mmap: bool) -> Result<Options> {
         DtypeArg::F32 => Some(Precision::F32),
         DtypeArg::F16 => Some(Precision::F16),
     };
-    Ok(Options { device: device(args)?, precision, mmap, ..Options::default() })
+    let choices = Choices::forced(args.variant.iter().map(String::as_str))?;
+    let tuning_budget = if args.no_tune { Duration::ZERO } else { tune::FIRST_USE_BUDGET };
+    Ok(Options { device: device(args)?, precision, mmap, choices, tuning_budget, ..Options::default() })
 }
 
 /// The device that is meant: flags and `VIT_GPU_*` first, then wgpu's own variables.
@@ -172,6 +176,7 @@ fn disabled(features: &[Feature]) -> Disabled {
         f16: has(Feature::F16),
         subgroups: has(Feature::Subgroups),
         timestamps: has(Feature::Timestamps),
+        matrices: has(Feature::Matrices),
     }
 }
 
@@ -200,7 +205,7 @@ pub(super) fn cache_dir() -> Option<PathBuf> {
 /// The folder of a model on disk.
 pub(super) fn folder(source: &ModelSource) -> Option<&Path> {
     match source {
-        ModelSource::Builtin(_) => None,
+        ModelSource::Builtin(_) | ModelSource::Synthetic(_) => None,
         ModelSource::Path(path) if path.is_dir() => Some(path),
         ModelSource::Path(path) => {
             Some(path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new(OsStr::new("."))))

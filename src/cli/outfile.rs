@@ -83,8 +83,15 @@ impl Drop for OutFile {
 pub(crate) fn remove_drafts() {
     if let Ok(drafts) = DRAFTS.lock() {
         for draft in drafts.iter() {
-            _ = fs::remove_file(draft);
+            _ = if draft.is_dir() { fs::remove_dir_all(draft) } else { fs::remove_file(draft) };
         }
+    }
+}
+
+/// A folder of this process's own making that must not be left behind if the process ends early.
+pub(crate) fn remove_at_end(folder: &Path) {
+    if let Ok(mut drafts) = DRAFTS.lock() {
+        drafts.push(folder.to_owned());
     }
 }
 

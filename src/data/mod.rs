@@ -20,5 +20,6 @@ pub mod preprocess;
 pub mod resize;
 pub mod sniff;
 mod source;
+pub mod synthetic;
 mod text;
 pub mod weights;

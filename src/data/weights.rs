@@ -51,7 +51,12 @@ pub struct Checkpoint {
     shards: Vec<Source>,
     tensors: BTreeMap<String, (usize, Stored)>,
     index: TensorIndex,
+    /// Makes elements that lie in no file.
+    generator: Option<Generator>,
 }
+
+/// Elements of a tensor by its name and dimensions: the same ones every time.
+pub(crate) type Generator = fn(&str, &[usize]) -> Vec<f32>;
 
 /// The weight files of a model folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +121,21 @@ impl Checkpoint {
         Self::from_sources(name.to_owned(), vec![Source::from_memory(name, bytes.into())])
     }
 
+    /// A checkpoint in no file: tensors by name and dimensions, elements made when they are read.
+    pub(crate) fn generated(name: &str, list: Vec<(String, Vec<usize>)>, generator: Generator) -> Self {
+        let shards = vec![Source::from_memory(name, [].as_slice().into())];
+        let mut index = TensorIndex::new();
+        let mut tensors = BTreeMap::new();
+        let mut at = 0;
+        for (tensor, dims) in list {
+            index.extend(Shape::checked(&dims).map(|shape| (tensor.clone(), shape)));
+            let end = at + 4 * dims.iter().product::<usize>() as u64;
+            tensors.insert(tensor, (0, Stored { dtype: "F32".to_owned(), dims, bytes: at..end }));
+            at = end;
+        }
+        Self { name: name.to_owned(), shards, tensors, index, generator: Some(generator) }
+    }
+
     fn from_sources(name: String, shards: Vec<Source>) -> Result<Self> {
         let mut tensors: BTreeMap<String, (usize, Stored)> = BTreeMap::new();
         let mut index = TensorIndex::new();
@@ -138,7 +158,7 @@ impl Checkpoint {
         if tensors.is_empty() {
             return Err(Error::model(name, "holds no tensors at all", "download it again"));
         }
-        Ok(Self { name, shards, tensors, index })
+        Ok(Self { name, shards, tensors, index, generator: None })
     }
 
     /// Every tensor that the index promises must be in the shard it names.
@@ -182,6 +202,9 @@ impl Checkpoint {
     pub(crate) fn values(&self, tensor: &str) -> Result<(Shape, Vec<f32>)> {
         let shape = self.readable(tensor)?;
         let (shard, stored) = self.stored(tensor)?;
+        if let Some(generator) = self.generator {
+            return Ok((shape, generator(tensor, &stored.dims)));
+        }
         // Bounded by the file's length, which the header was checked against.
         let mut out: Vec<f32> = Vec::with_capacity(stored.elements());
         let mut halves: Vec<f16> = Vec::new();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
-use crate::ops::Target;
+use crate::ops::{Matrices, Target};
 
 /// How the user names an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +26,8 @@ pub struct Disabled {
     pub subgroups: bool,
     /// No timestamp queries.
     pub timestamps: bool,
+    /// No cooperative matrices.
+    pub matrices: bool,
 }
 
 /// Everything that decides which device is opened and how.
@@ -183,6 +185,7 @@ fn report(index: usize, adapter: &wgpu::Adapter, disabled: &Disabled) -> Adapter
         wgpu::DeviceType::Cpu => "cpu",
         wgpu::DeviceType::Other => "other",
     };
+    let subgroups = features.contains(wgpu::Features::SUBGROUP) && !disabled.subgroups;
     let target = Target {
         max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         max_workgroups: limits.max_compute_workgroups_per_dimension,
@@ -195,6 +198,12 @@ fn report(index: usize, adapter: &wgpu::Adapter, disabled: &Disabled) -> Adapter
             "cpu" => std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
             _ => 32,
         },
+        subgroup: if subgroups && info.subgroup_min_size == info.subgroup_max_size {
+            info.subgroup_max_size
+        } else {
+            0
+        },
+        matrices: if subgroups && !disabled.f16 && !disabled.matrices { matrices(adapter) } else { None },
     };
     let portable = Target::portable();
     let needs = [
@@ -227,10 +236,35 @@ fn report(index: usize, adapter: &wgpu::Adapter, disabled: &Disabled) -> Adapter
         target,
         max_buffer_bytes: limits.max_buffer_size,
         subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
-        subgroups: features.contains(wgpu::Features::SUBGROUP) && !disabled.subgroups,
+        subgroups,
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY) && !disabled.timestamps,
         pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
         cooperative_matrices: adapter.cooperative_matrix_properties().iter().map(matrix).collect(),
         unusable,
     }
+}
+
+/// The cooperative matrices that kernels here can use: square, f16 operands, f32 accumulators.
+fn matrices(adapter: &wgpu::Adapter) -> Option<Matrices> {
+    let needs = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SUBGROUP;
+    if !adapter.features().contains(needs) {
+        return None;
+    }
+    let info = adapter.get_info();
+    let shapes = adapter.cooperative_matrix_properties();
+    let has = |side: u32| {
+        shapes.iter().any(|m| {
+            (m.m_size, m.n_size, m.k_size) == (side, side, side)
+                && m.ab_type == wgpu::CooperativeScalarType::F16
+                && m.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    let metal = info.backend == wgpu::Backend::Metal;
+    // naga writes 16x16 for Metal as well, where no such type exists.
+    let (side8, side16) = (has(8), has(16) && !metal);
+    let subgroup = info.subgroup_max_size;
+    let usable = (side8 || side16) && subgroup.is_power_of_two();
+    usable.then_some(Matrices { side8, side16, subgroup, quads: !metal })
 }

@@ -1,6 +1,11 @@
 //! A plan made resident: buffers, bind groups and parameters exist before the first run, and a run
 //! only writes inputs, records the launches, submits, and reads results.
 
+mod timing;
+
+pub use timing::{HostSpan, TimedRun};
+
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +46,7 @@ impl Executor {
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or a driver that rejects a kernel.
     pub fn new(gpu: Arc<Gpu>, plan: Plan, store: &Store) -> Result<Self> {
-        let pipelines = gpu.pipelines(&plan)?;
+        let pipelines = gpu.pipelines(&plan.steps.iter().collect::<Vec<_>>())?;
         let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let inputs = plan
             .inputs
@@ -132,6 +137,24 @@ impl Executor {
     /// # Errors
     /// [`Error::Usage`] for a missing or misshapen input, [`Error::DeviceLost`], [`Error::Timeout`].
     pub fn run(&mut self, inputs: &[(&str, &HostTensor)]) -> Result<Vec<HostTensor>> {
+        self.write_inputs(inputs)?;
+        let mut last = None;
+        for range in self.submissions() {
+            let results = range.end == self.launches.len();
+            last = Some(self.submit(&self.launches[range], results));
+        }
+        let last = last.unwrap_or_else(|| self.submit(&[], true));
+        self.read(&last)
+    }
+
+    /// Bytes of everything this executor keeps on the device besides weights: inputs, activations,
+    /// parameters, results.
+    pub fn device_bytes(&self) -> u64 {
+        let buffers = self.inputs.iter().chain(&self.slots).chain([&self.staging]);
+        buffers.map(wgpu::Buffer::size).sum::<u64>() + self.launches.len() as u64 * PARAM_STRIDE
+    }
+
+    fn write_inputs(&self, inputs: &[(&str, &HostTensor)]) -> Result<()> {
         self.gpu.fault()?;
         for (port, buffer) in self.plan.inputs.iter().zip(&self.inputs) {
             let found = inputs.iter().find(|(name, t)| *name == port.name && t.desc() == port.desc);
@@ -143,9 +166,13 @@ impl Executor {
             })?;
             self.write(buffer, tensor.bytes());
         }
-        let mut last = None;
+        Ok(())
+    }
+
+    /// The launches of each submission.
+    fn submissions(&self) -> impl Iterator<Item = Range<usize>> + use<'_> {
         let mut first = 0;
-        while first < self.launches.len() {
+        std::iter::from_fn(move || {
             let mut flops = 0u64;
             let mut end = first;
             while end < self.launches.len()
@@ -154,12 +181,10 @@ impl Executor {
                 flops = flops.saturating_add(self.launches[end].flops);
                 end += 1;
             }
-            let results = end == self.launches.len();
-            last = Some(self.submit(&self.launches[first..end], results));
+            let range = first..end;
             first = end;
-        }
-        let last = last.unwrap_or_else(|| self.submit(&[], true));
-        self.read(&last)
+            (!range.is_empty()).then_some(range)
+        })
     }
 
     /// Copies host bytes to a buffer; wgpu wants whole words.
@@ -177,27 +202,26 @@ impl Executor {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for launch in launches {
-                let [x, y, z] = launch.workgroups;
-                pass.set_pipeline(&launch.pipeline);
-                pass.set_bind_group(0, &launch.bind_group, &[]);
-                pass.dispatch_workgroups(x, y, z);
-            }
+            launches.iter().for_each(|launch| launch.record(&mut pass));
         }
         if results {
-            let mut offset = 0;
-            for port in &self.plan.outputs {
-                let buffer = match port.buffer {
-                    Buffer::Input(i) => &self.inputs[i],
-                    Buffer::Slot(i) => &self.slots[i],
-                    Buffer::Weight(..) => unreachable!("compile refuses a weight as an output"),
-                };
-                let bytes = output_bytes(port);
-                encoder.copy_buffer_to_buffer(buffer, 0, &self.staging, offset, bytes);
-                offset += bytes;
-            }
+            self.copy_results(&mut encoder);
         }
         self.gpu.queue.submit([encoder.finish()])
+    }
+
+    fn copy_results(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut offset = 0;
+        for port in &self.plan.outputs {
+            let buffer = match port.buffer {
+                Buffer::Input(i) => &self.inputs[i],
+                Buffer::Slot(i) => &self.slots[i],
+                Buffer::Weight(..) => unreachable!("compile refuses a weight as an output"),
+            };
+            let bytes = output_bytes(port);
+            encoder.copy_buffer_to_buffer(buffer, 0, &self.staging, offset, bytes);
+            offset += bytes;
+        }
     }
 
     fn read(&self, submission: &wgpu::SubmissionIndex) -> Result<Vec<HostTensor>> {
@@ -222,6 +246,15 @@ impl Executor {
         }
         self.staging.unmap();
         Ok(results)
+    }
+}
+
+impl Launch {
+    fn record(&self, pass: &mut wgpu::ComputePass) {
+        let [x, y, z] = self.workgroups;
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
     }
 }
 

@@ -7,12 +7,17 @@
 
 mod adapter;
 mod cache;
+pub mod ceilings;
 mod executor;
 mod pipeline;
+mod probe;
 mod store;
+pub mod timer;
+pub mod tune;
 
 pub use adapter::{AdapterReport, Adapters, DeviceChoice, DeviceSpec, Disabled};
-pub use executor::Executor;
+pub use executor::{Executor, HostSpan, TimedRun};
+pub use probe::probes;
 pub use store::Store;
 
 use std::collections::HashMap;
@@ -36,6 +41,16 @@ pub struct Gpu {
     faults: Arc<Faults>,
 }
 
+/// Leave to use cooperative matrices, which wgpu counts as an experiment.
+#[expect(unsafe_code, reason = "our own kernels: loads and stores of matrices stay in workgroup memory")]
+fn experimental(matrices: bool) -> wgpu::ExperimentalFeatures {
+    if matrices {
+        unsafe { wgpu::ExperimentalFeatures::enabled() }
+    } else {
+        wgpu::ExperimentalFeatures::disabled()
+    }
+}
+
 /// What the driver has told us outside any error scope.
 #[derive(Default)]
 struct Faults {
@@ -57,6 +72,8 @@ impl Gpu {
         }
         let optional = [
             (wgpu::Features::SHADER_F16, target.f16),
+            (wgpu::Features::SUBGROUP, report.subgroups),
+            (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, target.matrices.is_some()),
             (wgpu::Features::TIMESTAMP_QUERY, report.timestamps),
             (wgpu::Features::PIPELINE_CACHE, report.pipeline_cache),
         ];
@@ -67,6 +84,7 @@ impl Gpu {
             required_features: features,
             required_limits: adapter.limits(),
             memory_hints: wgpu::MemoryHints::Performance,
+            experimental_features: experimental(target.matrices.is_some()),
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {

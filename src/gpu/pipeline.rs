@@ -9,15 +9,15 @@ use rayon::prelude::*;
 use super::Gpu;
 use crate::error::{Error, Result};
 use crate::kernel::{BindingKind, Kernel, Variant};
-use crate::plan::Plan;
+use crate::plan::Step;
 
 impl Gpu {
-    /// The pipelines of every step of a plan, in step order; those not made yet are made on all cores.
-    pub(super) fn pipelines(&self, plan: &Plan) -> Result<Vec<Arc<wgpu::ComputePipeline>>> {
+    /// The pipelines of steps, in their order; those not made yet are made on all cores.
+    pub(super) fn pipelines(&self, steps: &[&Step]) -> Result<Vec<Arc<wgpu::ComputePipeline>>> {
         let mut missing: BTreeMap<(&'static str, &Variant), &'static Kernel> = BTreeMap::new();
         {
             let made = self.pipelines.lock().expect("no panic happens while this lock is held");
-            for step in &plan.steps {
+            for step in steps {
                 if !made.contains_key(&(step.kernel.name, step.variant.clone())) {
                     missing.insert((step.kernel.name, &step.variant), step.kernel);
                 }
@@ -35,8 +35,27 @@ impl Gpu {
         if let (Some(cache), true) = (&self.cache, compiled) {
             cache.save();
         }
-        let get = |step: &crate::plan::Step| made[&(step.kernel.name, step.variant.clone())].clone();
-        Ok(plan.steps.iter().map(get).collect())
+        let get = |step: &&Step| made[&(step.kernel.name, step.variant.clone())].clone();
+        Ok(steps.iter().map(get).collect())
+    }
+
+    /// The pipeline of one kernel that no plan names.
+    pub(super) fn pipeline(
+        &self,
+        kernel: &'static Kernel,
+        variant: &Variant,
+    ) -> Result<Arc<wgpu::ComputePipeline>> {
+        let key = (kernel.name, variant.clone());
+        let made = || self.pipelines.lock().expect("no panic happens while this lock is held");
+        if let Some(pipeline) = made().get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Arc::new(self.compile(kernel, variant)?);
+        made().insert(key, pipeline.clone());
+        if let Some(cache) = &self.cache {
+            cache.save();
+        }
+        Ok(pipeline)
     }
 
     #[expect(unsafe_code, reason = "our own kernels: indices are proved in bounds by tests that run checked")]

@@ -1,6 +1,7 @@
 //! Weights on the device, shared by every executor of a model. Uploads go through bounded staging,
 //! so that a checkpoint never lies in memory twice.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use rayon::prelude::*;
 
 use super::Gpu;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Weight;
 use crate::ops::WeightSlot;
 use crate::plan::Plan;
@@ -16,8 +17,8 @@ use crate::tensor::{HostTensor, Shape};
 
 /// Largest single copy to the device, in bytes.
 const CHUNK: usize = 16 << 20;
-/// Bytes in flight before the host waits for the device.
-const IN_FLIGHT: usize = 64 << 20;
+/// Bytes that are packed at a time; while they are, those before them are on their way.
+const GROUP: u64 = 64 << 20;
 
 /// Where weights come from: a recipe and the shape it must fill, to f32 elements.
 pub type LoadWeight<'a> = dyn Fn(&Weight, Shape) -> Result<HostTensor> + Sync + 'a;
@@ -49,36 +50,26 @@ impl Store {
             let buffers = self.buffers.lock().expect("no panic happens while this lock is held");
             plan.weights.iter().filter(|w| !buffers.contains_key(*w)).collect()
         };
-        let mut in_flight = 0;
-        for group in missing.chunks(rayon::current_num_threads().max(2)) {
-            let packed: Vec<Vec<Vec<u8>>> = group
-                .par_iter()
-                .map(|slot| {
-                    let tensor = load(&slot.weight, slot.shape)?;
-                    let data = tensor.to_f32();
-                    Ok((0..slot.parts.len()).map(|part| slot.pack(part, &data)).collect())
-                })
-                .collect::<Result<_>>()?;
-            for (slot, parts) in group.iter().zip(packed) {
-                let mut uploaded = Vec::with_capacity(parts.len());
-                for bytes in parts {
-                    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-                    let buffer = gpu.buffer(&slot.weight.to_string(), bytes.len() as u64, usage)?;
-                    for (i, chunk) in bytes.chunks(CHUNK).enumerate() {
-                        gpu.queue.write_buffer(&buffer, (i * CHUNK) as u64, chunk);
-                        in_flight += chunk.len();
-                        if in_flight >= IN_FLIGHT {
-                            flush(gpu)?;
-                            in_flight = 0;
-                        }
-                    }
-                    uploaded.push(Arc::new(buffer));
-                }
-                let mut buffers = self.buffers.lock().expect("no panic happens while this lock is held");
-                buffers.insert((*slot).clone(), uploaded);
+        let mut sent = None;
+        let mut rest = &missing[..];
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let heavy = rest.iter().position(|slot| {
+                bytes += (0..slot.parts.len()).map(|p| slot.part_bytes(p)).sum::<u64>();
+                bytes >= GROUP
+            });
+            let (group, others) = rest.split_at(heavy.map_or(rest.len(), |last| last + 1));
+            rest = others;
+            let uploaded: Vec<Vec<Arc<wgpu::Buffer>>> =
+                group.par_iter().map(|slot| upload(gpu, slot, load)).collect::<Result<_>>()?;
+            let mut buffers = self.buffers.lock().expect("no panic happens while this lock is held");
+            buffers.extend(group.iter().map(|slot| (*slot).clone()).zip(uploaded));
+            drop(buffers);
+            if let Some(before) = sent.replace(gpu.queue.submit([])) {
+                wait(gpu, &before)?;
             }
         }
-        flush(gpu)
+        sent.map_or(Ok(()), |last| wait(gpu, &last))
     }
 
     /// The parts of a weight that [`Store::load`] has uploaded.
@@ -87,7 +78,60 @@ impl Store {
     }
 }
 
-fn flush(gpu: &Gpu) -> Result<()> {
-    let submission = gpu.queue.submit([]);
-    gpu.wait("the upload of weights", &submission, Duration::from_secs(60))
+/// Packs a weight into staging memory, from where the device takes it with the next submission.
+fn upload(gpu: &Gpu, slot: &WeightSlot, load: &LoadWeight) -> Result<Vec<Arc<wgpu::Buffer>>> {
+    let tensor = load(&slot.weight, slot.shape)?;
+    let data = tensor.as_f32().map_or_else(|| Cow::Owned(tensor.to_f32()), Cow::Borrowed);
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    let mut parts = Vec::with_capacity(slot.parts.len());
+    for part in 0..slot.parts.len() {
+        let size = slot.part_bytes(part) as usize;
+        let buffer = gpu.buffer(&slot.weight.to_string(), size as u64, usage)?;
+        let mut staging = Staging { gpu, buffer: &buffer, size, start: 0, view: None, failed: None };
+        slot.pack(part, &data, &mut |at, bytes| staging.write(at, bytes));
+        if let Some(e) = staging.failed.take() {
+            return Err(e);
+        }
+        drop(staging);
+        parts.push(Arc::new(buffer));
+    }
+    Ok(parts)
+}
+
+/// Staging memory for one buffer, a chunk at a time; a chunk is on its way when the next begins.
+struct Staging<'a> {
+    gpu: &'a Gpu,
+    buffer: &'a wgpu::Buffer,
+    size: usize,
+    /// Where the open chunk begins.
+    start: usize,
+    view: Option<wgpu::QueueWriteBufferView>,
+    failed: Option<Error>,
+}
+
+impl Staging<'_> {
+    fn write(&mut self, mut at: usize, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.failed.is_none() {
+            let start = at / CHUNK * CHUNK;
+            if self.view.is_none() || start != self.start {
+                self.start = start;
+                self.view = None;
+                let length = CHUNK.min(self.size - start);
+                let size = wgpu::BufferSize::new(length as u64).expect("a weight is never empty");
+                self.view = self.gpu.queue.write_buffer_with(self.buffer, start as u64, size);
+            }
+            let Some(view) = &mut self.view else {
+                self.failed =
+                    Some(Error::OutOfMemory { what: "staging memory".to_owned(), bytes: CHUNK as u64 });
+                return;
+            };
+            let (from, n) = (at - start, bytes.len().min(start + CHUNK - at));
+            view.slice(from..from + n).copy_from_slice(&bytes[..n]);
+            (at, bytes) = (at + n, &bytes[n..]);
+        }
+    }
+}
+
+fn wait(gpu: &Gpu, submission: &wgpu::SubmissionIndex) -> Result<()> {
+    gpu.wait("the upload of weights", submission, Duration::from_secs(60))
 }

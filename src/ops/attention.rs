@@ -2,6 +2,7 @@
 //! that no score matrix is kept, and a second op that does write the softmax weights, for pictures.
 //! The kernels are in [`ways`].
 
+mod coop;
 mod ways;
 
 use rayon::prelude::*;
@@ -14,7 +15,7 @@ use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{HostTensor, TensorDesc};
 use ways::Problem;
-pub(crate) use ways::names;
+pub(crate) use ways::{kernels, names};
 
 /// Attention with heads merged in the result. Operands: q (B,H,T,D), k and v (B,H,S,D), or one
 /// packed tensor (3·B,H,T,D) holding all q, then all k, then all v; then a bias (H,T,S) if set.
@@ -211,7 +212,7 @@ impl OpDef for Attention {
             .with_u32("D", d)
             .with_bool("BIAS", self.bias)
             .with_bool("CAUSAL", self.causal);
-        let (kernel, variant) = way.specialise(variant, &problem);
+        let (kernel, variant) = way.specialise(variant, cx.target, &problem);
         let groups = way.groups(&problem);
         let part = if self.packed { to_u32("attention operand", b * h * t * d)? } else { 0 };
         let params = AttentionParams {

@@ -93,6 +93,11 @@ impl Choices {
         self.tuned.insert(key.into(), name.into());
     }
 
+    /// Drops every measurement; what the user forced stays.
+    pub fn forget(&mut self) {
+        self.tuned.clear();
+    }
+
     /// What was measured: (key, name).
     pub fn measured(&self) -> impl Iterator<Item = (&str, &str)> {
         self.tuned.iter().map(|(key, name)| (key.as_str(), name.as_str()))

@@ -1,6 +1,10 @@
 //! How an op becomes kernel launches: [`Dispatch`] names a kernel, its variant, its parameters and
 //! its operands; [`LowerCx`] is what an op sees while it pushes them. Nothing here is a buffer.
 
+use std::borrow::Cow;
+
+use half::slice::HalfFloatSliceExt as _;
+
 use super::choice::{Candidates, Choice, Choices};
 use crate::error::{Error, Result};
 use crate::graph::{Value, Weight};
@@ -26,6 +30,31 @@ pub struct Target {
     /// Workgroups that run at the same time, roughly: no interface tells, so it is an estimate by
     /// kind of adapter that only static choices between tile sizes rest on.
     pub workgroup_slots: u32,
+    /// Invocations of a subgroup where that is one fixed number and subgroup operations may be
+    /// used, else 0.
+    pub subgroup: u32,
+    /// Cooperative matrices with f16 operands and f32 accumulators, if kernels may use them.
+    pub matrices: Option<Matrices>,
+}
+
+/// What an adapter offers of cooperative matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matrices {
+    /// 8 x 8 x 8 is among the shapes.
+    pub side8: bool,
+    /// 16 x 16 x 16 is among the shapes.
+    pub side16: bool,
+    /// Invocations of the largest subgroup; kernels are right with smaller ones too, if slower.
+    pub subgroup: u32,
+    /// Matrices can be loaded from and stored to arrays of vec4 (not so in Metal's language).
+    pub quads: bool,
+}
+
+impl Matrices {
+    /// Whether matrices of this side exist.
+    pub fn has(&self, side: usize) -> bool {
+        (side == 8 && self.side8) || (side == 16 && self.side16)
+    }
 }
 
 impl Target {
@@ -39,6 +68,8 @@ impl Target {
             f16: false,
             cpu: false,
             workgroup_slots: 32,
+            subgroup: 0,
+            matrices: None,
         }
     }
 
@@ -100,40 +131,55 @@ impl WeightSlot {
         self.rows_bytes(end - start)
     }
 
-    /// The stored bytes of one part, from the whole weight in graph order and f32.
-    pub fn pack(&self, part: usize, weight: &[f32]) -> Vec<u8> {
+    /// The stored bytes of one part, from the whole weight in graph order and f32, handed to
+    /// `write` piece by piece: (offset in the part, bytes), in order and without gaps.
+    pub fn pack(&self, part: usize, weight: &[f32], write: &mut dyn FnMut(usize, &[u8])) {
         let (start, end) = self.parts[part];
         let rows = end - start;
         let inner: usize = self.shape.dims().iter().skip(1).product();
         let data = &weight[start * inner..end * inner];
-        let mut out = match self.layout {
-            WeightLayout::Plain | WeightLayout::Table => encode(data, self.dtype),
+        let mut at = 0;
+        let mut put = |elements: &[f32]| {
+            let bytes = encode(elements, self.dtype);
+            write(at, &bytes);
+            at += bytes.len();
+        };
+        match self.layout {
+            WeightLayout::Plain | WeightLayout::Table => data.chunks(PACK_ELEMENTS).for_each(put),
             WeightLayout::Columns => {
                 let stride = rows.next_multiple_of(4);
-                let mut columns = vec![0.0f32; inner * stride];
-                // Blocks of rows keep both sides in cache.
-                for block in (0..rows).step_by(16) {
-                    for k in 0..inner {
-                        for n in block..(block + 16).min(rows) {
-                            columns[k * stride + n] = data[n * inner + k];
+                // Some k of every row at a time, so that what is read and what is written stay in cache.
+                let mut block = vec![0.0f32; PACK_INNER * stride];
+                for k0 in (0..inner).step_by(PACK_INNER) {
+                    let ks = PACK_INNER.min(inner - k0);
+                    for (n, row) in data.chunks_exact(inner).enumerate() {
+                        for (k, x) in row[k0..k0 + ks].iter().enumerate() {
+                            block[k * stride + n] = *x;
                         }
                     }
+                    put(&block[..ks * stride]);
                 }
-                encode(&columns, self.dtype)
             }
-        };
-        out.resize(self.part_bytes(part) as usize, 0);
-        out
+        }
+        // Whole words, never empty.
+        let rest = self.part_bytes(part) as usize - at;
+        write(at, &[0; 16][..rest]);
     }
 }
 
-fn encode(data: &[f32], dtype: DType) -> Vec<u8> {
+/// Elements that [`WeightSlot::pack`] encodes at a time.
+const PACK_ELEMENTS: usize = 64 << 10;
+/// Elements of a row that it turns into columns at a time: two cache lines.
+const PACK_INNER: usize = 32;
+
+fn encode(data: &[f32], dtype: DType) -> Cow<'_, [u8]> {
     match dtype {
         DType::F16 => {
-            let halves: Vec<half::f16> = data.iter().map(|&x| half::f16::from_f32(x)).collect();
-            bytemuck::cast_slice(&halves).to_vec()
+            let mut halves = vec![half::f16::ZERO; data.len()];
+            halves.convert_from_f32_slice(data);
+            Cow::Owned(bytemuck::cast_slice(&halves).to_vec())
         }
-        _ => bytemuck::cast_slice(data).to_vec(),
+        _ => Cow::Borrowed(bytemuck::cast_slice(data)),
     }
 }
 

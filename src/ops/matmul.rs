@@ -1,6 +1,7 @@
 //! Linear layers: y = act(x·Wᵀ + bias) · scale + residual, with every part after the product
 //! optional and usually put there by `plan::fuse`. The kernels are in [`ways`].
 
+mod coop;
 mod ways;
 
 use rayon::prelude::*;
@@ -12,7 +13,7 @@ use crate::graph::{Graph, Value, Weight};
 use crate::kernel::{Variant, params};
 use crate::tensor::{HostTensor, Shape, TensorDesc};
 use ways::Problem;
-pub(crate) use ways::names;
+pub(crate) use ways::{kernels, names};
 
 /// A linear layer. Operands: x (…, K), weight (N, K), then those of bias (N), scale (N) and
 /// residual that are set, in that order. Result (…, N), or head-split if `heads` is set.
@@ -190,9 +191,11 @@ impl OpDef for MatMul {
         to_u32("matmul operand", x.shape.elements())?;
         to_u32("matmul result", cx.output().shape.elements())?;
         let (w, y) = (cx.input(1).dtype, cx.output().dtype);
-        let problem = Problem { rows, inner, cols: total_cols, x: x.dtype, w, y };
+        let head_width = total_cols / (split.ways * split.heads);
+        let fours = total_cols.is_multiple_of(4) && head_width.is_multiple_of(4);
+        let problem = Problem { rows, inner, cols: total_cols, x: x.dtype, w, y, fours };
         let way = ways::by_name(cx.choose("matmul", ways::candidates(cx.target, &problem)));
-        let variant = way.specialise(variant, x.dtype);
+        let (kernel, variant) = (way.kernel(cx.target), way.specialise(variant, cx.target, x.dtype, inner));
         for (part, range) in cx.parts(1).into_iter().enumerate() {
             let cols = range.len();
             let quads = cols.div_ceil(4);
@@ -209,7 +212,7 @@ impl OpDef for MatMul {
                 tokens: tokens as u32,
                 batch: (rows / tokens) as u32,
                 heads: split.heads as u32,
-                head_width: (total_cols / (split.ways * split.heads)) as u32,
+                head_width: head_width as u32,
                 groups: to_u32("matmul workgroups", groups)?,
             };
             let or_x = |i: Option<usize>, cx: &LowerCx| cx.operand(i.unwrap_or(0));
@@ -221,7 +224,7 @@ impl OpDef for MatMul {
                 or_x(residual, cx),
                 cx.result(),
             ];
-            cx.dispatch(way.kernel, variant.clone(), params, binds, groups)?;
+            cx.dispatch(kernel, variant.clone(), params, binds, groups)?;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ pub use choice::{Candidates, Choice, Choices, Reason};
 pub use elementwise::{Act, Binary, BinaryKind, Glu, Unary};
 pub use gather::Gather;
 pub use layout::{ConcatTokens, ConcatWidth, MeanTokens, Reshape, SliceTokens, SplitHeads};
-pub use lower::{Dispatch, LowerCx, LowerInput, Operand, Target, WeightLayout, WeightSlot};
+pub use lower::{Dispatch, LowerCx, LowerInput, Matrices, Operand, Target, WeightLayout, WeightSlot};
 pub use matmul::{HeadSplit, MatMul};
 pub use norm::{Norm, NormKind};
 pub use patchify::{Normalise, Patchify};
@@ -180,6 +180,11 @@ impl Op {
 /// Every op that can be computed in several ways, and their names.
 pub fn variants() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![("matmul", matmul::names()), ("attention", attention::names())]
+}
+
+/// The text of every kernel that is chosen between: when it changes, measurements are void.
+pub fn kernel_text() -> String {
+    matmul::kernels().chain(attention::kernels()).flat_map(|k| k.source).map(|(_, text)| *text).collect()
 }
 
 /// Checks the number of operands in `infer`.

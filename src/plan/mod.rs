@@ -413,8 +413,9 @@ impl fmt::Display for Plan {
             let (out, operands) = names.split_last().expect("every kernel binds its result");
             writeln!(
                 f,
-                "{i:>4} {:<16} {:<4} {}  {} -> {}  groups {}x{}  {:.2} MFLOP {:.1} KB  {}",
+                "{i:>4} {:<17} {:<9} {:<4} {}  {} -> {}  groups {}x{}  {:.2} MFLOP {:.1} KB  {}",
                 s.kernel.name,
+                s.choice.as_ref().map_or("-", |c| c.name),
                 s.dtype.to_string(),
                 s.shapes,
                 operands.join(","),

@@ -1,9 +1,11 @@
 //! The files of a model, read but not understood: configuration, preprocessing, checkpoint; from a
-//! folder, from a weights file with its configuration beside it, or embedded in the binary.
+//! folder, from a weights file with its configuration beside it, embedded in the binary, or made on the
+//! fly.
 
 use std::path::Path;
 
 use super::{BUILTIN, ModelSource};
+use crate::data::synthetic::Synthetic;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
 
@@ -26,6 +28,18 @@ pub(super) fn read_files(source: &ModelSource, mmap: bool) -> Result<Files> {
                 format!("there is no builtin model `{name}`"),
                 format!("there is builtin:{BUILTIN}"),
             ));
+        }
+        ModelSource::Synthetic(name) => {
+            let made = Synthetic::named(name)?;
+            return Ok(Files {
+                name: format!("synthetic:{name}"),
+                config: made.config().to_string(),
+                preprocessor: Some((
+                    format!("synthetic:{name}/preprocessor_config.json"),
+                    made.preprocessor().to_string(),
+                )),
+                checkpoint: made.checkpoint(),
+            });
         }
         ModelSource::Path(path) => path,
     };

@@ -14,7 +14,7 @@ fn typing_errors_get_suggestions() {
     go(["infr", "x.png"]).code(2).says(&["unrecognized subcommand 'infr'", "'infer'"]);
     go(["infer", "--top", "3", "x.png"]).code(2).says(&["--top", "--top-k"]);
     go(["infer", "-o", "yaml", "x.png"]).code(2).says(&["text, json, jsonl, csv"]);
-    go(["infer", "--disable", "f17", "x.png"]).code(2).says(&["f16, subgroups, timestamps"]);
+    go(["infer", "--disable", "f17", "x.png"]).code(2).says(&["f16, subgroups, timestamps, matrices"]);
     go(Vec::<&str>::new()).code(2);
     let version = go(["--version"]).code(0).out;
     assert_eq!(version, concat!("vit-gpu ", env!("CARGO_PKG_VERSION"), "\n"));

@@ -3,6 +3,7 @@
 //! the workgroups that run one after the other. Nothing here measures.
 
 use super::AttentionParams;
+use super::coop::{self, Tile};
 use crate::kernel::{Kernel, Variant, shader};
 use crate::ops::choice::Candidates;
 use crate::ops::lower::Target;
@@ -52,6 +53,8 @@ pub(super) struct Way {
     /// Queries times keys per unit of time of one workgroup, on a GPU and on a CPU adapter;
     /// relative to each other, estimates.
     speed: (f64, f64),
+    /// How it is cut into cooperative matrices, if it is; then kernel, lanes and keys do not count.
+    coop: Option<&'static Tile>,
 }
 
 /// Every way. A kernel is added here and nowhere else.
@@ -64,6 +67,7 @@ static WAYS: &[Way] = &[
         keys: |quads| (512 / quads).clamp(1, 32),
         staged: true,
         speed: (0.6, 0.4),
+        coop: None,
     },
     Way {
         name: "tile64",
@@ -72,9 +76,28 @@ static WAYS: &[Way] = &[
         keys: |quads| (512 / quads).clamp(1, 32),
         staged: true,
         speed: (1.0, 0.4),
+        coop: None,
     },
-    Way { name: "lanes16", kernel: &LANES, lanes: 16, keys: |_| 8, staged: false, speed: (0.05, 1.0) },
+    Way {
+        name: "lanes16",
+        kernel: &LANES,
+        lanes: 16,
+        keys: |_| 8,
+        staged: false,
+        speed: (0.05, 1.0),
+        coop: None,
+    },
+    coop("coop64x64", &Tile { side: 16, subgroups: 4, keys: 64, resident: 3 }, 3.0),
+    coop("coop64x32", &Tile { side: 16, subgroups: 4, keys: 32, resident: 4 }, 2.0),
+    coop("coop32x64", &Tile { side: 16, subgroups: 2, keys: 64, resident: 4 }, 1.9),
+    coop("coop8_32x32", &Tile { side: 8, subgroups: 4, keys: 32, resident: 1 }, 1.2),
 ];
+
+const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> Way {
+    // Software adapters take matrices apart element by element: right, and hopelessly slow.
+    let speed = (speed, 0.01);
+    Way { name, kernel: &TILE, lanes: 0, keys: |_| 0, staged: false, speed, coop: Some(tile) }
+}
 
 /// What a choice rests on.
 pub(super) struct Problem {
@@ -93,6 +116,11 @@ pub(crate) fn names() -> Vec<&'static str> {
     WAYS.iter().map(|w| w.name).collect()
 }
 
+/// Kernels of all ways, with repetitions.
+pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    WAYS.iter().flat_map(|w| [&w.kernel.quads, &w.kernel.scalars]).chain(coop::kernels())
+}
+
 pub(super) fn by_name(name: &str) -> &'static Way {
     WAYS.iter().find(|w| w.name == name).expect("the name comes from a list of candidates")
 }
@@ -104,7 +132,7 @@ pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
     able.sort_by(|a, b| a.0.total_cmp(&b.0));
     let Problem { heads, queries, keys, width, types } = problem;
     // Slower than this by the estimate, and measuring it would be a waste of the budget.
-    let worth = able[0].0 * 4.0;
+    let worth = able[0].0 * 2.0;
     Candidates {
         key: format!(
             "attention {}x{}x{}x{width} {}",
@@ -121,11 +149,16 @@ pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
 impl Way {
     /// Workgroups of a launch.
     pub(super) fn groups(&self, problem: &Problem) -> usize {
-        problem.heads * problem.queries.div_ceil(self.lanes)
+        problem.heads * problem.queries.div_ceil(self.queries())
     }
 
     /// The kernel for this head width, with its constants and the types q, k and v are read as.
-    pub(super) fn specialise(&self, variant: Variant, problem: &Problem) -> (&'static Kernel, Variant) {
+    pub(super) fn specialise(
+        &self,
+        variant: Variant,
+        target: &Target,
+        problem: &Problem,
+    ) -> (&'static Kernel, Variant) {
         let quads = problem.width.is_multiple_of(4);
         let named = ["QV", "KV", "VV"].into_iter().zip(problem.types);
         let variant =
@@ -135,12 +168,23 @@ impl Way {
                     if quads { v.with_vec4(name, dtype) } else { v.with_type(name, dtype) }
                 },
             );
+        if let Some(tile) = self.coop {
+            return tile.specialise(variant, target);
+        }
         let keys = (self.keys)(problem.width.div_ceil(4));
         let variant = variant.with_u32("WG", self.lanes).with_u32("KEYS", keys);
         (if quads { &self.kernel.quads } else { &self.kernel.scalars }, variant)
     }
 
+    /// Queries of a workgroup.
+    fn queries(&self) -> usize {
+        self.coop.map_or(self.lanes, Tile::queries)
+    }
+
     fn fits(&self, target: &Target, problem: &Problem) -> bool {
+        if let Some(tile) = self.coop {
+            return tile.fits(target, problem);
+        }
         let quads = problem.width.div_ceil(4);
         let memory = if self.staged { (self.keys)(quads) * quads * 32 } else { 0 };
         self.lanes <= target.max_invocations as usize && memory <= target.max_workgroup_bytes as usize
@@ -148,8 +192,9 @@ impl Way {
 
     /// Estimated time: rounds of workgroups, each as long as one workgroup takes.
     fn time(&self, target: &Target, problem: &Problem) -> f64 {
-        let rounds = self.groups(problem).div_ceil(target.workgroup_slots.max(1) as usize);
+        let slots = target.workgroup_slots.max(1) as usize * self.coop.map_or(1, |tile| tile.resident);
+        let rounds = self.groups(problem).div_ceil(slots);
         let speed = if target.cpu { self.speed.1 } else { self.speed.0 };
-        (rounds * self.lanes * problem.keys) as f64 / speed
+        (rounds * self.queries() * problem.keys) as f64 / speed
     }
 }

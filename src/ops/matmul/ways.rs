@@ -4,6 +4,7 @@
 //! of the workgroups that run one after the other. Nothing here measures.
 
 use super::MatMulParams;
+use super::coop::{self, Tile};
 use crate::kernel::{Kernel, Variant, shader};
 use crate::ops::choice::Candidates;
 use crate::ops::lower::Target;
@@ -21,7 +22,12 @@ static QUADS: Kernel = Kernel {
 };
 static LANES: Kernel = Kernel {
     name: "matmul_lanes",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "matmul_lanes.wgsl"),
+    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_fours.wgsl", "matmul_lanes.wgsl"),
+    params: MatMulParams::FIELDS,
+};
+static CAST: Kernel = Kernel {
+    name: "matmul_cast",
+    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_fours.wgsl", "matmul_cast.wgsl"),
     params: MatMulParams::FIELDS,
 };
 static ROWS: Kernel = Kernel {
@@ -33,7 +39,7 @@ static ROWS: Kernel = Kernel {
 /// One way: a kernel, its constants, and what it is good for.
 pub(super) struct Way {
     pub(super) name: &'static str,
-    pub(super) kernel: &'static Kernel,
+    kernel: &'static Kernel,
     consts: &'static [(&'static str, usize)],
     /// Rows and columns that one workgroup makes.
     pub(super) tile: (usize, usize),
@@ -41,13 +47,27 @@ pub(super) struct Way {
     lanes: u32,
     /// Bytes of workgroup memory.
     memory: u32,
-    /// x is read four elements at a time: K must be a multiple of 4.
-    quads: bool,
+    /// How x is read.
+    x: Reads,
+    /// The subgroup size it is written for; 0 if it uses no subgroup operations.
+    subgroup: u32,
     /// Most rows it is offered for.
     max_rows: usize,
     /// Multiply-adds per unit of time of one workgroup, on a GPU and on a CPU adapter; relative to
     /// each other, estimates.
     speed: (f64, f64),
+    /// How it is cut into cooperative matrices, if it is.
+    coop: Option<&'static Tile>,
+}
+
+/// How many elements of x a kernel reads at a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    Ones,
+    /// K must be a multiple of 4.
+    Fours,
+    /// Four where K is a multiple of 4.
+    Either,
 }
 
 const WAY: Way = Way {
@@ -57,9 +77,11 @@ const WAY: Way = Way {
     tile: (64, 64),
     lanes: 256,
     memory: 0,
-    quads: false,
+    x: Reads::Ones,
+    subgroup: 0,
     max_rows: usize::MAX,
     speed: (1.0, 1.0),
+    coop: None,
 };
 
 /// Every way. A kernel is added here and nowhere else.
@@ -72,7 +94,7 @@ static WAYS: &[Way] = &[
         tile: (32, 64),
         lanes: 128,
         memory: 6400,
-        quads: true,
+        x: Reads::Fours,
         speed: (0.7, 0.9),
         ..WAY
     },
@@ -82,7 +104,7 @@ static WAYS: &[Way] = &[
         consts: &[("BM", 64), ("BN", 64), ("BK", 16), ("TM", 8), ("TQ", 1)],
         lanes: 128,
         memory: 8448,
-        quads: true,
+        x: Reads::Fours,
         speed: (1.0, 0.9),
         ..WAY
     },
@@ -92,17 +114,53 @@ static WAYS: &[Way] = &[
         consts: &[("BM", 128), ("BN", 128), ("BK", 8), ("TM", 8), ("TQ", 2)],
         tile: (128, 128),
         memory: 8320,
-        quads: true,
+        x: Reads::Fours,
         speed: (1.6, 0.8),
         ..WAY
     },
     Way { name: "rows", kernel: &ROWS, tile: (1, 64), memory: 4096, max_rows: 16, speed: (0.25, 0.5), ..WAY },
-    lanes("lanes1", &[("TM", 1), ("WG", 32)], 1, 2.0),
-    lanes("lanes2", &[("TM", 2), ("WG", 32)], 2, 3.0),
-    lanes("lanes4", &[("TM", 4), ("WG", 32)], 4, 5.0),
-    lanes("lanes8", &[("TM", 8), ("WG", 32)], 8, 7.0),
-    lanes("lanes16", &[("TM", 16), ("WG", 32)], 16, 8.0),
+    lanes("lanes1", &[("TM", 1), ("WG", 16)], 1, 2.0),
+    lanes("lanes2", &[("TM", 2), ("WG", 16)], 2, 4.0),
+    lanes("lanes4", &[("TM", 4), ("WG", 16)], 4, 6.0),
+    lanes("lanes8", &[("TM", 8), ("WG", 16)], 8, 9.0),
+    lanes("lanes16", &[("TM", 16), ("WG", 16)], 16, 13.0),
+    cast("cast8", &[("TM", 8)], 8, 11.5),
+    cast("cast16", &[("TM", 16)], 16, 16.0),
+    cast("cast24", &[("TM", 24)], 24, 18.5),
+    cast("cast32", &[("TM", 32)], 32, 20.0),
+    cast("cast40", &[("TM", 40)], 40, 21.0),
+    coop(
+        "coop128x256",
+        &Tile { side: 16, size: (128, 256, 16), grid: (2, 4, 1), stages: 2, resident: 1 },
+        18.0,
+    ),
+    coop(
+        "coop128x128",
+        &Tile { side: 16, size: (128, 128, 32), grid: (2, 2, 1), stages: 2, resident: 2 },
+        8.0,
+    ),
+    coop("coop64x64", &Tile { side: 16, size: (64, 64, 64), grid: (2, 2, 1), stages: 2, resident: 3 }, 4.0),
+    coop("coop32x64", &Tile { side: 16, size: (32, 64, 64), grid: (1, 2, 4), stages: 2, resident: 3 }, 3.0),
+    coop("coop8_64x64", &Tile { side: 8, size: (64, 64, 32), grid: (2, 2, 1), stages: 2, resident: 1 }, 1.8),
+    coop("coop8_32x64", &Tile { side: 8, size: (32, 64, 16), grid: (2, 2, 1), stages: 1, resident: 1 }, 1.0),
+    coop("coop8_32x32", &Tile { side: 8, size: (32, 32, 32), grid: (1, 1, 4), stages: 2, resident: 1 }, 0.7),
 ];
+
+const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> Way {
+    let (rows, cols, _) = tile.size;
+    // Software adapters take matrices apart element by element: right, and hopelessly slow.
+    let (speed, tile) = ((speed, 0.01), (tile, (rows, cols)));
+    Way {
+        name,
+        kernel: &coop::QUADS,
+        tile: tile.1,
+        lanes: 0,
+        x: Reads::Fours,
+        speed,
+        coop: Some(tile.0),
+        ..WAY
+    }
+}
 
 const fn lanes(
     name: &'static str,
@@ -110,7 +168,19 @@ const fn lanes(
     rows: usize,
     cpu_speed: f64,
 ) -> Way {
-    Way { name, kernel: &LANES, consts, tile: (rows, 128), lanes: 32, speed: (0.02, cpu_speed), ..WAY }
+    let speed = (0.02, cpu_speed);
+    Way { name, kernel: &LANES, consts, tile: (rows, 64), lanes: 16, x: Reads::Either, speed, ..WAY }
+}
+
+const fn cast(
+    name: &'static str,
+    consts: &'static [(&'static str, usize)],
+    rows: usize,
+    cpu_speed: f64,
+) -> Way {
+    let speed = (0.01, cpu_speed);
+    let tile = (rows, 32);
+    Way { name, kernel: &CAST, consts, tile, lanes: 8, x: Reads::Either, subgroup: 8, speed, ..WAY }
 }
 
 /// What a choice rests on.
@@ -121,11 +191,18 @@ pub(super) struct Problem {
     pub(super) x: DType,
     pub(super) w: DType,
     pub(super) y: DType,
+    /// The result can be written in fours: N, and D where heads are split, are multiples of 4.
+    pub(super) fours: bool,
 }
 
 /// Names of all ways.
 pub(crate) fn names() -> Vec<&'static str> {
     WAYS.iter().map(|w| w.name).collect()
+}
+
+/// Kernels of all ways, with repetitions.
+pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    WAYS.iter().map(|w| w.kernel).chain([&coop::SCALARS])
 }
 
 pub(super) fn by_name(name: &str) -> &'static Way {
@@ -137,9 +214,9 @@ pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
     let mut able: Vec<(f64, &Way)> =
         WAYS.iter().filter(|w| w.fits(target, problem)).map(|w| (w.time(target, problem), w)).collect();
     able.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let Problem { rows, inner, cols, x, w, y } = problem;
+    let Problem { rows, inner, cols, x, w, y, .. } = problem;
     // Slower than this by the estimate, and measuring it would be a waste of the budget.
-    let worth = able[0].0 * 4.0;
+    let worth = able[0].0 * 2.0;
     Candidates {
         key: format!("matmul {}x{inner}x{cols} {x} {w} {y}", rows.next_power_of_two()),
         contenders: able.iter().filter(|(time, _)| *time <= worth).count(),
@@ -153,23 +230,45 @@ impl Way {
         rows.div_ceil(self.tile.0) * cols.div_ceil(self.tile.1)
     }
 
-    /// The constants and the type x is read as.
-    pub(super) fn specialise(&self, variant: Variant, x: DType) -> Variant {
-        let variant = if self.quads { variant.with_vec4("XV", x) } else { variant.with_type("XV", x) };
+    /// The kernel as a target can run it.
+    pub(super) fn kernel(&self, target: &Target) -> &'static Kernel {
+        if self.coop.is_some() { Tile::kernel(target) } else { self.kernel }
+    }
+
+    /// The constants and the type x, with rows of `inner` elements, is read as.
+    pub(super) fn specialise(&self, variant: Variant, target: &Target, x: DType, inner: usize) -> Variant {
+        let fours = match self.x {
+            Reads::Ones => false,
+            Reads::Fours => true,
+            Reads::Either => inner.is_multiple_of(4),
+        };
+        let mut variant = if fours { variant.with_vec4("XV", x) } else { variant.with_type("XV", x) };
+        if self.x == Reads::Either {
+            variant = variant.with_type("X", x).with_bool("QUADS", fours);
+        }
+        if self.subgroup > 0 {
+            variant = variant.with_subgroups();
+        }
+        if let Some(tile) = self.coop {
+            variant = tile.specialise(variant, target);
+        }
         self.consts.iter().fold(variant, |v, (name, value)| v.with_u32(name, *value))
     }
 
     fn fits(&self, target: &Target, problem: &Problem) -> bool {
         problem.rows <= self.max_rows
-            && (!self.quads || problem.inner.is_multiple_of(4))
+            && (self.x != Reads::Fours || problem.inner.is_multiple_of(4))
+            && (self.subgroup == 0 || self.subgroup == target.subgroup)
             && self.lanes <= target.max_invocations
             && self.memory <= target.max_workgroup_bytes
+            && self.coop.is_none_or(|tile| tile.fits(target, problem))
     }
 
     /// Estimated time: rounds of workgroups, each as long as one workgroup takes.
     fn time(&self, target: &Target, problem: &Problem) -> f64 {
         let groups = self.groups(problem.rows, problem.cols);
-        let rounds = groups.div_ceil(target.workgroup_slots.max(1) as usize);
+        let slots = target.workgroup_slots.max(1) as usize * self.coop.map_or(1, |tile| tile.resident);
+        let rounds = groups.div_ceil(slots);
         let speed = if target.cpu { self.speed.1 } else { self.speed.0 };
         (rounds * self.tile.0 * self.tile.1) as f64 / speed
     }

@@ -1,0 +1,180 @@
+//! Arguments of `profile` and `bench`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
+
+use super::{DeviceArgs, DtypeArg, Feature, ModelArgs, image_size};
+
+pub(crate) const PROFILE_HELP: &str = "\
+Launches are timed by timestamps that the device writes around each, if it has them and they pass a
+test against the wall clock; else each is submitted and waited for alone, and the output says wall
+clock. Nothing is taken from data sheets: roofs are measured on the adapter by small programs that copy
+or multiply and do nothing else, and kept beside the compiled pipelines.
+
+  share      part of the sum of all launches
+  median us, p95 us
+             of one launch, over all rounds and all launches of that kind
+  GFLOP/s    multiply-adds count two
+  GB/s       each operand counted once, so caches can bring more than memory does
+  roofline   time the lower roof would take, as part of the time taken
+  bound by   memory or compute: the lower roof; launch: hardly longer than a launch that does nothing
+
+Random weights of the sizes vit-ti, vit-s, vit-b, vit-l, vit-h and vit-g with patches of 8, 14, 16, 28
+or 32 pixels take as long as trained ones: --synthetic vit-l/16.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Random weights of a named size instead of a model: vit-b/16
+    #[arg(long, value_name = "NAME")]
+    pub synthetic: Option<String>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Images computed at a time
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: u32,
+    /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
+    #[arg(long, value_name = "N|HxW", value_parser = image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Rounds after the warm-up; each runs the model three times
+    #[arg(short, long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10000))]
+    pub runs: u32,
+    /// Measure the adapter's roofs again
+    #[arg(long)]
+    pub fresh: bool,
+    /// Write every round as a trace for Perfetto or chrome://tracing
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
+    /// Draw kernels under the measured roofs
+    #[arg(long, value_name = "FILE.svg|FILE.png")]
+    pub roofline: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Tabular::Text)]
+    pub output: Tabular,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tabular {
+    /// For people
+    Text,
+    /// One object, with every sample
+    Json,
+    /// One row for each kernel, shape and layer
+    Csv,
+    /// Markdown tables
+    Md,
+}
+
+pub(crate) const BENCH_HELP: &str = "\
+Each combination of model, storage type, device and batch is a row: mean and standard deviation of -r
+runs after the warm-up, from pixels on the host to results on the host, by wall clock. `-o json` holds
+every sample.
+
+Two more rows for each model, storage type and device tell how long a process of its own takes from its
+start to its first answer: cold, with nothing kept on disk (no compiled pipelines, no measured choices,
+and the driver's own cache moved away where Mesa or NVIDIA let it), and warm, with what the cold one
+left. What the operating system keeps of files that were read is not touched.
+
+device MB is what is allocated there: weights, activations, inputs, results. host MB is the most memory
+that the process had (Linux); a software adapter's device memory is part of it.
+
+The commit is shown if the build was told: VIT_GPU_COMMIT=$(git rev-parse --short HEAD) cargo build.
+
+Exit code 1 if a row could not be measured, for example because its batch does not fit.";
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Models, as `infer` takes them; may be given several times [default: builtin:shapes]
+    #[arg(short, long, value_name = "MODEL", env = "VIT_GPU_MODEL", hide_env_values = true)]
+    pub model: Vec<OsString>,
+    /// Random weights of named sizes: vit-b/16,vit-l/16
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub synthetic: Vec<String>,
+    /// Never go online; models come from the cache
+    #[arg(long)]
+    pub offline: bool,
+    /// Read weight files instead of mapping them into memory
+    #[arg(long)]
+    pub no_mmap: bool,
+    /// Adapters: auto, numbers or parts of names from `vit-gpu devices` [default: auto]
+    #[arg(
+        long,
+        value_name = "DEVICE,...",
+        value_delimiter = ',',
+        env = "VIT_GPU_DEVICE",
+        hide_env_values = true
+    )]
+    pub device: Vec<String>,
+    /// Only adapters of these back ends: vulkan, metal, dx12
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        env = "VIT_GPU_BACKEND",
+        hide_env_values = true
+    )]
+    pub backend: Vec<String>,
+    /// Features not to use, where an adapter has a broken one
+    #[arg(long, value_enum, value_name = "FEATURE,...", value_delimiter = ',')]
+    pub disable: Vec<Feature>,
+    /// Storage types of weights and activations
+    #[arg(
+        long,
+        value_enum,
+        value_name = "TYPE,...",
+        value_delimiter = ',',
+        default_value = "f32",
+        env = "VIT_GPU_DTYPE",
+        hide_env_values = true
+    )]
+    pub dtype: Vec<DtypeArg>,
+    /// Compute an op in this way wherever it can be: matmul=tile64; `vit-gpu tune` lists the ways
+    #[arg(long, value_name = "OP=NAME")]
+    pub variant: Vec<String>,
+    /// Neither measure the ways of computing an op on first use (at most 2 s) nor use what was measured
+    #[arg(long)]
+    pub no_tune: bool,
+    /// Keep bounds checks in shaders: slower, for doubtful drivers
+    #[arg(long, env = "VIT_GPU_CHECKED", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub checked: bool,
+    /// Batch sizes
+    #[arg(short, long, value_name = "N,...", value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: Vec<u32>,
+    /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
+    #[arg(long, value_name = "N|HxW", value_parser = image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Runs that count
+    #[arg(short, long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runs: u32,
+    /// Runs before those
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub warmup: u32,
+    /// Pairs of a cold and a warm start; 0 leaves them out
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub starts: u32,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Rows::Md)]
+    pub output: Rows,
+    /// Answer once and tell how long it took: what a start is measured with
+    #[arg(long, value_name = "UNIX_NANOSECONDS", hide = true)]
+    pub answer_once: Option<u64>,
+    /// Where such a process keeps its caches
+    #[arg(long, value_name = "DIR", hide = true, requires = "answer_once")]
+    pub cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rows {
+    /// Markdown tables, a row as soon as it is measured
+    Md,
+    /// One object, with every sample
+    Json,
+    /// One object a line for each row
+    Jsonl,
+    /// One line for each row
+    Csv,
+}

@@ -1,0 +1,130 @@
+//! Floor 6. `vit-gpu tune`: measures the ways of computing a model's ops on this adapter, shows
+//! every time, and keeps the fastest for later runs.
+
+use std::io::Write;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Outcome;
+use super::args::{Plain, TuneArgs};
+use super::open;
+use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, json};
+use super::talk::Talk;
+use crate::error::Error;
+use crate::gpu::tune::Report;
+use crate::ops;
+use crate::session::ModelSource;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema_version: u32,
+    model: &'a ModelFacts,
+    device: &'a DeviceFacts,
+    /// Where the choices are kept; nothing is kept without a cache folder.
+    file: Option<String>,
+    batches: Vec<Batch>,
+}
+
+#[derive(Serialize)]
+struct Batch {
+    batch: u32,
+    seconds: f64,
+    known: usize,
+    left: usize,
+    measured: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    key: String,
+    first: String,
+    launches: usize,
+    estimate: &'static str,
+    chosen: &'static str,
+    microseconds: Vec<(&'static str, f64)>,
+}
+
+/// Runs the command and yields its exit code.
+pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+    if args.list {
+        for (op, names) in ops::variants() {
+            for name in names {
+                writeln!(out, "{op}={name}")?;
+            }
+        }
+        return Ok(0);
+    }
+    let (id, source) = match &args.synthetic {
+        Some(name) => (format!("synthetic:{name}"), ModelSource::Synthetic(name.clone())),
+        None => open::locate(&args.model, talk)?,
+    };
+    let mut options = open::options(&args.device, !args.model.no_mmap)?;
+    // Nothing is measured behind the back of a command that measures.
+    options.tuning_budget = Duration::from_nanos(1);
+    let opened = open::open_with(id, source, &options, talk)?;
+    let session = &opened.session;
+    if session.device().kind == "reference" {
+        return Err(Error::usage("the reference has one way to compute", "choose an adapter").into());
+    }
+    let size = args.image_size.unwrap_or(session.info().image_size);
+    let names = session.output_names(size)?;
+    let main = if names.iter().any(|n| n == "logits") { "logits" } else { "embedding" };
+    let budget = args.budget.map_or(Duration::from_secs(3600), Duration::from_secs_f64);
+    let mut batches = Vec::new();
+    for (i, &batch) in args.batch_size.iter().enumerate() {
+        let fresh = args.fresh && i == 0;
+        let Some(report) = session.tune(batch as usize, size, &[main], budget, fresh)? else { continue };
+        if args.output == Plain::Text {
+            text(out, batch, &report)?;
+            out.flush()?;
+        }
+        batches.push(rows(batch, report));
+    }
+    let file = session.tuning_file().map(|f| f.display().to_string());
+    if args.output == Plain::Json {
+        let (model, device) = (&opened.model, &opened.device);
+        json(out, &Document { schema_version: SCHEMA_VERSION, model, device, file, batches })?;
+    } else if let Some(file) = file {
+        talk.note(format_args!("kept in {file}"));
+    }
+    Ok(0)
+}
+
+fn rows(batch: u32, report: Report) -> Batch {
+    let row = |m: crate::gpu::tune::Measured| Row {
+        key: m.key,
+        first: m.label,
+        launches: m.launches,
+        estimate: m.estimate,
+        chosen: m.times[0].0,
+        microseconds: m.times,
+    };
+    let (seconds, known, left) = (report.seconds, report.known, report.left);
+    Batch { batch, seconds, known, left, measured: report.measured.into_iter().map(row).collect() }
+}
+
+fn text(out: &mut impl Write, batch: u32, report: &Report) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "batch {batch}: {} measured in {:.2} s, {} known before, {} left",
+        report.measured.len(),
+        report.seconds,
+        report.known,
+        report.left
+    )?;
+    for m in &report.measured {
+        writeln!(out, "   {}  ({} launches, first {})", m.key, m.launches, m.label)?;
+        for (name, time) in &m.times {
+            let mark = match (*name == m.times[0].0, *name == m.estimate) {
+                (true, true) => "chosen, as estimated",
+                (true, false) => "chosen",
+                (false, true) => "estimated best",
+                (false, false) => "",
+            };
+            let line = format!("      {name:<20} {time:>10.1} us  {:>5.2}x  {mark}", time / m.times[0].1);
+            writeln!(out, "{}", line.trim_end())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Small work of a known size: what the ceilings of an adapter are measured with, and what its
+//! timestamps are checked against. One probe binds x, y and its parameters like any other kernel.
+
+use std::sync::Arc;
+
+use super::Gpu;
+use super::timer::{Timed, Timer};
+use crate::error::Result;
+use crate::kernel::{Kernel, Variant, params, shader};
+use crate::tensor::DType;
+
+params! {
+    /// Parameters of `probe_fma`.
+    struct FmaParams { rounds: u32, invocations: u32 }
+}
+params! {
+    /// Parameters of `probe_copy`.
+    struct CopyParams { quads: u32, each: u32 }
+}
+
+static FMA: Kernel =
+    Kernel { name: "probe_fma", source: shader!("probe_fma.wgsl"), params: FmaParams::FIELDS };
+static COPY: Kernel =
+    Kernel { name: "probe_copy", source: shader!("probe_copy.wgsl"), params: CopyParams::FIELDS };
+
+/// Invocations of a workgroup of either probe.
+const WORKGROUP: u32 = 128;
+/// vec4s that one invocation of the copy moves.
+const COPY_EACH: u32 = 8;
+
+/// How the multiply-add probe is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FmaShape {
+    /// Element type.
+    pub(super) dtype: DType,
+    /// Independent chains of four in an invocation, 2 to 4.
+    pub(super) quads: usize,
+    /// `fma(v, m, c)` rather than `v * m + c`.
+    pub(super) fused: bool,
+}
+
+impl FmaShape {
+    /// Any will do to check a clock.
+    pub(super) const SIMPLE: Self = Self { dtype: DType::F32, quads: 2, fused: false };
+
+    /// All shapes of one element type: which is fastest depends on registers and on the compiler.
+    pub(super) fn all(dtype: DType) -> impl Iterator<Item = Self> {
+        [2, 3, 4].into_iter().flat_map(move |quads| [true, false].map(|fused| Self { dtype, quads, fused }))
+    }
+
+    fn variant(self) -> Variant {
+        let variant = Variant::new().with_type("elem", self.dtype);
+        variant.with_u32("QUADS", self.quads).with_bool("FUSED", self.fused)
+    }
+}
+
+/// Every probe, as kernel, variant and storage bindings: for the tests that check all shaders.
+pub fn probes() -> Vec<(&'static Kernel, Variant, usize)> {
+    let shapes = [DType::F32, DType::F16].into_iter().flat_map(FmaShape::all);
+    let fma = shapes.map(|shape| (&FMA, shape.variant(), 2));
+    fma.chain([(&COPY, Variant::new(), 2)]).collect()
+}
+
+/// Multiply-adds without memory traffic.
+pub(super) struct FmaWork {
+    launch: Launch,
+    shape: FmaShape,
+    workgroups: u32,
+    parameters: wgpu::Buffer,
+}
+
+impl FmaWork {
+    pub(super) fn new(gpu: &Gpu, shape: FmaShape) -> Result<Self> {
+        // A few workgroups a core on a CPU, far more than are resident at once on a GPU.
+        Self::sized(gpu, shape, if gpu.target.cpu { 64 } else { 8192 })
+    }
+
+    /// As little work as there can be.
+    pub(super) fn small(gpu: &Gpu) -> Result<Self> {
+        Self::sized(gpu, FmaShape::SIMPLE, 1)
+    }
+
+    fn sized(gpu: &Gpu, shape: FmaShape, workgroups: u32) -> Result<Self> {
+        let x = gpu.buffer("probe x", 16, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST)?;
+        // The fixed point is 1: no chain leaves the normal numbers, in f16 either.
+        gpu.queue.write_buffer(&x, 0, bytemuck::cast_slice(&[0.75f32, 0.25, 0.0, 0.0]));
+        let y = gpu.buffer("probe y", u64::from(workgroups * WORKGROUP) * 4, wgpu::BufferUsages::STORAGE)?;
+        let launch = Launch::new(gpu, &FMA, &shape.variant(), &x, &y, workgroups)?;
+        Ok(Self { parameters: launch.parameters.clone(), launch, shape, workgroups })
+    }
+
+    /// Runs it once.
+    pub(super) fn time(&self, timer: &mut Timer, rounds: u32) -> Result<Timed> {
+        let params = FmaParams { rounds, invocations: self.workgroups * WORKGROUP };
+        timer.gpu().queue.write_buffer(&self.parameters, 0, bytemuck::bytes_of(&params));
+        timer.pass(|pass| self.launch.record(pass))
+    }
+
+    /// Floating-point operations of one run.
+    pub(super) fn flops(&self, rounds: u32) -> f64 {
+        let steps = f64::from(rounds) * 8.0 * self.shape.quads as f64 * 4.0;
+        f64::from(self.workgroups * WORKGROUP) * steps * 2.0
+    }
+}
+
+/// Memory copied by a kernel or by the driver's own copy.
+pub(super) struct CopyWork {
+    launch: Launch,
+    x: wgpu::Buffer,
+    y: wgpu::Buffer,
+    bytes: u64,
+}
+
+impl CopyWork {
+    pub(super) fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let quads = u32::try_from(bytes / 16).expect("callers stay within a binding");
+        let workgroups = quads.div_ceil(WORKGROUP * COPY_EACH);
+        let (x, y) = (gpu.buffer("probe x", bytes, usage)?, gpu.buffer("probe y", bytes, usage)?);
+        let launch = Launch::new(gpu, &COPY, &Variant::new(), &x, &y, workgroups)?;
+        let params = CopyParams { quads, each: COPY_EACH };
+        gpu.queue.write_buffer(&launch.parameters, 0, bytemuck::bytes_of(&params));
+        Ok(Self { launch, x, y, bytes })
+    }
+
+    /// Bytes moved by one run: each is read and written.
+    pub(super) fn bytes(&self) -> f64 {
+        2.0 * self.bytes as f64
+    }
+
+    /// One copy by the kernel.
+    pub(super) fn kernel(&self, timer: &mut Timer) -> Result<Timed> {
+        timer.pass(|pass| self.launch.record(pass))
+    }
+
+    /// One copy by the driver, by wall clock.
+    pub(super) fn driver(&self, timer: &Timer) -> Result<f64> {
+        let gpu = timer.gpu();
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(&self.x, 0, &self.y, 0, self.bytes);
+        let commands = encoder.finish();
+        let start = timer.now();
+        let submission = gpu.queue.submit([commands]);
+        gpu.wait("a copy", &submission, std::time::Duration::from_secs(60))?;
+        Ok(timer.now() - start)
+    }
+}
+
+/// A probe's kernel, bound.
+struct Launch {
+    pipeline: Arc<wgpu::ComputePipeline>,
+    group: wgpu::BindGroup,
+    parameters: wgpu::Buffer,
+    workgroups: u32,
+}
+
+impl Launch {
+    fn new(
+        gpu: &Gpu,
+        kernel: &'static Kernel,
+        variant: &Variant,
+        x: &wgpu::Buffer,
+        y: &wgpu::Buffer,
+        workgroups: u32,
+    ) -> Result<Self> {
+        let pipeline = gpu.pipeline(kernel, variant)?;
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let parameters = gpu.buffer("probe parameters", 16, usage)?;
+        let entries =
+            [(0, x.as_entire_binding()), (1, y.as_entire_binding()), (2, parameters.as_entire_binding())]
+                .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource });
+        let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(kernel.name),
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        });
+        Ok(Self { pipeline, group, parameters, workgroups })
+    }
+
+    fn record(&self, pass: &mut wgpu::ComputePass) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.group, &[]);
+        pass.dispatch_workgroups(self.workgroups, 1, 1);
+    }
+}

@@ -1,0 +1,268 @@
+//! Measures the ways an op can be computed, on the very adapter, and remembers the fastest.
+//!
+//! Every launch of a plan that had a choice is run alone, on buffers of its size that hold zeros,
+//! once for each contender on its list. What was found is a preference between ways that `doctor`
+//! and the kernel tests all check, so it changes speed and nothing else. It is kept in a file keyed
+//! by adapter, driver and the text of the kernels; a file that cannot be read is as good as none.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{AdapterReport, Gpu};
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::ops::{Choice, Choices, Reason};
+use crate::plan::{self, Buffer, Options, Plan, Step};
+
+/// The longest that tuning on first use may take.
+pub const FIRST_USE_BUDGET: Duration = Duration::from_secs(2);
+
+/// Launches with less work than this are left to the static order: what could be gained is lost in
+/// the noise.
+const WORTH_FLOPS: u64 = 20_000_000;
+
+/// One timing repeats a launch until about this much time has passed.
+const ENOUGH: Duration = Duration::from_millis(3);
+/// Timings of each way; the fastest counts, since noise only ever adds.
+const ROUNDS: usize = 3;
+
+/// A way whose first run takes this many times the best is not run again.
+const HOPELESS: f64 = 1.4;
+
+/// What was measured for one list of candidates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Op, shape bucket and storage types.
+    pub key: String,
+    /// Where in the model the first such launch is.
+    pub label: String,
+    /// Launches of the plan that share the choice.
+    pub launches: usize,
+    /// What the static order says.
+    pub estimate: &'static str,
+    /// Each way and its time for one launch in microseconds, fastest first.
+    pub times: Vec<(&'static str, f64)>,
+}
+
+/// What tuning did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Lists measured now.
+    pub measured: Vec<Measured>,
+    /// Lists known before.
+    pub known: usize,
+    /// Lists for which the budget did not suffice.
+    pub left: usize,
+    /// Time spent.
+    pub seconds: f64,
+}
+
+/// Measures the lists of a graph's plan that `options.choices` does not know yet, costliest first,
+/// and records the fastest way of each in them. Stops, between two timings, when the budget is spent.
+///
+/// # Errors
+/// Whatever compiling a plan or running a kernel may meet.
+pub fn tune(gpu: &Gpu, graph: &Graph, options: &mut Options, budget: Duration) -> Result<Report> {
+    let start = Instant::now();
+    let mut report = Report::default();
+    let plan = plan::compile(graph, gpu.target(), options.clone())?;
+    for (key, steps) in lists(&plan) {
+        let first = steps[0];
+        let Some(choice) = &first.choice else { continue };
+        if options.choices.knows(&key) {
+            report.known += 1;
+            continue;
+        }
+        if start.elapsed() >= budget {
+            report.left += 1;
+            continue;
+        }
+        let mut times: Vec<(&'static str, f64)> = Vec::new();
+        let mut last = Duration::ZERO;
+        for &name in &choice.candidates.names[..choice.candidates.contenders] {
+            let began = start.elapsed();
+            // The next takes about as long as the last.
+            if began + last > budget {
+                break;
+            }
+            let mut trial = options.clone();
+            trial.choices.prefer(&key, name);
+            let plan = plan::compile(graph, gpu.target(), trial)?;
+            let same = |s: &&Step| s.label == first.label && is_list(s, &key);
+            let steps: Vec<&Step> = plan.steps.iter().filter(same).collect();
+            let bench = Bench::new(gpu, &plan, &steps)?;
+            let best = times.iter().map(|t| t.1).fold(f64::INFINITY, f64::min);
+            times.push((name, bench.microseconds(best)?));
+            last = start.elapsed() - began;
+        }
+        if times.len() < choice.candidates.contenders {
+            report.left += 1;
+            continue;
+        }
+        times.sort_by(|a, b| a.1.total_cmp(&b.1));
+        options.choices.prefer(&key, times[0].0);
+        let (label, estimate) = (first.label.clone(), choice.candidates.names[0]);
+        report.measured.push(Measured { key, label, launches: steps.len(), estimate, times });
+    }
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn is_list(step: &Step, key: &str) -> bool {
+    step.choice.as_ref().is_some_and(|c| c.candidates.key == key)
+}
+
+/// Launches by list of candidates, those with the most work in all first; only those with something
+/// to measure.
+fn lists(plan: &Plan) -> Vec<(String, Vec<&Step>)> {
+    let open = |c: &Choice| c.candidates.contenders > 1 && c.reason != Reason::Forced;
+    let mut lists: BTreeMap<&str, Vec<&Step>> = BTreeMap::new();
+    for step in plan.steps.iter().filter(|s| s.cost.flops >= WORTH_FLOPS) {
+        if let Some(choice) = step.choice.as_ref().filter(|c| open(c)) {
+            lists.entry(&choice.candidates.key).or_default().push(step);
+        }
+    }
+    let mut lists: Vec<_> = lists.into_iter().map(|(key, steps)| (key.to_owned(), steps)).collect();
+    lists.sort_by_key(|(_, steps)| std::cmp::Reverse(steps.iter().map(|s| s.cost.flops).sum::<u64>()));
+    lists
+}
+
+/// The launches of one op, bound to buffers of their own.
+struct Bench<'a> {
+    gpu: &'a Gpu,
+    launches: Vec<(std::sync::Arc<wgpu::ComputePipeline>, wgpu::BindGroup, [u32; 3])>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(gpu: &'a Gpu, plan: &Plan, steps: &[&Step]) -> Result<Self> {
+        let pipelines = gpu.pipelines(steps)?;
+        let bytes = |b: &Buffer| match *b {
+            Buffer::Input(i) => plan.inputs[i].desc.bytes() as u64,
+            Buffer::Slot(i) => plan.slots[i],
+            Buffer::Weight(i, part) => plan.weights[i].part_bytes(part),
+        };
+        let storage = wgpu::BufferUsages::STORAGE;
+        let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let mut launches = Vec::new();
+        for (step, pipeline) in steps.iter().zip(pipelines) {
+            let (result, operands) = step.binds.split_last().expect("every kernel binds its result");
+            let first = gpu.buffer("tuning x", bytes(&operands[0]), storage)?;
+            let most = operands[1..].iter().map(bytes).max().unwrap_or(16);
+            let others = gpu.buffer("tuning operands", most, storage)?;
+            let result = gpu.buffer("tuning result", bytes(result), storage)?;
+            let params = gpu.buffer("tuning parameters", step.params.len() as u64, uniform)?;
+            gpu.queue.write_buffer(&params, 0, &step.params);
+            let n = operands.len();
+            let buffer = |i: usize| match i {
+                0 => &first,
+                i if i < n => &others,
+                i if i == n => &result,
+                _ => &params,
+            };
+            let entries: Vec<wgpu::BindGroupEntry> = (0..n + 2)
+                .map(|i| wgpu::BindGroupEntry { binding: i as u32, resource: buffer(i).as_entire_binding() })
+                .collect();
+            let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("tuning"),
+                layout: &pipeline.get_bind_group_layout(0),
+                entries: &entries,
+            });
+            launches.push((pipeline, bind_group, step.workgroups));
+        }
+        gpu.fault()?;
+        Ok(Self { gpu, launches })
+    }
+
+    /// Time of one round of the launches: wall clock over enough repetitions, the best of several;
+    /// a single run if that is hopeless against `best`.
+    fn microseconds(&self, best: f64) -> Result<f64> {
+        self.run(1)?;
+        let once = self.run(1)?;
+        let single = once.as_secs_f64() * 1e6;
+        if once > ENOUGH && single > best * HOPELESS {
+            return Ok(single);
+        }
+        let repeat = (ENOUGH.as_secs_f64() / once.as_secs_f64().max(1e-6)).clamp(1.0, 200.0) as u32;
+        let mut time = f64::INFINITY;
+        for _ in 0..ROUNDS {
+            time = time.min(self.run(repeat)?.as_secs_f64() / f64::from(repeat));
+        }
+        Ok(time * 1e6)
+    }
+
+    fn run(&self, repeat: u32) -> Result<Duration> {
+        let start = Instant::now();
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for _ in 0..repeat {
+                for (pipeline, bind_group, [x, y, z]) in &self.launches {
+                    pass.set_pipeline(pipeline);
+                    pass.set_bind_group(0, bind_group, &[]);
+                    pass.dispatch_workgroups(*x, *y, *z);
+                }
+            }
+        }
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.wait("tuning", &submission, Duration::from_secs(60))?;
+        Ok(start.elapsed())
+    }
+}
+
+/// The file of one adapter.
+#[derive(Serialize, Deserialize)]
+struct File {
+    adapter: String,
+    driver: String,
+    kernels: String,
+    choices: BTreeMap<String, String>,
+}
+
+fn key(report: &AdapterReport) -> (String, String) {
+    let kernels = Sha256::digest(crate::ops::kernel_text());
+    let adapter = Sha256::digest(format!("{} {:?} {}", report.name, report.ids, report.driver));
+    let hex = |bytes: &[u8]| bytes.iter().take(8).map(|b| format!("{b:02x}")).collect::<String>();
+    (format!("tuned-{}.json", hex(&adapter)), hex(&kernels))
+}
+
+/// Where the choices of an adapter are kept under `dir`.
+pub fn file(dir: &Path, report: &AdapterReport) -> PathBuf {
+    dir.join(key(report).0)
+}
+
+/// Adds what was measured on this adapter in earlier runs to `choices`.
+pub fn load(dir: &Path, report: &AdapterReport, choices: &mut Choices) {
+    for (key, name) in read(dir, report) {
+        choices.prefer(key, name);
+    }
+}
+
+fn read(dir: &Path, report: &AdapterReport) -> BTreeMap<String, String> {
+    let (name, kernels) = key(report);
+    let text = std::fs::read_to_string(dir.join(name)).unwrap_or_default();
+    match serde_json::from_str::<File>(&text) {
+        Ok(file) if file.kernels == kernels && file.driver == report.driver => file.choices,
+        _ => BTreeMap::new(),
+    }
+}
+
+/// Keeps what was measured, joined with what other runs have kept meanwhile; yields whether it could.
+pub fn save(dir: &Path, report: &AdapterReport, choices: &Choices) -> bool {
+    let mut all = read(dir, report);
+    all.extend(choices.measured().map(|(key, name)| (key.to_owned(), name.to_owned())));
+    let (name, kernels) = key(report);
+    let file = File { adapter: report.name.clone(), driver: report.driver.clone(), kernels, choices: all };
+    let Ok(text) = serde_json::to_string_pretty(&file) else { return false };
+    let temporary = dir.join(format!("{name}.{}.tmp", std::process::id()));
+    let written = std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&temporary, text))
+        .and_then(|()| std::fs::rename(&temporary, dir.join(name)));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.is_ok()
+}

@@ -1,0 +1,137 @@
+//! Floor 5. A session measured: the plan that would answer, on the same device with the same
+//! weights, run under a timer or a stopwatch, and what it took to get ready.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Engine, Session};
+use crate::error::{Error, Result};
+use crate::gpu::timer::Timer;
+use crate::gpu::{Executor, Gpu, TimedRun};
+use crate::plan::{self, Plan};
+use crate::tensor::HostTensor;
+
+/// Seconds of wall clock that it took to open a session.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Opening {
+    /// Configuration, preprocessing and tensors' names read and understood.
+    pub files: f64,
+    /// Adapters listed and the device opened.
+    pub device: f64,
+}
+
+/// Seconds of wall clock that it took to get ready.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Preparation {
+    /// Ways measured that nobody had measured before; the graph too.
+    pub tune: f64,
+    /// From a graph to a plan.
+    pub plan: f64,
+    /// Weights read, packed and copied to the device.
+    pub upload: f64,
+    /// Pipelines compiled or fetched from the cache, buffers, bind groups.
+    pub pipelines: f64,
+}
+
+/// A plan at work on a session's device, ready to be timed.
+pub struct Prepared {
+    executor: Executor,
+    image: HostTensor,
+    preparation: Preparation,
+}
+
+impl Session {
+    /// The device, unless it is the reference.
+    pub fn gpu(&self) -> Option<&Arc<Gpu>> {
+        match &self.engine {
+            Engine::Gpu { gpu, .. } => Some(gpu),
+            Engine::Reference => None,
+        }
+    }
+
+    /// Makes everything ready to run pictures: `batch` of (height, width) made of noise, as bytes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] on the reference, for a batch of none, and for unknown outputs;
+    /// [`Error::OutOfMemory`] and [`Error::Limit`] where the batch does not fit: nothing is halved.
+    pub fn prepare(&self, batch: usize, size: [usize; 2], outputs: &[&str]) -> Result<Prepared> {
+        let Engine::Gpu { gpu, store } = &self.engine else {
+            let what = "the reference has no launches to measure";
+            return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"));
+        };
+        if batch == 0 {
+            return Err(Error::usage("a batch of no pictures", "take at least one"));
+        }
+        let start = Instant::now();
+        let graph = self.graph(batch, size, outputs)?;
+        let options = self.plan_options();
+        self.tuning().learn(gpu, &graph, options)?;
+        let tuned = Instant::now();
+        let plan = plan::compile(&graph, gpu.target(), self.plan_options())?;
+        let planned = Instant::now();
+        store.load(gpu, &plan, &|w, s| self.weight(w, s))?;
+        let uploaded = Instant::now();
+        let executor = Executor::new(gpu.clone(), plan, store)?;
+        let preparation = Preparation {
+            tune: (tuned - start).as_secs_f64(),
+            plan: (planned - tuned).as_secs_f64(),
+            upload: (uploaded - planned).as_secs_f64(),
+            pipelines: uploaded.elapsed().as_secs_f64(),
+        };
+        let image = noise(batch, size);
+        Ok(Prepared { executor, image, preparation })
+    }
+}
+
+impl Prepared {
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        self.executor.plan()
+    }
+
+    /// What it took to get ready.
+    pub fn preparation(&self) -> Preparation {
+        self.preparation
+    }
+
+    /// Bytes on the device besides weights.
+    pub fn device_bytes(&self) -> u64 {
+        self.executor.device_bytes()
+    }
+
+    /// Runs once, from pictures on the host to results on the host; yields seconds of wall clock.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn run(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        self.executor.run(&[("image", &self.image)])?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// As [`Executor::time_steps`].
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn time_steps(&mut self, timer: &mut Timer) -> Result<TimedRun> {
+        self.executor.time_steps(timer, &[("image", &self.image)])
+    }
+
+    /// As [`Executor::time_run`].
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn time_run(&mut self, timer: &mut Timer) -> Result<TimedRun> {
+        self.executor.time_run(timer, &[("image", &self.image)])
+    }
+}
+
+/// Pictures (B,H,W,3) of noise, the same every time.
+fn noise(batch: usize, [height, width]: [usize; 2]) -> HostTensor {
+    let mut state = 7u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    HostTensor::u8([batch, height, width, 3], (0..batch * height * width * 3).map(|_| next()).collect())
+}
