@@ -138,22 +138,34 @@ pub struct Totals {
     pub launches: usize,
     /// Sum of all launches, each timed.
     pub steps_us: f64,
+    /// The smallest such sum of a round: what else the machine does only ever adds.
+    pub steps_best_us: f64,
     /// Between launches, where each is timed.
     pub step_gaps_us: f64,
     /// The pass as usual, from its first begin to its last end by the same clock.
     pub pass_us: f64,
+    /// The shortest such pass.
+    pub pass_best_us: f64,
     /// Within it, between submissions.
     pub pass_gaps_us: f64,
     /// From pictures on the host to results on the host, by wall clock, without timestamps.
     pub end_to_end_us: f64,
     /// Pictures a second by that.
     pub images_per_second: f64,
-    /// Part of that in which the device computes, 0 to 1.
+    /// Part of a run, from upload to results, in which the device computes, 0 to 1.
     pub busy: f64,
     /// Decoding and resizing of the batch's pictures, which runs beside the device.
     pub decode_us: f64,
     /// Floating-point operations a second over the pass, in billions.
     pub gflops: f64,
+}
+
+impl Totals {
+    /// By how much the sum of launches exceeds the pass as usual, as part of the latter; each in its
+    /// fastest round, because rounds differ by what else the machine does.
+    pub fn excess(&self) -> f64 {
+        (self.steps_best_us - self.pass_best_us) / self.pass_best_us.max(1e-3)
+    }
 }
 
 impl Profile {
@@ -294,18 +306,22 @@ impl Profile {
             (Some(first), Some(last)) => last.end - first.start,
             _ => 0.0,
         };
+        let best =
+            |f: &dyn Fn(&Round) -> f64| self.rounds.iter().map(f).reduce(f64::min).unwrap_or_default() / 1e3;
         let pass_us = over(&|r| extent(&r.whole));
         let end_to_end_us = over(&|r| r.end_to_end * 1e9);
         let flops: u64 = self.launches.iter().map(|l| l.cost.flops).sum();
         Totals {
             launches: self.launches.len(),
             steps_us: over(&|r| sum(&r.steps)),
+            steps_best_us: best(&|r| sum(&r.steps)),
             step_gaps_us: over(&|r| extent(&r.steps) - sum(&r.steps)),
             pass_us,
+            pass_best_us: best(&|r| extent(&r.whole)),
             pass_gaps_us: over(&|r| extent(&r.whole) - sum(&r.whole)),
             end_to_end_us,
             images_per_second: self.batch as f64 / end_to_end_us.max(1e-3) * 1e6,
-            busy: over(&|r| sum(&r.whole)) / end_to_end_us.max(1e-3),
+            busy: over(&|r| sum(&r.whole) / r.whole.total.nanoseconds().max(1.0)) * 1e3,
             decode_us: over(&|r| r.decode.nanoseconds()),
             gflops: flops as f64 / pass_us.max(1e-3) / 1e3,
         }
@@ -321,26 +337,46 @@ impl Profile {
                  includes"
             ));
         }
-        let off = (t.steps_us - t.pass_us) / t.pass_us.max(1e-3);
+        let off = t.excess();
         let percent = off.abs() * 100.0;
+        let few = match self.rounds.len() {
+            1 | 2 => " (with so few rounds it may be what else the machine does)",
+            _ => "",
+        };
+        let slow = t.pass_us / t.pass_best_us.max(1e-3) - 1.0;
+        if slow > 0.2 {
+            remarks.push(format!(
+                "half of the rounds took at least {:.0}% longer than the fastest: something else keeps the \
+                 machine busy, and these times are not its best",
+                slow * 100.0
+            ));
+        }
         if off > 0.1 && self.clock == Clock::Gpu {
             remarks.push(format!(
                 "launches sum up to {percent:.0}% more than the pass takes as usual: some overlap there, \
-                 and each pass around one launch costs time of its own"
+                 and each pass around one launch costs time of its own{few}"
             ));
         } else if off > 0.1 {
             remarks.push(format!(
                 "launches sum up to {percent:.0}% more than the pass takes as usual: that is what submitting \
-                 and waiting for each costs"
+                 and waiting for each costs{few}"
             ));
         } else if off < -0.1 {
             remarks.push(format!(
                 "launches sum up to {percent:.0}% less than the pass takes as usual: the rest lies between \
-                 them, in barriers and starts"
+                 them, in barriers and starts{few}"
             ));
         }
-        if self.kernels().iter().any(|r| r.roofline > 1.0) {
-            remarks.push("above 100% of the roofline: caches serve what counts as memory traffic".to_owned());
+        let above = |bound| self.kernels().iter().any(|r| r.roofline > 1.0 && r.bound == bound);
+        if above(Bound::Memory) {
+            remarks.push("above the copy roof: caches serve what counts as memory traffic".to_owned());
+        }
+        if above(Bound::Compute) {
+            remarks.push(
+                "above the roof of arithmetic: it was measured while the machine was busy; --fresh measures \
+                 it again"
+                    .to_owned(),
+            );
         }
         remarks
     }
@@ -350,7 +386,7 @@ impl Profile {
 /// storage type, except those on cooperative matrices.
 fn roof(step: &Step, ceilings: &Ceilings) -> f64 {
     match ceilings.matrix {
-        Some(matrix) if step.kernel.name.contains("coop") => matrix,
+        Some(matrix) if step.variant.uses_matrices() => matrix,
         _ => ceilings.f32,
     }
 }

@@ -67,13 +67,7 @@ pub fn quick(gpu: &Arc<Gpu>) -> Result<Vec<Outcome>> {
                 pass &= error <= tolerance * (1.0 + w.abs());
                 max_error = if error.is_nan() { f32::NAN } else { max_error.max(error) };
             }
-            outcomes.push(Outcome {
-                name: case.name.clone(),
-                kernels,
-                max_error,
-                tolerance,
-                pass,
-            });
+            outcomes.push(Outcome { name: case.name.clone(), kernels, max_error, tolerance, pass });
         }
     }
     Ok(outcomes)

@@ -10,6 +10,7 @@ mod batch;
 mod device;
 mod files;
 pub mod measure;
+mod run;
 mod tuning;
 
 pub use device::DeviceInfo;
@@ -28,13 +29,12 @@ use crate::graph::{Graph, Value, Weight};
 use crate::models::{self, Model, ModelInfo};
 use crate::ops::{Choices, Target};
 use crate::plan::{self, Plan, Precision};
-use crate::reference;
 use crate::selftest;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
-use batch::{Pictures, bucket, first_of_batch, join_batches};
 use device::open_device;
 use files::read_files;
 use measure::Opening;
+pub use run::PendingPictures;
 use tuning::Tuning;
 
 /// Name of the embedded model, as `-m builtin:shapes`.
@@ -290,115 +290,6 @@ impl Session {
             Engine::Gpu { store, .. } => store.bytes(),
             Engine::Reference => 0,
         }
-    }
-
-    /// Runs pictures of one size. `pixels`: each (H,W,3) bytes of `size` = (height, width), as
-    /// [`Preprocess::pixels`] gives them. Returns one tensor per output, batch first.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for an unknown output or pictures of another size; device errors.
-    pub fn run_pixels(
-        &self,
-        pixels: &[&[u8]],
-        size: [usize; 2],
-        outputs: &[&str],
-    ) -> Result<Vec<HostTensor>> {
-        let bytes = size[0] * size[1] * 3;
-        if let Some(bad) = pixels.iter().find(|p| p.len() != bytes) {
-            let what = format!("a picture has {} bytes, {}x{} RGB has {bytes}", bad.len(), size[1], size[0]);
-            return Err(Error::usage(what, "pass what Preprocess::pixels returns"));
-        }
-        self.run_batch(&Pictures::Bytes(pixels), size, outputs)
-    }
-
-    /// Runs a batch of normalised pictures. `image`: (B,Ch,H,W) f32. Returns one tensor per
-    /// output, batch first.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for an unknown output or an image that is not f32 of rank 4; device errors.
-    pub fn run_tensor(&self, image: &HostTensor, outputs: &[&str]) -> Result<Vec<HostTensor>> {
-        let (&[_, channels, h, w], Some(data)) = (image.shape().dims(), image.as_f32()) else {
-            let what = format!("image is {}, expected f32 [B,Ch,H,W]", image.desc());
-            return Err(Error::usage(what, "normalise it as the model's preprocessing says"));
-        };
-        if channels != self.info().channels {
-            let what = format!("image has {channels} channels, the model takes {}", self.info().channels);
-            return Err(Error::usage(what, "pass planes in the order the model was trained with"));
-        }
-        self.run_batch(&Pictures::Planes { data, per_picture: channels * h * w }, [h, w], outputs)
-    }
-
-    fn run_batch(&self, pictures: &Pictures, size: [usize; 2], outputs: &[&str]) -> Result<Vec<HostTensor>> {
-        let total = pictures.count();
-        if total == 0 || outputs.is_empty() {
-            return Err(Error::usage("nothing to run", "pass at least one picture and one output name"));
-        }
-        let mut state = self.state.lock().expect("no panic happens while this lock is held");
-        let mut parts: Vec<Vec<HostTensor>> = Vec::new();
-        let mut first = 0;
-        while first < total {
-            let n = (total - first).min(state.max_batch);
-            match self.run_part(&mut state, pictures, first..first + n, size, outputs) {
-                Ok(results) => {
-                    parts.push(results);
-                    first += n;
-                }
-                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if n > 1 => {
-                    state.executors.clear();
-                    state.max_batch = n / 2;
-                    let note = format!("a batch of {n} does not fit the device; going on with {}", n / 2);
-                    self.warn(note);
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(join_batches(parts))
-    }
-
-    fn run_part(
-        &self,
-        state: &mut State,
-        pictures: &Pictures,
-        range: std::ops::Range<usize>,
-        size: [usize; 2],
-        outputs: &[&str],
-    ) -> Result<Vec<HostTensor>> {
-        let n = range.len();
-        let bytes = matches!(pictures, Pictures::Bytes(_));
-        let names: Vec<String> = outputs.iter().map(|&o| o.to_owned()).collect();
-        let Engine::Gpu { gpu, store } = &self.engine else {
-            let graph = self.whole_graph(n, size, bytes)?.select(outputs)?;
-            let image = pictures.tensor(range, n, size, self.info().channels);
-            return reference::run(&graph, &|w, s| self.weight(w, s), &[("image", image)]);
-        };
-        let batch = bucket(n).min(state.max_batch.max(n));
-        let key = Key { bytes, batch, size, outputs: names };
-        let executor = self.ready(gpu, store, state, &key)?;
-        let image = pictures.tensor(range, batch, size, self.info().channels);
-        let results = executor.run(&[("image", &image)])?;
-        Ok(results.into_iter().map(|t| first_of_batch(t, n, batch)).collect())
-    }
-
-    /// The executor for a key, made if there is none.
-    fn ready<'s>(
-        &self,
-        gpu: &Arc<Gpu>,
-        store: &Store,
-        state: &'s mut State,
-        key: &Key,
-    ) -> Result<&'s mut Executor> {
-        if !state.executors.iter().any(|(k, _)| k == key) {
-            if state.executors.len() >= MAX_EXECUTORS {
-                state.executors.remove(0);
-            }
-            let outputs: Vec<&str> = key.outputs.iter().map(String::as_str).collect();
-            let graph = self.whole_graph(key.batch, key.size, key.bytes)?.select(&outputs)?;
-            let plan = self.compile(gpu, &graph)?;
-            store.load(gpu, &plan, &|w, s| self.weight(w, s))?;
-            state.executors.push((key.clone(), Executor::new(gpu.clone(), plan, store)?));
-        }
-        let found = state.executors.iter_mut().find(|(k, _)| k == key);
-        Ok(&mut found.expect("it was pushed above if it was not there").1)
     }
 
     /// The plan of a graph, in the ways that are known to be fastest here or are measured now.

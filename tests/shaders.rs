@@ -3,7 +3,8 @@
 //! and its bindings, parameters and sizes are what the Rust side says.
 //!
 //! "Can ask for" is found out, not listed: every op case and every model is compiled for every kind
-//! of adapter, and the steps of those plans are collected.
+//! of adapter, and the steps of those plans are collected. The probes that adapters are measured with
+//! are added.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "common/models.rs"]
@@ -15,15 +16,18 @@ use std::sync::OnceLock;
 
 use models::Net;
 use naga::back::{hlsl, msl, spv};
+use vit_gpu::gpu;
 use vit_gpu::graph::Graph;
 use vit_gpu::kernel::{BindingKind, Field, Kernel, Reflection, Variant};
-use vit_gpu::ops::{self, Choices, Target};
+use vit_gpu::ops::{self, Choices, Matrices, Target};
 use vit_gpu::plan::{self, Options, Precision};
 use vit_gpu::selftest;
 
 /// WebGPU's default limits, which every adapter offers.
 const MAX_INVOCATIONS: u32 = 256;
 const MAX_WORKGROUP_BYTES: u32 = 16_384;
+/// What NVIDIA's driver offers: kernels on cooperative matrices may ask for as much.
+const MAX_MATRIX_BYTES: u32 = 49_152;
 /// One less than WebGPU's default: Metal takes a binding for buffer sizes.
 const MAX_STORAGE_BUFFERS: usize = 7;
 /// Parameters of a step lie this far apart in one buffer.
@@ -62,7 +66,12 @@ fn reached() -> &'static [Reached] {
                 }
             }
         }
-        all.into_values().collect()
+        let probes = gpu::probes().into_iter().map(|(kernel, variant, storage)| Reached {
+            kernel,
+            variant,
+            binds: BTreeSet::from([storage]),
+        });
+        all.into_values().chain(probes).collect()
     })
 }
 
@@ -97,9 +106,37 @@ fn adapters() -> Vec<(Target, Options)> {
                 let target = Target { f16: precision == Precision::F16, subgroup: 8, ..Target::portable() };
                 adapters.push((target, Options { precision, choices, ..Options::default() }));
             }
+            if name.starts_with("coop") {
+                let choices = Choices::forced([format!("{op}={name}").as_str()]).unwrap();
+                for target in matrix_targets() {
+                    let precision = Precision::F16;
+                    adapters.push((
+                        target,
+                        Options { precision, choices: choices.clone(), ..Options::default() },
+                    ));
+                }
+            }
         }
     }
     adapters
+}
+
+/// Adapters with cooperative matrices as NVIDIA's, as the newest lavapipe's and as Apple's.
+fn matrix_targets() -> [Target; 3] {
+    let target = |matrices: Matrices, max_workgroup_bytes: u32| Target {
+        f16: true,
+        subgroup: matrices.subgroup,
+        max_workgroup_bytes,
+        max_invocations: 1024,
+        matrices: Some(matrices),
+        ..Target::portable()
+    };
+    let none = Matrices { side8: false, side16: false, subgroup: 32, quads: true };
+    [
+        target(Matrices { side16: true, ..none }, MAX_MATRIX_BYTES),
+        target(Matrices { side8: true, subgroup: 8, ..none }, 32_768),
+        target(Matrices { side8: true, quads: false, ..none }, 32_768),
+    ]
 }
 
 /// Everything that must hold of one variant, or what does not.
@@ -136,7 +173,8 @@ fn check(kernel: &Kernel, variant: &Variant, binds: &BTreeSet<usize>) -> Result<
     if invocations == 0 || invocations > MAX_INVOCATIONS {
         return Err(format!("{invocations} invocations a workgroup"));
     }
-    if reflection.workgroup_bytes > MAX_WORKGROUP_BYTES {
+    let most = if variant.uses_matrices() { MAX_MATRIX_BYTES } else { MAX_WORKGROUP_BYTES };
+    if reflection.workgroup_bytes > most {
         return Err(format!("{} bytes of workgroup memory", reflection.workgroup_bytes));
     }
     if !reflection.module.overrides.is_empty() {
@@ -145,8 +183,11 @@ fn check(kernel: &Kernel, variant: &Variant, binds: &BTreeSet<usize>) -> Result<
     Ok(reflection)
 }
 
-/// Has every back end of naga write the module.
-fn write(reflection: &Reflection, f16: bool) -> Result<(), String> {
+/// Has every back end of naga write the module that can run it. Cooperative matrices: SPIR-V knows
+/// both sizes; Metal has 8 x 8 only, loaded from scalars (naga would write nonsense for others);
+/// HLSL has none, and no adapter there offers them.
+fn write(reflection: &Reflection, variant: &Variant) -> Result<(), String> {
+    let f16 = variant.uses_f16();
     let Reflection { module, info, .. } = reflection;
     let main = || (naga::ShaderStage::Compute, "main".to_owned());
 
@@ -158,6 +199,14 @@ fn write(reflection: &Reflection, f16: bool) -> Result<(), String> {
         return Err("SPIR-V: no magic number".to_owned());
     }
 
+    let scalars = reflection.module.global_variables.iter().any(|(_, g)| {
+        let naga::TypeInner::Array { base, .. } = reflection.module.types[g.ty].inner else { return false };
+        g.name.as_deref() == Some("halves")
+            && matches!(reflection.module.types[base].inner, naga::TypeInner::Scalar(_))
+    });
+    if variant.uses_matrices() && !(variant.matrix_side() == 8 && scalars) {
+        return Ok(());
+    }
     let entry = msl::PipelineOptions { entry_point: Some(main()), ..msl::PipelineOptions::default() };
     let options = msl::Options { lang_version: (2, 3), ..msl::Options::default() };
     let (text, translation) =
@@ -167,6 +216,11 @@ fn write(reflection: &Reflection, f16: bool) -> Result<(), String> {
         if !text.contains(&name) {
             return Err(format!("MSL: no function {name}"));
         }
+    }
+
+    if variant.uses_matrices() {
+        let found = text.contains("simdgroup_half8x8") && text.contains("simdgroup_float8x8");
+        return if found { Ok(()) } else { Err("MSL: no matrices".to_owned()) };
     }
 
     // Without f16 the oldest compiler must do; 16-bit types came with shader model 6.2.
@@ -186,7 +240,7 @@ fn write(reflection: &Reflection, f16: bool) -> Result<(), String> {
 fn every_variant_is_valid_and_every_back_end_takes_it() {
     let mut failures = Vec::new();
     for Reached { kernel, variant, binds } in reached() {
-        let checked = check(kernel, variant, binds).and_then(|r| write(&r, variant.uses_f16()));
+        let checked = check(kernel, variant, binds).and_then(|r| write(&r, variant));
         if let Err(e) = checked {
             failures.push(format!("{} with\n{}{e}", kernel.name, variant.prelude()));
         }
@@ -211,6 +265,16 @@ fn both_precisions_and_both_kinds_of_adapter_are_reached() {
         for f16 in [false, true] {
             let found = reached().iter().any(|r| r.kernel.name == name && r.variant.uses_f16() == f16);
             assert!(found, "no plan asks for {name} with f16: {f16}");
+        }
+    }
+}
+
+#[test]
+fn both_sizes_of_cooperative_matrices_are_reached_for_both_kinds_of_memory() {
+    for name in ["matmul_coop", "attention_coop"] {
+        for (name, side) in [(name.to_owned(), 8), (name.to_owned(), 16), (format!("{name}_scalars"), 8)] {
+            let found = reached().iter().any(|r| r.kernel.name == name && r.variant.matrix_side() == side);
+            assert!(found, "no plan asks for {name} with {side}x{side}");
         }
     }
 }
@@ -275,7 +339,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 fn verdict(text: &str) -> Result<(), String> {
     let source = Vec::leak(vec![("synthetic.wgsl", &*String::leak(text.to_owned()))]);
     let kernel = Kernel { name: "synthetic", source, params: FIELDS };
-    check(&kernel, &Variant::new(), &BTreeSet::from([2])).and_then(|r| write(&r, false))
+    check(&kernel, &Variant::new(), &BTreeSet::from([2])).and_then(|r| write(&r, &Variant::new()))
 }
 
 #[test]

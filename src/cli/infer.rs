@@ -1,7 +1,8 @@
 //! Floor 6. `vit-gpu infer`: images in, classes, embeddings and attention pictures out.
 //!
 //! One thread decodes a batch ahead (on all cores) while the device works on the one before; a
-//! channel of one batch between them bounds memory. Rows come out in the order of the inputs.
+//! channel of one batch between them bounds memory. A batch that is ready is brought to the device
+//! before the one there is waited for. Rows come out in the order of the inputs.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,6 +20,7 @@ use super::{FAILED, Outcome, Stop};
 use crate::data::image::{self, DecodeOptions};
 use crate::data::preprocess::Preprocess;
 use crate::error::{Error, Result};
+use crate::session::PendingPictures;
 use crate::tensor::HostTensor;
 use files::{Embeddings, Pictures};
 
@@ -38,6 +40,21 @@ struct Picture {
     pixels: Vec<u8>,
     /// Height and width.
     size: [usize; 2],
+}
+
+/// A batch that the device works on: its inputs, and their indices by size with what is under way.
+struct Started {
+    ready: Vec<Ready>,
+    groups: Vec<(Vec<usize>, PendingPictures)>,
+}
+
+impl Started {
+    /// Pixels of inputs of one size, and that size.
+    fn pixels(&self, members: &[usize]) -> (Vec<&[u8]>, [usize; 2]) {
+        let pictures = members.iter().filter_map(|&i| self.ready[i].picture.as_ref().ok());
+        let size = pictures.clone().next().map_or([0, 0], |p| p.size);
+        (pictures.map(|p| p.pixels.as_slice()).collect(), size)
+    }
 }
 
 /// Runs the command and yields its exit code.
@@ -71,27 +88,38 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome
         let (sender, receiver) = sync_channel(1);
         scope.spawn(|| decode_all(&inputs.list, batch, &options, &preprocess, args.fail_fast, sender));
         let mut done = 0;
-        for ready in receiver.iter() {
-            done += ready.len() as u64;
-            let rows = work.run(ready, &mut embeddings, &mut pictures, &mut tally)?;
-            for (row, error) in rows {
-                let failed = error.is_some();
-                if let Some(e) = error {
-                    talk::error(&e);
-                    tally.failed(&e);
+        let mut pending: Option<Started> = None;
+        loop {
+            // Without a batch at hand, what is under way is answered first.
+            let ready = match &pending {
+                Some(_) => receiver.try_recv().ok(),
+                None => match receiver.recv() {
+                    Ok(ready) => Some(ready),
+                    Err(_) => return Ok::<(), Stop>(()),
+                },
+            };
+            let next = ready.map(|ready| work.start(ready, &mut tally)).transpose();
+            if let Some(before) = pending.take() {
+                done += before.ready.len() as u64;
+                for (row, error) in work.finish(before, &mut embeddings, &mut pictures, &mut tally)? {
+                    let failed = error.is_some();
+                    if let Some(e) = error {
+                        talk::error(&e);
+                        tally.failed(&e);
+                    }
+                    if !(failed && args.output == Format::Text) {
+                        report.row(row)?;
+                    }
+                    if failed && args.fail_fast {
+                        return stop(receiver);
+                    }
                 }
-                if !(failed && args.output == Format::Text) {
-                    report.row(row)?;
-                }
-                if failed && args.fail_fast {
-                    return stop(receiver);
+                if let Some(progress) = &mut progress {
+                    progress.at(done);
                 }
             }
-            if let Some(progress) = &mut progress {
-                progress.at(done);
-            }
+            pending = next?;
         }
-        Ok::<(), Stop>(())
     });
     drop(progress);
     if let Err(Stop::Stdout(e)) = outcome {
@@ -235,16 +263,9 @@ impl<'a> Work<'a> {
         if self.args.attention.is_some() { 1 } else { asked }
     }
 
-    /// One batch: a row for each input, with the error where it failed.
-    fn run(
-        &mut self,
-        ready: Vec<Ready>,
-        embeddings: &mut Embeddings,
-        pictures: &mut Pictures,
-        tally: &mut Tally,
-    ) -> Result<Vec<(Row, Option<Error>)>> {
-        let mut rows: Vec<Option<(Row, Option<Error>)>> = vec![None; ready.len()];
-        let mut features = BTreeMap::new();
+    /// Brings one batch to the device, pictures of one size at a time.
+    fn start(&mut self, ready: Vec<Ready>, tally: &mut Tally) -> Result<Started> {
+        let begun = Instant::now();
         let mut waiting: Vec<usize> = Vec::new();
         for (i, r) in ready.iter().enumerate() {
             tally.inputs += 1;
@@ -252,23 +273,60 @@ impl<'a> Work<'a> {
             for note in &r.notes {
                 self.talk.detail(format_args!("{}: {note}", talk::printable(&r.name)));
             }
-            match &r.picture {
-                Ok(_) => waiting.push(i),
-                Err(e) => rows[i] = Some(failed(&r.name, e)),
+            if r.picture.is_ok() {
+                waiting.push(i);
             }
         }
+        let mut started = Started { ready, groups: Vec::new() };
         while let Some(&first) = waiting.first() {
-            let size_of = |i: usize| ready[i].picture.as_ref().map(|p| p.size).ok();
-            let (group, rest): (Vec<usize>, Vec<usize>) =
+            let size_of = |i: usize| started.ready[i].picture.as_ref().map(|p| p.size).ok();
+            let (members, rest): (Vec<usize>, Vec<usize>) =
                 waiting.iter().partition(|&&i| size_of(i) == size_of(first));
             waiting = rest;
-            let group: Vec<(usize, &str, &Picture)> = group
-                .iter()
-                .filter_map(|&i| Some((i, ready[i].name.as_str(), ready[i].picture.as_ref().ok()?)))
-                .collect();
-            let outcome = self.run_group(&group, &mut rows, &mut features, pictures, tally);
+            let (pixels, size) = started.pixels(&members);
+            let pending = self.opened.session.start_pixels(&pixels, size, &self.output_names());
             self.say_warnings();
-            outcome?;
+            started.groups.push((members, pending?));
+        }
+        tally.timing.run += millis(begun.elapsed());
+        Ok(started)
+    }
+
+    /// The answers of one batch: a row for each input, with the error where it failed.
+    fn finish(
+        &mut self,
+        mut started: Started,
+        embeddings: &mut Embeddings,
+        pictures: &mut Pictures,
+        tally: &mut Tally,
+    ) -> Result<Vec<(Row, Option<Error>)>> {
+        let groups = std::mem::take(&mut started.groups);
+        let ready = &started.ready;
+        let error = |r: &Ready| r.picture.as_ref().err().map(|e| failed(&r.name, e));
+        let mut rows: Vec<Option<(Row, Option<Error>)>> = ready.iter().map(error).collect();
+        let mut features = BTreeMap::new();
+        for (members, pending) in groups {
+            let (pixels, size) = started.pixels(&members);
+            let begun = Instant::now();
+            let results = self.opened.session.finish_pixels(pending, &pixels, size, &self.output_names());
+            tally.timing.run += millis(begun.elapsed());
+            self.say_warnings();
+            let results = results?;
+            for (n, &i) in members.iter().enumerate() {
+                let one: Vec<&[f32]> = results.iter().map(|t| slice(t, n, members.len())).collect();
+                rows[i] = Some(match self.answer(&ready[i].name, &one) {
+                    Ok(mut row) => {
+                        let info = self.opened.session.info();
+                        // Where embeddings are asked for, they stand between logits and attention.
+                        if let Some(row) = one[..self.plain].get(usize::from(self.has_logits)) {
+                            features.insert(i, row.to_vec());
+                        }
+                        row.attention = pictures.write(i, pixels[n], size, info, &one[self.plain..])?;
+                        (row, None)
+                    }
+                    Err(e) => failed(&ready[i].name, &e),
+                });
+            }
         }
         for (i, row) in features {
             embeddings.push(&ready[i].name, &row);
@@ -277,38 +335,8 @@ impl<'a> Work<'a> {
         Ok(rows.into_iter().flatten().collect())
     }
 
-    /// Pictures of one size.
-    fn run_group(
-        &self,
-        group: &[(usize, &str, &Picture)],
-        rows: &mut [Option<(Row, Option<Error>)>],
-        features: &mut BTreeMap<usize, Vec<f32>>,
-        pictures: &mut Pictures,
-        tally: &mut Tally,
-    ) -> Result<()> {
-        let Some((_, _, Picture { size, .. })) = group.first() else { return Ok(()) };
-        let pixels: Vec<&[u8]> = group.iter().map(|(_, _, p)| p.pixels.as_slice()).collect();
-        let outputs: Vec<&str> = self.outputs.iter().map(String::as_str).collect();
-        let start = Instant::now();
-        let results = self.opened.session.run_pixels(&pixels, *size, &outputs)?;
-        tally.timing.run += millis(start.elapsed());
-        for (n, (i, name, picture)) in group.iter().enumerate() {
-            let one: Vec<&[f32]> = results.iter().map(|t| slice(t, n, group.len())).collect();
-            rows[*i] = Some(match self.answer(name, &one) {
-                Ok(mut row) => {
-                    let info = self.opened.session.info();
-                    // Where embeddings are asked for, they stand between logits and attention.
-                    if let Some(row) = one[..self.plain].get(usize::from(self.has_logits)) {
-                        features.insert(*i, row.to_vec());
-                    }
-                    row.attention =
-                        pictures.write(*i, picture.pixels.as_slice(), *size, info, &one[self.plain..])?;
-                    (row, None)
-                }
-                Err(e) => failed(name, &e),
-            });
-        }
-        Ok(())
+    fn output_names(&self) -> Vec<&str> {
+        self.outputs.iter().map(String::as_str).collect()
     }
 
     /// The row of one image, from its part of each output.

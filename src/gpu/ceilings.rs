@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Gpu;
-use super::probe::{CopyWork, FmaShape, FmaWork};
+use super::probe::{Arithmetic, CopyWork, FmaShape};
 use super::timer::Timer;
 use crate::error::Result;
 use crate::tensor::DType;
@@ -19,8 +19,11 @@ use crate::tensor::DType;
 /// First words of the file; raised when a measurement changes its meaning.
 const MAGIC: &str = "vit-gpu ceilings 1";
 
-/// Nanoseconds that one timed piece of work should take at least, so that starting it is no part.
-const LONG_ENOUGH: f64 = 6e6;
+/// Nanoseconds that one timed piece of work should take at least, so that starting it is no part;
+/// short enough to fit between what else a busy machine does.
+const LONG_ENOUGH: f64 = 2e6;
+/// Timings of each piece of work; the fastest counts, since what disturbs only ever adds.
+const TRIES: usize = 8;
 
 /// The best rates of one adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,7 +103,7 @@ impl Ceilings {
 /// Bytes a second by a kernel and by the driver.
 fn copies(timer: &mut Timer, gpu: &Gpu) -> Result<(f64, f64)> {
     // Beyond the last cache of most processors; on GPUs beyond any.
-    let wanted: u64 = if gpu.report.kind == "discrete" { 512 << 20 } else { 64 << 20 };
+    let wanted: u64 = if gpu.report.kind == "discrete" { 512 << 20 } else { 48 << 20 };
     let most = gpu.target.max_binding_bytes.min(gpu.report.max_buffer_bytes) / 16 * 16;
     // Workgroups are counted in one dimension.
     let countable = u64::from(gpu.target.max_workgroups) * 16 << 10;
@@ -112,7 +115,7 @@ fn copies(timer: &mut Timer, gpu: &Gpu) -> Result<(f64, f64)> {
         }
     };
     let (mut kernel, mut driver) = (f64::INFINITY, f64::INFINITY);
-    for i in 0..4 {
+    for i in 0..=TRIES {
         let (k, d) = (work.kernel(timer)?.best(), work.driver(timer)?);
         // The first of each also pays for pages and pipelines.
         if i > 0 {
@@ -126,34 +129,41 @@ fn copies(timer: &mut Timer, gpu: &Gpu) -> Result<(f64, f64)> {
 fn fma(timer: &mut Timer, gpu: &Gpu, dtype: DType) -> Result<f64> {
     let mut best = 0f64;
     for shape in FmaShape::all(dtype) {
-        let work = FmaWork::new(gpu, shape)?;
-        let mut rounds = 4;
-        let mut time = work.time(timer, rounds)?.best();
-        while time < LONG_ENOUGH && rounds < 1 << 24 {
-            // The first short runs say little; grow until one is long enough.
-            let factor = (1.3 * LONG_ENOUGH / time.max(1.0)).clamp(2.0, 16.0);
-            rounds = (f64::from(rounds) * factor) as u32;
-            time = work.time(timer, rounds)?.best();
-        }
-        // What is far behind after one long run is not worth another.
-        let behind = work.flops(rounds) / time * 1e9 < 0.7 * best;
-        for _ in 0..if behind { 0 } else { 2 } {
-            time = time.min(work.time(timer, rounds)?.best());
-        }
-        best = best.max(work.flops(rounds) / time * 1e9);
+        best = best.max(rate(timer, &Arithmetic::fma(gpu, shape)?, best)?);
     }
     Ok(best)
 }
 
-/// Floating-point operations a second by cooperative matrices.
-#[expect(clippy::unnecessary_wraps, reason = "a measurement may fail")]
-fn matrix(_timer: &mut Timer, _gpu: &Gpu) -> Result<Option<f64>> {
-    Ok(None)
+/// Floating-point operations a second by cooperative matrices, of the faster size.
+fn matrix(timer: &mut Timer, gpu: &Gpu) -> Result<Option<f64>> {
+    let Some(matrices) = gpu.target.matrices else { return Ok(None) };
+    let mut best = 0f64;
+    for side in [8, 16].into_iter().filter(|side| matrices.has(*side)) {
+        best = best.max(rate(timer, &Arithmetic::matrices(gpu, side, matrices.subgroup)?, best)?);
+    }
+    Ok((best > 0.0).then_some(best))
+}
+
+/// Floating-point operations a second of some work; less carefully if it is far behind `best`.
+fn rate(timer: &mut Timer, work: &Arithmetic, best: f64) -> Result<f64> {
+    let mut rounds = 4;
+    let mut time = work.time(timer, rounds)?.best();
+    while time < LONG_ENOUGH && rounds < 1 << 24 {
+        // The first short runs say little; grow until one is long enough.
+        let factor = (1.3 * LONG_ENOUGH / time.max(1.0)).clamp(2.0, 16.0);
+        rounds = (f64::from(rounds) * factor) as u32;
+        time = work.time(timer, rounds)?.best();
+    }
+    let behind = work.flops(rounds) / time * 1e9 < 0.6 * best;
+    for _ in 0..if behind { 2 } else { TRIES } {
+        time = time.min(work.time(timer, rounds)?.best());
+    }
+    Ok(work.flops(rounds) / time * 1e9)
 }
 
 /// Seconds of a launch that does next to nothing.
 fn launch(timer: &mut Timer, gpu: &Gpu) -> Result<f64> {
-    let work = FmaWork::small(gpu)?;
+    let work = Arithmetic::small(gpu)?;
     let mut best = f64::INFINITY;
     for _ in 0..20 {
         // Some clocks tick seldom: zero says less than one tick.
@@ -166,10 +176,10 @@ fn launch(timer: &mut Timer, gpu: &Gpu) -> Result<f64> {
 fn key(timer: &Timer) -> String {
     let report = timer.gpu().report();
     let (name, ids, driver) = (&report.name, report.ids, &report.driver);
-    let f16 = timer.gpu().target().f16;
+    let (f16, matrices) = (timer.gpu().target().f16, timer.gpu().target().matrices.is_some());
     let (checked, clock) = (timer.gpu().checked(), timer.clock().name());
     let (backend, version) = (&report.backend, env!("CARGO_PKG_VERSION"));
-    format!("{name} {ids:?} {driver} {backend} f16={f16} checked={checked} {clock} {version}")
+    format!("{name} {ids:?} {driver} {backend} f16={f16} matrices={matrices} checked={checked} {clock} {version}")
 }
 
 fn file(folder: &Path, key: &str) -> PathBuf {

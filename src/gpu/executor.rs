@@ -1,18 +1,22 @@
 //! A plan made resident: buffers, bind groups and parameters exist before the first run, and a run
 //! only writes inputs, records the launches, submits, and reads results.
 
+mod running;
 mod timing;
 
+pub use running::Running;
 pub use timing::{HostSpan, TimedRun};
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use running::Idle;
+
 use super::{Gpu, Store};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Plan, Port};
-use crate::tensor::{DType, HostTensor};
+use crate::tensor::HostTensor;
 
 /// Parameters of all steps lie in one uniform buffer at this stride, the largest alignment any
 /// adapter asks for.
@@ -33,7 +37,8 @@ pub struct Executor {
     launches: Vec<Launch>,
     inputs: Vec<wgpu::Buffer>,
     slots: Vec<wgpu::Buffer>,
-    staging: wgpu::Buffer,
+    outputs: Arc<[Port]>,
+    idle: Idle,
     /// Floating-point operations after which a submission is cut, so that none runs into a
     /// watchdog; a software adapter has none.
     submit_flops: u64,
@@ -69,9 +74,6 @@ impl Executor {
             })
             .collect::<Result<Vec<_>>>()?;
         let params = parameters(&gpu, &plan)?;
-        let staging_bytes = plan.outputs.iter().map(output_bytes).sum();
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = gpu.buffer("results", staging_bytes, usage)?;
         let mut launches = Vec::with_capacity(plan.steps.len());
         for (i, (step, pipeline)) in plan.steps.iter().zip(pipelines).enumerate() {
             let whole = |b: &Buffer| match *b {
@@ -114,7 +116,13 @@ impl Executor {
         };
         // A minute, and twice the time that half a GFLOP/s takes.
         let deadline = Duration::from_secs(60 + plan.cost().flops / 250_000_000);
-        Ok(Self { gpu, plan, launches, inputs, slots, staging, submit_flops, deadline })
+        let outputs = plan.outputs.clone().into();
+        let idle = Idle::default();
+        let executor = Self { gpu, plan, launches, inputs, slots, outputs, idle, submit_flops, deadline };
+        // Room for the results of one run is part of being resident.
+        let staging = executor.staging()?;
+        executor.idle.lock().expect("no panic happens while this lock is held").push(staging);
+        Ok(executor)
     }
 
     /// The plan this executor runs.
@@ -137,21 +145,49 @@ impl Executor {
     /// # Errors
     /// [`Error::Usage`] for a missing or misshapen input, [`Error::DeviceLost`], [`Error::Timeout`].
     pub fn run(&mut self, inputs: &[(&str, &HostTensor)]) -> Result<Vec<HostTensor>> {
+        self.start(inputs)?.wait()
+    }
+
+    /// Submits a run and comes back at once: the next one may be started before this one is waited
+    /// for, and its inputs are then copied while the device works.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn start(&mut self, inputs: &[(&str, &HostTensor)]) -> Result<Running> {
         self.write_inputs(inputs)?;
+        let staging = self.staging()?;
         let mut last = None;
         for range in self.submissions() {
-            let results = range.end == self.launches.len();
+            let results = (range.end == self.launches.len()).then_some(&staging);
             last = Some(self.submit(&self.launches[range], results));
         }
-        let last = last.unwrap_or_else(|| self.submit(&[], true));
-        self.read(&last)
+        let last = last.unwrap_or_else(|| self.submit(&[], Some(&staging)));
+        Ok(self.running(last, staging))
+    }
+
+    fn running(&self, submission: wgpu::SubmissionIndex, staging: wgpu::Buffer) -> Running {
+        let (gpu, idle, outputs) = (self.gpu.clone(), self.idle.clone(), self.outputs.clone());
+        Running { gpu, submission, staging, idle, outputs, deadline: self.deadline }
+    }
+
+    /// A buffer to read results from: an idle one, or a new one if runs are under way.
+    fn staging(&self) -> Result<wgpu::Buffer> {
+        if let Some(idle) = self.idle.lock().expect("no panic happens while this lock is held").pop() {
+            return Ok(idle);
+        }
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        self.gpu.buffer("results", self.staging_bytes(), usage)
+    }
+
+    fn staging_bytes(&self) -> u64 {
+        self.plan.outputs.iter().map(output_bytes).sum()
     }
 
     /// Bytes of everything this executor keeps on the device besides weights: inputs, activations,
     /// parameters, results.
     pub fn device_bytes(&self) -> u64 {
-        let buffers = self.inputs.iter().chain(&self.slots).chain([&self.staging]);
-        buffers.map(wgpu::Buffer::size).sum::<u64>() + self.launches.len() as u64 * PARAM_STRIDE
+        let buffers = self.inputs.iter().chain(&self.slots).map(wgpu::Buffer::size).sum::<u64>();
+        buffers + self.staging_bytes() + self.launches.len() as u64 * PARAM_STRIDE
     }
 
     fn write_inputs(&self, inputs: &[(&str, &HostTensor)]) -> Result<()> {
@@ -198,19 +234,19 @@ impl Executor {
         }
     }
 
-    fn submit(&self, launches: &[Launch], results: bool) -> wgpu::SubmissionIndex {
+    fn submit(&self, launches: &[Launch], results: Option<&wgpu::Buffer>) -> wgpu::SubmissionIndex {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             launches.iter().for_each(|launch| launch.record(&mut pass));
         }
-        if results {
-            self.copy_results(&mut encoder);
+        if let Some(staging) = results {
+            self.copy_results(&mut encoder, staging);
         }
         self.gpu.queue.submit([encoder.finish()])
     }
 
-    fn copy_results(&self, encoder: &mut wgpu::CommandEncoder) {
+    fn copy_results(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer) {
         let mut offset = 0;
         for port in &self.plan.outputs {
             let buffer = match port.buffer {
@@ -219,33 +255,9 @@ impl Executor {
                 Buffer::Weight(..) => unreachable!("compile refuses a weight as an output"),
             };
             let bytes = output_bytes(port);
-            encoder.copy_buffer_to_buffer(buffer, 0, &self.staging, offset, bytes);
+            encoder.copy_buffer_to_buffer(buffer, 0, staging, offset, bytes);
             offset += bytes;
         }
-    }
-
-    fn read(&self, submission: &wgpu::SubmissionIndex) -> Result<Vec<HostTensor>> {
-        let slice = self.staging.slice(..);
-        slice.map_async(wgpu::MapMode::Read, |_| {});
-        let waited = self.gpu.wait("the forward pass", submission, self.deadline);
-        if let Err(e) = waited {
-            self.staging.unmap();
-            return Err(e);
-        }
-        let mut results = Vec::with_capacity(self.plan.outputs.len());
-        {
-            let mapped = slice
-                .get_mapped_range()
-                .map_err(|e| Error::DeviceLost { reason: format!("results cannot be mapped: {e}") })?;
-            let mut offset = 0;
-            for port in &self.plan.outputs {
-                let bytes = &mapped[offset..offset + port.desc.bytes()];
-                results.push(decode(port, bytes));
-                offset += output_bytes(port) as usize;
-            }
-        }
-        self.staging.unmap();
-        Ok(results)
     }
 }
 
@@ -261,15 +273,6 @@ impl Launch {
 /// Bytes of an output as copied: whole words.
 fn output_bytes(port: &Port) -> u64 {
     (port.desc.bytes() as u64).next_multiple_of(4)
-}
-
-fn decode(port: &Port, bytes: &[u8]) -> HostTensor {
-    match port.desc.dtype {
-        DType::F32 => HostTensor::f32(port.desc.shape, bytemuck::pod_collect_to_vec(bytes)),
-        DType::U32 => HostTensor::u32(port.desc.shape, bytemuck::pod_collect_to_vec(bytes)),
-        DType::U8 => HostTensor::u8(port.desc.shape, bytes.to_vec()),
-        DType::F16 => unreachable!("the plan keeps results in f32"),
-    }
 }
 
 /// Packs the parameters of all steps into one uniform buffer.

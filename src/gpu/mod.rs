@@ -16,7 +16,7 @@ pub mod timer;
 pub mod tune;
 
 pub use adapter::{AdapterReport, Adapters, DeviceChoice, DeviceSpec, Disabled};
-pub use executor::{Executor, HostSpan, TimedRun};
+pub use executor::{Executor, HostSpan, Running, TimedRun};
 pub use probe::probes;
 pub use store::Store;
 

@@ -10,7 +10,7 @@ use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::DType;
 
 params! {
-    /// Parameters of `probe_fma`.
+    /// Parameters of `probe_fma` and `probe_matrices`.
     struct FmaParams { rounds: u32, invocations: u32 }
 }
 params! {
@@ -23,8 +23,13 @@ static FMA: Kernel =
 static COPY: Kernel =
     Kernel { name: "probe_copy", source: shader!("probe_copy.wgsl"), params: CopyParams::FIELDS };
 
-/// Invocations of a workgroup of either probe.
+static MATRICES: Kernel =
+    Kernel { name: "probe_matrices", source: shader!("probe_matrices.wgsl"), params: FmaParams::FIELDS };
+
+/// Invocations of a workgroup of the first two.
 const WORKGROUP: u32 = 128;
+/// Subgroups of a workgroup of the last.
+const MATRIX_SUBGROUPS: u32 = 4;
 /// vec4s that one invocation of the copy moves.
 const COPY_EACH: u32 = 8;
 
@@ -58,19 +63,25 @@ impl FmaShape {
 pub fn probes() -> Vec<(&'static Kernel, Variant, usize)> {
     let shapes = [DType::F32, DType::F16].into_iter().flat_map(FmaShape::all);
     let fma = shapes.map(|shape| (&FMA, shape.variant(), 2));
-    fma.chain([(&COPY, Variant::new(), 2)]).collect()
+    let matrices = [8, 16].map(|side| (&MATRICES, matrix_variant(side, 32), 2));
+    fma.chain([(&COPY, Variant::new(), 2)]).chain(matrices).collect()
 }
 
-/// Multiply-adds without memory traffic.
-pub(super) struct FmaWork {
+fn matrix_variant(side: usize, subgroup: u32) -> Variant {
+    Variant::new().with_matrices(side).with_u32("SG", subgroup as usize)
+}
+
+/// Arithmetic without memory traffic.
+pub(super) struct Arithmetic {
     launch: Launch,
-    shape: FmaShape,
-    workgroups: u32,
-    parameters: wgpu::Buffer,
+    invocations: u32,
+    /// Floating-point operations of one round.
+    per_round: f64,
 }
 
-impl FmaWork {
-    pub(super) fn new(gpu: &Gpu, shape: FmaShape) -> Result<Self> {
+impl Arithmetic {
+    /// Multiply-adds of every invocation on its own.
+    pub(super) fn fma(gpu: &Gpu, shape: FmaShape) -> Result<Self> {
         // A few workgroups a core on a CPU, far more than are resident at once on a GPU.
         Self::sized(gpu, shape, if gpu.target.cpu { 64 } else { 8192 })
     }
@@ -81,25 +92,46 @@ impl FmaWork {
     }
 
     fn sized(gpu: &Gpu, shape: FmaShape, workgroups: u32) -> Result<Self> {
+        let invocations = workgroups * WORKGROUP;
+        let per_round = f64::from(invocations) * 8.0 * shape.quads as f64 * 4.0 * 2.0;
+        Self::new(gpu, &FMA, &shape.variant(), workgroups, invocations, per_round)
+    }
+
+    /// Cooperative matrices of this side, subgroups of `lanes`.
+    pub(super) fn matrices(gpu: &Gpu, side: usize, lanes: u32) -> Result<Self> {
+        let workgroups = if gpu.target.cpu { 16 } else { 4096 };
+        let subgroups = workgroups * MATRIX_SUBGROUPS;
+        let per_round = f64::from(subgroups) * 8.0 * 2.0 * (side * side * side) as f64;
+        let elements = subgroups * (side * side) as u32;
+        Self::new(gpu, &MATRICES, &matrix_variant(side, lanes), workgroups, elements, per_round)
+    }
+
+    fn new(
+        gpu: &Gpu,
+        kernel: &'static Kernel,
+        variant: &Variant,
+        workgroups: u32,
+        results: u32,
+        per_round: f64,
+    ) -> Result<Self> {
         let x = gpu.buffer("probe x", 16, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST)?;
         // The fixed point is 1: no chain leaves the normal numbers, in f16 either.
         gpu.queue.write_buffer(&x, 0, bytemuck::cast_slice(&[0.75f32, 0.25, 0.0, 0.0]));
-        let y = gpu.buffer("probe y", u64::from(workgroups * WORKGROUP) * 4, wgpu::BufferUsages::STORAGE)?;
-        let launch = Launch::new(gpu, &FMA, &shape.variant(), &x, &y, workgroups)?;
-        Ok(Self { parameters: launch.parameters.clone(), launch, shape, workgroups })
+        let y = gpu.buffer("probe y", u64::from(results) * 4, wgpu::BufferUsages::STORAGE)?;
+        let launch = Launch::new(gpu, kernel, variant, &x, &y, workgroups)?;
+        Ok(Self { launch, invocations: results, per_round })
     }
 
     /// Runs it once.
     pub(super) fn time(&self, timer: &mut Timer, rounds: u32) -> Result<Timed> {
-        let params = FmaParams { rounds, invocations: self.workgroups * WORKGROUP };
-        timer.gpu().queue.write_buffer(&self.parameters, 0, bytemuck::bytes_of(&params));
+        let params = FmaParams { rounds, invocations: self.invocations };
+        timer.gpu().queue.write_buffer(&self.launch.parameters, 0, bytemuck::bytes_of(&params));
         timer.pass(|pass| self.launch.record(pass))
     }
 
     /// Floating-point operations of one run.
     pub(super) fn flops(&self, rounds: u32) -> f64 {
-        let steps = f64::from(rounds) * 8.0 * self.shape.quads as f64 * 4.0;
-        f64::from(self.workgroups * WORKGROUP) * steps * 2.0
+        f64::from(rounds) * self.per_round
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Gpu;
-use super::probe::{FmaShape, FmaWork};
+use super::probe::{Arithmetic, FmaShape};
 use crate::error::{Error, Result};
 
 /// Most timestamps in one query set, as WebGPU has it.
@@ -204,7 +204,7 @@ impl Timer {
 
     /// Why the device's timestamps cannot be believed, if they cannot.
     fn disbelief(&mut self) -> Result<Option<String>> {
-        let work = FmaWork::new(&self.gpu, FmaShape::SIMPLE)?;
+        let work = Arithmetic::fma(&self.gpu, FmaShape::SIMPLE)?;
         let mut rounds = 16;
         // The first run also pays for compilation and first use.
         work.time(self, rounds)?;

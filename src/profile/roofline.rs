@@ -40,17 +40,18 @@ struct Scales {
 }
 
 impl Scales {
-    /// Whole decades around the points and the ridge.
+    /// A little beyond the points and the ridge.
     fn around(rows: &[&Row], ridge: f64, roofs: &[f64]) -> Self {
         let intensities = rows.iter().map(|r| r.intensity).chain([ridge]);
         let rates = rows.iter().map(|r| r.gflops).chain(roofs.iter().copied());
-        let decades = |values: &mut dyn Iterator<Item = f64>, below: f64, above: f64| {
+        // Exponents at a half or a whole decade.
+        let around = |values: &mut dyn Iterator<Item = f64>, below: f64, above: f64| {
             let (low, high) = values.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-            [(low * below).log10().floor(), (high * above).log10().ceil()]
+            [((low * below).log10() * 2.0).floor() / 2.0, ((high * above).log10() * 2.0).ceil() / 2.0]
         };
-        let mut x = decades(&mut intensities.into_iter(), 0.7, 1.5);
+        let mut x = around(&mut intensities.into_iter(), 0.6, 2.5);
         x[1] = x[1].max(x[0] + 2.0);
-        let mut y = decades(&mut rates.into_iter(), 0.7, 1.4);
+        let mut y = around(&mut rates.into_iter(), 0.6, 1.4);
         y[0] = y[0].max(y[1] - 6.0);
         Self { x, y }
     }
@@ -104,7 +105,7 @@ impl Profile {
         }
         for (row, at, radius, colour) in points {
             shapes.push(Shape::Disc { at, radius, fill: colour, rim: [255; 3] });
-            let text = format!("{}  {}%", row.name, rate(row.share * 100.0));
+            let text = format!("{}  {}", row.name, percent(row.share));
             label(at, radius, &text, colour, &mut shapes, &mut taken);
         }
         footer(&moving, &mut shapes);
@@ -144,26 +145,29 @@ fn title(shapes: &mut Vec<Shape>, model: &str, device: &str, profile: &Profile) 
 fn axes(scales: &Scales, shapes: &mut Vec<Shape>) {
     let [left, right, top, bottom] = PLOT;
     let line = |from, to, colour, width| Shape::Line { from, to, width, colour, dashed: false };
-    let decades = |[low, high]: [f64; 2]| (low as i32)..=(high as i32);
-    for i in decades(scales.x) {
-        let value = 10f64.powi(i);
+    // Every 1 to 9 of every decade that lies on an axis; ones get a grid line and a number.
+    let marks = |[low, high]: [f64; 2]| {
+        (low.floor() as i32..=high.floor() as i32)
+            .flat_map(|i| (1..10).map(move |digit| (i, digit, f64::from(digit) * 10f64.powi(i))))
+            .filter(move |(.., v)| (low - 1e-9..=high + 1e-9).contains(&v.log10()))
+    };
+    for (i, digit, value) in marks(scales.x) {
         let [x, _] = scales.place(value, 1.0);
+        if digit > 1 {
+            shapes.push(line([x, bottom], [x, bottom + 4.0], GREY, 1.0));
+            continue;
+        }
         shapes.push(line([x, top], [x, bottom], FAINT, 1.2));
         shapes.push(words([x, bottom + 22.0], power(i), 13.0, INK, Anchor::Middle));
-        for digit in (2..10).filter(|_| f64::from(i) < scales.x[1]) {
-            let [x, _] = scales.place(value * f64::from(digit), 1.0);
-            shapes.push(line([x, bottom], [x, bottom + 4.0], GREY, 1.0));
-        }
     }
-    for i in decades(scales.y) {
-        let value = 10f64.powi(i);
+    for (i, digit, value) in marks(scales.y) {
         let [_, y] = scales.place(1.0, value);
+        if digit > 1 {
+            shapes.push(line([left - 4.0, y], [left, y], GREY, 1.0));
+            continue;
+        }
         shapes.push(line([left, y], [right, y], FAINT, 1.2));
         shapes.push(words([left - 10.0, y + 4.5], power(i), 13.0, INK, Anchor::End));
-        for digit in (2..10).filter(|_| f64::from(i) < scales.y[1]) {
-            let [_, y] = scales.place(1.0, value * f64::from(digit));
-            shapes.push(line([left - 4.0, y], [left, y], GREY, 1.0));
-        }
     }
     shapes.push(line([left, bottom], [right, bottom], INK, 1.5));
     shapes.push(line([left, top], [left, bottom], INK, 1.5));
@@ -178,6 +182,10 @@ fn axes(scales: &Scales, shapes: &mut Vec<Shape>) {
         angle: -90.0,
         bold: false,
     });
+}
+
+fn percent(share: f64) -> String {
+    if share < 0.001 { "< 0.1%".to_owned() } else { format!("{:.1}%", share * 100.0) }
 }
 
 /// A power of ten as people write it.
@@ -204,9 +212,8 @@ fn draw_roofs(
     shapes.push(Shape::Line { from, to, width: 2.5, colour: INK, dashed: false });
     taken.lines.push([from, to]);
     let angle = (to[1] - from[1]).atan2(to[0] - from[0]);
-    // Beside the line's middle, on its upper side.
-    let at = [0.42, 0.58].map(|t: f32| t);
-    let place = [from[0] + (to[0] - from[0]) * at[0], from[1] + (to[1] - from[1]) * at[0]];
+    // Near the line's middle, on its upper side.
+    let place = [from[0] + (to[0] - from[0]) * 0.42, from[1] + (to[1] - from[1]) * 0.42];
     let above = [place[0] + 9.0 * angle.sin(), place[1] - 9.0 * angle.cos()];
     let text = format!("copy {}", bytes(copy * 1e9));
     taken.along(above, angle, letters::width(&text, LABEL));
@@ -257,9 +264,9 @@ fn footer(moving: &[&Row], shapes: &mut Vec<Shape>) {
         .take(4)
         .map(|r| {
             format!(
-                "{} {}% at {} GB/s ({:.0}% of the copy roof)",
+                "{} {} at {} GB/s ({:.0}% of the copy roof)",
                 r.name,
-                rate(r.share * 100.0),
+                percent(r.share),
                 rate(r.gbytes),
                 r.roofline * 100.0
             )

@@ -118,7 +118,7 @@ impl Profile {
     fn summary(&self) -> Vec<(&'static str, String, String)> {
         let t = self.totals();
         let Totals { launches, steps_us, step_gaps_us, pass_us, pass_gaps_us, .. } = t;
-        let off = (steps_us - pass_us) / pass_us.max(1e-3) * 100.0;
+        let off = t.excess() * 100.0;
         let than = if off < 0.0 { "less" } else { "more" };
         let waited = if self.clock == Clock::Gpu { "" } else { " (wall clock, each waited for)" };
         let c = &self.ceilings;
@@ -141,7 +141,7 @@ impl Profile {
                 "device",
                 milliseconds(pass_us),
                 format!(
-                    "{:.1}% of that; {} launches, {} GFLOP/s, gaps between submissions {}",
+                    "busy {:.1}% of a run; {} launches, {} GFLOP/s, gaps between submissions {}",
                     t.busy * 100.0,
                     launches,
                     rate(t.gflops),
@@ -152,7 +152,7 @@ impl Profile {
                 "sum of launches",
                 milliseconds(steps_us),
                 format!(
-                    "{:.1}% {than} than the device's time{waited}; gaps between them {}",
+                    "{:.1}% {than} than the device takes as usual{waited}; gaps between them {}",
                     off.abs(),
                     milliseconds(step_gaps_us)
                 ),

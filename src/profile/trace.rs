@@ -32,6 +32,12 @@ impl Profile {
             ),
             name("thread_sort_index", DEVICE, json!({"sort_index": 2})),
         ];
+        // The trace begins where the first round does.
+        let begin = self.rounds.first().map_or(0.0, |r| r.decode.start);
+        let span = |name: &str, category: &str, track: u32, at: Span, facts: Value| {
+            event(name, category, track, at.shifted(-begin), facts)
+        };
+        let offset = offset - begin;
         for (i, round) in self.rounds.iter().enumerate() {
             events.push(span("decode, resize", "host", HOST, round.decode, json!({"pictures": self.batch})));
             for (what, run) in [("every launch timed", &round.steps), ("as usual", &round.whole)] {
@@ -43,7 +49,7 @@ impl Profile {
             self.launches_of(i, offset, &mut events);
             for (n, pass) in in_order(&round.whole.device, offset).into_iter().enumerate() {
                 let name = format!("round {}, as usual: submission {}", i + 1, n + 1);
-                events.push(span(&name, "pass", DEVICE, pass, json!({})));
+                events.push(event(&name, "pass", DEVICE, pass, json!({})));
             }
         }
         json!({
@@ -68,7 +74,7 @@ impl Profile {
             let here = layer(&self.launches[i].label);
             if i + 1 == spans.len() || layer(&self.launches[i + 1].label) != here {
                 let whole = Span { start: spans[first].start, end: spans[i].end };
-                events.push(span(here, "layer", DEVICE, whole, json!({"round": round + 1})));
+                events.push(event(here, "layer", DEVICE, whole, json!({"round": round + 1})));
                 first = i + 1;
             }
         }
@@ -81,7 +87,7 @@ impl Profile {
                 "GFLOP/s": launch.cost.flops as f64 / time,
                 "GB/s": launch.cost.bytes as f64 / time,
             });
-            events.push(span(&launch.kernel, "launch", DEVICE, *at, facts));
+            events.push(event(&launch.kernel, "launch", DEVICE, *at, facts));
         }
     }
 }
@@ -100,8 +106,8 @@ fn in_order(spans: &[Span], offset: f64) -> Vec<Span> {
 }
 
 /// A complete event. Times are in microseconds; whole nanoseconds, so that neighbours stay so.
-fn span(name: &str, category: &str, track: u32, span: Span, facts: Value) -> Value {
-    let (start, end) = (span.start.round(), span.end.round());
+fn event(name: &str, category: &str, track: u32, at: Span, facts: Value) -> Value {
+    let (start, end) = (at.start.round(), at.end.round());
     json!({
         "name": name, "cat": category, "ph": "X", "pid": PROCESS, "tid": track,
         "ts": start / 1e3, "dur": (end - start).max(0.0) / 1e3, "args": facts,

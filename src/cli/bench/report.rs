@@ -19,6 +19,9 @@ pub(super) struct Stats {
     pub(super) mean: f64,
     /// 0 for a single sample.
     pub(super) sd: f64,
+    /// How many samples.
+    #[serde(skip)]
+    n: usize,
 }
 
 impl Stats {
@@ -27,7 +30,11 @@ impl Stats {
         let n = samples.len() as f64;
         let mean = samples.iter().sum::<f64>() / n.max(1.0);
         let squares: f64 = samples.iter().map(|x| (x - mean) * (x - mean)).sum();
-        Self { mean, sd: if samples.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 } }
+        Self {
+            mean,
+            sd: if samples.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 },
+            n: samples.len(),
+        }
     }
 
     fn text(&self) -> String {
@@ -37,7 +44,10 @@ impl Stats {
             m if m >= 1.0 => 2,
             _ => 3,
         };
-        format!("{:.places$} ± {:.places$}", self.mean, self.sd)
+        match self.n {
+            1 => format!("{:.places$}", self.mean),
+            _ => format!("{:.places$} ± {:.places$}", self.mean, self.sd),
+        }
     }
 }
 
@@ -222,7 +232,7 @@ impl<W: Write> Report<W> {
         for (i, row) in starts.iter().enumerate() {
             let phases = row.phases();
             if i == 0 {
-                write!(out, "\n| {:<width$} | dtype | mean ms    |", "model")?;
+                write!(out, "\n| {:<width$} | dtype | start, ms  |", "model")?;
                 phases.iter().try_for_each(|(name, _)| write!(out, " {name:>9} |"))?;
                 writeln!(out, "\n|---|---|---|{}", "---:|".repeat(phases.len()))?;
             }
@@ -284,7 +294,8 @@ mod tests {
         let stats = Stats::of([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0].into_iter());
         assert_eq!(stats.mean, 5.0);
         assert!((stats.sd - (32.0f64 / 7.0).sqrt()).abs() < 1e-12);
-        assert_eq!(Stats::of([3.0].into_iter()), Stats { mean: 3.0, sd: 0.0 });
-        assert_eq!(Stats { mean: 1234.5, sd: 2.0 }.text(), "1234 ± 2");
+        assert_eq!(Stats::of([3.0].into_iter()), Stats { mean: 3.0, sd: 0.0, n: 1 });
+        assert_eq!(Stats { mean: 1234.4, sd: 2.0, n: 2 }.text(), "1234 ± 2");
+        assert_eq!(Stats { mean: 12.5, sd: 0.0, n: 1 }.text(), "12.50");
     }
 }

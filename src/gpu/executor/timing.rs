@@ -43,6 +43,7 @@ impl Executor {
     pub fn time_steps(&mut self, timer: &mut Timer, inputs: &[(&str, &HostTensor)]) -> Result<TimedRun> {
         let mut log = Log::start(timer);
         self.write_inputs(inputs)?;
+        let staging = self.staging()?;
         log.done(timer, "upload");
         let mut device = Vec::with_capacity(self.launches.len());
         // As many passes between waits as there are timestamps for; without any, one.
@@ -56,9 +57,10 @@ impl Executor {
                 .filter(|r| r.start < r.end)
                 .map(|r| self.launches[r].chunks(1).collect())
                 .collect();
-            device.extend(self.timed(timer, &mut log, &submissions, part.end == self.launches.len())?);
+            let results = (part.end == self.launches.len()).then_some(&staging);
+            device.extend(self.timed(timer, &mut log, &submissions, results)?);
         }
-        self.finish(timer, log, device)
+        self.finish(timer, log, device, staging)
     }
 
     /// Runs once as [`Executor::run`] does and times its submissions.
@@ -68,11 +70,12 @@ impl Executor {
     pub fn time_run(&mut self, timer: &mut Timer, inputs: &[(&str, &HostTensor)]) -> Result<TimedRun> {
         let mut log = Log::start(timer);
         self.write_inputs(inputs)?;
+        let staging = self.staging()?;
         log.done(timer, "upload");
         let submissions: Vec<Vec<&[Launch]>> =
             self.submissions().map(|range| vec![&self.launches[range]]).collect();
-        let device = self.timed(timer, &mut log, &submissions, true)?;
-        self.finish(timer, log, device)
+        let device = self.timed(timer, &mut log, &submissions, Some(&staging))?;
+        self.finish(timer, log, device, staging)
     }
 
     /// Submissions of passes of launches, waited for at the end; every pass is timed.
@@ -81,7 +84,7 @@ impl Executor {
         timer: &mut Timer,
         log: &mut Log,
         submissions: &[Vec<&[Launch]>],
-        results: bool,
+        results: Option<&wgpu::Buffer>,
     ) -> Result<Vec<Span>> {
         let mut passes = 0;
         let mut first = None;
@@ -97,8 +100,8 @@ impl Executor {
                 passes += 1;
             }
             if i + 1 == submissions.len() {
-                if results {
-                    self.copy_results(&mut encoder);
+                if let Some(staging) = results {
+                    self.copy_results(&mut encoder, staging);
                 }
                 timer.resolve(&mut encoder, passes);
             }
@@ -115,9 +118,15 @@ impl Executor {
     }
 
     /// Reads the results, as a run does, and drops them.
-    fn finish(&self, timer: &Timer, mut log: Log, device: Vec<Span>) -> Result<TimedRun> {
+    fn finish(
+        &self,
+        timer: &Timer,
+        mut log: Log,
+        device: Vec<Span>,
+        staging: wgpu::Buffer,
+    ) -> Result<TimedRun> {
         let submission = self.gpu.queue.submit([]);
-        self.read(&submission)?;
+        self.running(submission, staging).wait()?;
         log.done(timer, "read");
         let total = Span { start: log.begun, end: log.at };
         Ok(TimedRun { device, host: log.spans, total })

@@ -39,12 +39,24 @@ static LANES: Pair = Pair {
         params: AttentionParams::FIELDS,
     },
 };
+static CAST: Pair = Pair {
+    quads: Kernel {
+        name: "attention_cast",
+        source: shader!("lib/attention_io.wgsl", "lib/attention_quads.wgsl", "attention_cast.wgsl"),
+        params: AttentionParams::FIELDS,
+    },
+    scalars: Kernel {
+        name: "attention_cast_scalars",
+        source: shader!("lib/attention_io.wgsl", "lib/attention_scalars.wgsl", "attention_cast.wgsl"),
+        params: AttentionParams::FIELDS,
+    },
+};
 
 /// One way: a kernel, its constants, and what it is good for.
 pub(super) struct Way {
     name: &'static str,
     kernel: &'static Pair,
-    /// Queries and lanes of a workgroup.
+    /// Queries of a workgroup, and its lanes.
     lanes: usize,
     /// Keys of a step for a head of so many quads.
     keys: fn(quads: usize) -> usize,
@@ -55,6 +67,9 @@ pub(super) struct Way {
     speed: (f64, f64),
     /// How it is cut into cooperative matrices, if it is; then kernel, lanes and keys do not count.
     coop: Option<&'static Tile>,
+    /// Written for subgroups of eight that hand queries round: keys of a step are so many times
+    /// eight, and the scores of all keys lie in workgroup memory. 0 for all others.
+    eights: usize,
 }
 
 /// Every way. A kernel is added here and nowhere else.
@@ -68,6 +83,7 @@ static WAYS: &[Way] = &[
         staged: true,
         speed: (0.6, 0.4),
         coop: None,
+        eights: 0,
     },
     Way {
         name: "tile64",
@@ -77,6 +93,7 @@ static WAYS: &[Way] = &[
         staged: true,
         speed: (1.0, 0.4),
         coop: None,
+        eights: 0,
     },
     Way {
         name: "lanes16",
@@ -86,7 +103,10 @@ static WAYS: &[Way] = &[
         staged: false,
         speed: (0.05, 1.0),
         coop: None,
+        eights: 0,
     },
+    cast("cast8", 8, 2.6),
+    cast("cast16", 16, 3.2),
     coop("coop64x64", &Tile { side: 16, subgroups: 4, keys: 64, resident: 3 }, 3.0),
     coop("coop64x32", &Tile { side: 16, subgroups: 4, keys: 32, resident: 4 }, 2.0),
     coop("coop32x64", &Tile { side: 16, subgroups: 2, keys: 64, resident: 4 }, 1.9),
@@ -96,8 +116,17 @@ static WAYS: &[Way] = &[
 const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> Way {
     // Software adapters take matrices apart element by element: right, and hopelessly slow.
     let speed = (speed, 0.01);
-    Way { name, kernel: &TILE, lanes: 0, keys: |_| 0, staged: false, speed, coop: Some(tile) }
+    Way { name, kernel: &TILE, lanes: 0, keys: |_| 0, staged: false, speed, coop: Some(tile), eights: 0 }
 }
+
+const fn cast(name: &'static str, queries: usize, cpu_speed: f64) -> Way {
+    let speed = (0.01, cpu_speed);
+    Way { name, kernel: &CAST, lanes: queries, keys: |_| 0, staged: false, speed, coop: None, eights: 4 }
+}
+
+/// Quads of sums that the lanes of `attention_cast` hold each, at most: they are variables of its
+/// own, and drivers take long over many.
+const MOST_SUMS: usize = 32;
 
 /// What a choice rests on.
 pub(super) struct Problem {
@@ -171,9 +200,19 @@ impl Way {
         if let Some(tile) = self.coop {
             return tile.specialise(variant, target);
         }
+        let kernel = if quads { &self.kernel.quads } else { &self.kernel.scalars };
+        if self.eights > 0 {
+            let variant = variant.with_u32("ROWS", self.lanes).with_u32("GROUPS", self.eights);
+            return (kernel, variant.with_u32("CAP", self.cap(problem)).with_subgroups());
+        }
         let keys = (self.keys)(problem.width.div_ceil(4));
         let variant = variant.with_u32("WG", self.lanes).with_u32("KEYS", keys);
-        (if quads { &self.kernel.quads } else { &self.kernel.scalars }, variant)
+        (kernel, variant)
+    }
+
+    /// Keys whose scores there is room for.
+    fn cap(&self, problem: &Problem) -> usize {
+        problem.keys.next_multiple_of(8 * self.eights)
     }
 
     /// Queries of a workgroup.
@@ -186,6 +225,11 @@ impl Way {
             return tile.fits(target, problem);
         }
         let quads = problem.width.div_ceil(4);
+        if self.eights > 0 {
+            return target.subgroup == 8
+                && self.lanes * quads.div_ceil(8) <= MOST_SUMS
+                && 4 * self.cap(problem) * self.lanes <= target.max_workgroup_bytes as usize;
+        }
         let memory = if self.staged { (self.keys)(quads) * quads * 32 } else { 0 };
         self.lanes <= target.max_invocations as usize && memory <= target.max_workgroup_bytes as usize
     }
