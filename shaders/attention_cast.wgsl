@@ -139,14 +139,29 @@ fn main(
             }
         }
     }
-    for (var r = 0u; r < ROWS; r++) {
-        let t = first + r;
-        let inverse = 1.0 / subgroupAdd(sum[r]);
-        let out = (((bh / p.heads) * p.queries + t) * p.heads + h) * D;
-        for (var c = 0u; c < LANE_QUADS; c++) {
-            let quad = c * 8u + lane;
-            if t < p.queries && quad < QUADS {
-                store_quad(out, quad, acc[r][c] * inverse);
+    // Sums move down to the first place one by one: with a variable index drivers keep all of them
+    // in memory, and unrolled, this would be most of the code.
+    let left = min(ROWS, p.queries - first);
+    for (var done = 0u; done < left; done += 8u) {
+        let rows = min(8u, left - done);
+        for (var r = 0u; r < rows; r++) {
+            let inverse = 1.0 / subgroupAdd(sum[0]);
+            let out = (((bh / p.heads) * p.queries + first + done + r) * p.heads + h) * D;
+            for (var c = 0u; c < LANE_QUADS; c++) {
+                let quad = c * 8u + lane;
+                if quad < QUADS {
+                    store_quad(out, quad, acc[0][c] * inverse);
+                }
+            }
+            for (var j = 0u; j < 7u; j++) {
+                sum[j] = sum[j + 1u];
+                acc[j] = acc[j + 1u];
+            }
+        }
+        for (var i = 0u; i + 1u < OCTETS; i++) {
+            for (var j = 0u; j < 8u; j++) {
+                sum[i * 8u + j] = sum[i * 8u + 8u + j];
+                acc[i * 8u + j] = acc[i * 8u + 8u + j];
             }
         }
     }

@@ -60,7 +60,7 @@ fn x_quad(row0: u32, k0: u32, n: u32) -> vec4<f16> {
 fn w_quad(quad0: u32, k0: u32, n: u32) -> vec4<f16> {
     let k = min(k0 + n / (BN / 4u), p.inner - 1u);
     let quad = min(quad0 + n % (BN / 4u), p.stride4 - 1u);
-    return vec4<f16>(weight[k * p.stride4 + quad]);
+    return vec4<f16>(weight_at(k, quad));
 }
 
 fn fetch_x(row0: u32, k0: u32, n: u32) -> Fetched {

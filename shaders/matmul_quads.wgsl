@@ -59,7 +59,7 @@ fn main(
         for (var n = lane; n < BK * WS; n += WG) {
             let k = min(k0 + n / WS, p.inner - 1u);
             let quad = min(quad0 + n % WS, p.stride4 - 1u);
-            ws[n] = vec4<f32>(weight[k * p.stride4 + quad]);
+            ws[n] = vec4<f32>(weight_at(k, quad));
         }
         workgroupBarrier();
         for (var k = 0u; k < BK; k++) {

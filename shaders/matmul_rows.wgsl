@@ -20,7 +20,7 @@ fn main(
 
     var acc = vec4<f32>();
     for (var k = lane / 16u; k < p.inner; k += 16u) {
-        acc = fma(vec4<f32>(f32(x[row * p.inner + k])), vec4<f32>(weight[k * p.stride4 + at]), acc);
+        acc = fma(vec4<f32>(f32(x[row * p.inner + k])), vec4<f32>(weight_at(k, at)), acc);
     }
     sums[lane] = acc;
     workgroupBarrier();

@@ -43,7 +43,7 @@ fn main(
             column = vec4<f32>(f32(x[r0 + kx]), f32(x[r1 + kx]), f32(x[r2 + kx]), f32(x[r3 + kx]));
         }
         xs[tx * 17u + ty] = column;
-        ws[ty * 16u + tx] = vec4<f32>(weight[kw * p.stride4 + quad]);
+        ws[ty * 16u + tx] = vec4<f32>(weight_at(kw, quad));
         workgroupBarrier();
         for (var k = 0u; k < STEP; k++) {
             let a = xs[k * 17u + ty];

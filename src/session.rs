@@ -275,7 +275,8 @@ impl Session {
         let Engine::Gpu { gpu, .. } = &self.engine else { return Ok(None) };
         let graph = self.graph(batch, size, outputs)?;
         let options = self.plan_options();
-        self.tuning().measure(gpu, &graph, options, budget, fresh).map(Some)
+        let effort = tune::Effort { budget, settle: false };
+        self.tuning().measure(gpu, &graph, options, effort, fresh).map(Some)
     }
 
     /// Where measured choices are kept, if they are.

@@ -5,6 +5,8 @@
 #[path = "cli/harness.rs"]
 mod harness;
 
+#[path = "cli/bench.rs"]
+mod bench;
 mod common;
 #[path = "cli/conduct.rs"]
 mod conduct;
@@ -17,6 +19,8 @@ mod hub;
 mod inputs;
 #[path = "cli/outputs.rs"]
 mod outputs;
+#[path = "cli/profile.rs"]
+mod profile;
 #[path = "cli/tune.rs"]
 mod tune;
 #[path = "cli/verify.rs"]

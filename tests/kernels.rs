@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use common::{compare, gpu, open};
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
+use vit_gpu::ops::{Matrices, Target};
 use vit_gpu::plan::{self, Options, Precision};
 use vit_gpu::selftest::{self, Case};
 
@@ -63,6 +64,35 @@ fn kernels_match_the_reference_in_f16() {
     }
     // The cases' values are of order one and sums of up to 768 terms of order 30.
     check_all(&gpu, Options { precision: Precision::F16, ..Options::default() }, Some(2e-2));
+}
+
+/// Those on cooperative matrices, with bounds checks, and written for larger subgroups than run them:
+/// an adapter with subgroups of several sizes may run a kernel with less than the largest, for which
+/// it is written.
+#[test]
+fn kernels_on_matrices_match_checked_and_with_smaller_subgroups_than_the_largest() {
+    for (checked, factor) in [(true, 1), (false, 2)] {
+        let Some(gpu) = open(&DeviceChoice { checked, ..DeviceChoice::default() }) else { return };
+        let Some(matrices) = gpu.target().matrices else {
+            eprintln!("SKIP: adapter `{}` has no cooperative matrices for kernels here", gpu.report().name);
+            return;
+        };
+        let matrices = Some(Matrices { subgroup: matrices.subgroup * factor, ..matrices });
+        let target = Target { matrices, ..gpu.target().clone() };
+        let options = Options { precision: Precision::F16, ..Options::default() };
+        let mut ran = 0;
+        for case in selftest::all().iter().filter(|c| c.name.contains("computed")) {
+            let want = case.reference().unwrap();
+            for (target, way) in case.ways(&target, &options).unwrap() {
+                if way.choices.forced_names().all(|(_, name)| name.starts_with("coop")) {
+                    let (got, _) = case.run(&gpu, &target, way).unwrap();
+                    compare(&got, &want, 2e-2, 2e-2).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+                    ran += 1;
+                }
+            }
+        }
+        assert!(ran > 5, "only {ran} ways ran");
+    }
 }
 
 #[test]

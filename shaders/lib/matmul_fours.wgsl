@@ -21,7 +21,7 @@ fn one_of_x(i: u32) -> vec4<f32> {
 
 // Four columns of row `k` of the weight; past K, any row will do, since x is zero there.
 fn columns_of_w(k: u32, quad: u32) -> vec4<f32> {
-    return vec4<f32>(weight[select(min(k, p.inner - 1u), k, QUADS) * p.stride4 + quad]);
+    return vec4<f32>(weight_at(select(min(k, p.inner - 1u), k, QUADS), quad));
 }
 
 // Four steps of one row of the result: x (4) times w (4, 4 columns) added to `sum`.

@@ -9,7 +9,7 @@ struct Params {
     cols: u32,           // columns of this weight part
     first_col: u32,      // its first column among all
     total_cols: u32,     // N
-    stride4: u32,        // vec4s in a row of the stored weight part
+    stride4: u32,        // vec4s of columns of this weight part
     residual_rows: u32,  // rows of the residual, repeated
     tokens: u32,         // T, where the result is head-split
     batch: u32,          // B, likewise
@@ -19,7 +19,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> x: array<XV>;              // (rows, K), XV being X or four of X
-@group(0) @binding(1) var<storage, read> weight: array<vec4<W>>;    // (K, stride4)
+@group(0) @binding(1) var<storage, read> weight: array<vec4<W>>;    // see matmul_weight.wgsl
 @group(0) @binding(2) var<storage, read> bias: array<f32>;          // (N)
 @group(0) @binding(3) var<storage, read> scale: array<f32>;         // (N)
 @group(0) @binding(4) var<storage, read> residual: array<R>;        // (residual_rows, N)

@@ -301,7 +301,7 @@ pub(crate) struct TuneArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Tune for random weights of a named size instead of a model: vit-b/16
-    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    #[arg(long, value_name = "NAME")]
     pub synthetic: Option<String>,
     #[command(flatten)]
     pub device: DeviceArgs,

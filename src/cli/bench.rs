@@ -115,8 +115,10 @@ fn subjects(args: &BenchArgs, talk: Talk) -> Result<Vec<Subject>> {
         models.push((id, source, ["-m".into(), model.clone()]));
     }
     if models.is_empty() {
-        let none = ModelArgs { model: None, offline: args.offline, no_mmap: args.no_mmap };
-        let (id, source) = open::locate(&none, talk)?;
+        // Not by clap: a model of the environment must not join one that was named.
+        let model = std::env::var_os("VIT_GPU_MODEL");
+        let one = ModelArgs { model, offline: args.offline, no_mmap: args.no_mmap };
+        let (id, source) = open::locate(&one, talk)?;
         models.push((id.clone(), source, ["-m".into(), id.into()]));
     }
     let devices: Vec<Option<String>> = match args.device.as_slice() {

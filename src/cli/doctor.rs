@@ -107,7 +107,7 @@ pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcom
         Err(stop) => return Err(stop),
     };
     out.flush()?;
-    talk.note(format_args!("try another driver for {name}, --checked, or --disable f16,subgroups"));
+    talk.note(format_args!("try another driver for {name}, --checked, or --disable matrices,f16,subgroups"));
     Ok(FAILED)
 }
 

@@ -56,7 +56,7 @@ pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut impl Write) -> Outcome 
         return Ok(0);
     }
     let (id, source) = match &args.synthetic {
-        Some(name) => (format!("synthetic:{name}"), ModelSource::Synthetic(name.clone())),
+        Some(name) => (name.clone(), ModelSource::Synthetic(name.clone())),
         None => open::locate(&args.model, talk)?,
     };
     let mut options = open::options(&args.device, !args.model.no_mmap)?;

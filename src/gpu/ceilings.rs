@@ -106,7 +106,7 @@ fn copies(timer: &mut Timer, gpu: &Gpu) -> Result<(f64, f64)> {
     let wanted: u64 = if gpu.report.kind == "discrete" { 512 << 20 } else { 48 << 20 };
     let most = gpu.target.max_binding_bytes.min(gpu.report.max_buffer_bytes) / 16 * 16;
     // Workgroups are counted in one dimension.
-    let countable = u64::from(gpu.target.max_workgroups) * 16 << 10;
+    let countable = u64::from(gpu.target.max_workgroups) * CopyWork::GROUP_BYTES;
     let mut bytes = wanted.min(most).min(countable);
     let work = loop {
         match CopyWork::new(gpu, bytes) {
@@ -179,7 +179,9 @@ fn key(timer: &Timer) -> String {
     let (f16, matrices) = (timer.gpu().target().f16, timer.gpu().target().matrices.is_some());
     let (checked, clock) = (timer.gpu().checked(), timer.clock().name());
     let (backend, version) = (&report.backend, env!("CARGO_PKG_VERSION"));
-    format!("{name} {ids:?} {driver} {backend} f16={f16} matrices={matrices} checked={checked} {clock} {version}")
+    format!(
+        "{name} {ids:?} {driver} {backend} f16={f16} matrices={matrices} checked={checked} {clock} {version}"
+    )
 }
 
 fn file(folder: &Path, key: &str) -> PathBuf {

@@ -120,7 +120,8 @@ impl Gpu {
             None => Ok(pipeline),
             Some(e) => Err(Error::NoDevice {
                 what: format!("the driver of `{}` rejects kernel {}: {e}", self.report.name, kernel.name),
-                help: "update the driver, or try --device with another adapter, or --disable f16".to_owned(),
+                help: "update the driver, or try --device with another adapter, or --disable matrices,f16"
+                    .to_owned(),
             }),
         }
     }

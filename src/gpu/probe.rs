@@ -144,6 +144,9 @@ pub(super) struct CopyWork {
 }
 
 impl CopyWork {
+    /// Bytes that one workgroup copies.
+    pub(super) const GROUP_BYTES: u64 = (WORKGROUP * COPY_EACH) as u64 * 16;
+
     pub(super) fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let quads = u32::try_from(bytes / 16).expect("callers stay within a binding");

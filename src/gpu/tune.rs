@@ -21,6 +21,16 @@ use crate::plan::{self, Buffer, Options, Plan, Step};
 /// The longest that tuning on first use may take.
 pub const FIRST_USE_BUDGET: Duration = Duration::from_secs(2);
 
+/// What decides how far tuning goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effort {
+    /// Time to spend; a timing that would not end in it is not begun.
+    pub budget: Duration,
+    /// Lists for which the budget does not suffice are settled: the estimate does for them from now
+    /// on, and no later run spends time on them. Otherwise they stay open, and settled ones are measured.
+    pub settle: bool,
+}
+
 /// Launches with less work than this are left to the static order: what could be gained is lost in
 /// the noise.
 const WORTH_FLOPS: u64 = 20_000_000;
@@ -62,23 +72,34 @@ pub struct Report {
 }
 
 /// Measures the lists of a graph's plan that `options.choices` does not know yet, costliest first,
-/// and records the fastest way of each in them. Stops, between two timings, when the budget is spent.
+/// and records the fastest way of each in them, as far as the effort goes.
 ///
 /// # Errors
 /// Whatever compiling a plan or running a kernel may meet.
-pub fn tune(gpu: &Gpu, graph: &Graph, options: &mut Options, budget: Duration) -> Result<Report> {
+pub fn tune(gpu: &Gpu, graph: &Graph, options: &mut Options, effort: Effort) -> Result<Report> {
+    let Effort { budget, settle } = effort;
     let start = Instant::now();
     let mut report = Report::default();
     let plan = plan::compile(graph, gpu.target(), options.clone())?;
     for (key, steps) in lists(&plan) {
         let first = steps[0];
         let Some(choice) = &first.choice else { continue };
-        if options.choices.knows(&key) {
+        let known = options.choices.knows(&key);
+        if known == Some(true) || (known == Some(false) && settle) {
             report.known += 1;
             continue;
         }
-        if start.elapsed() >= budget {
+        let mut left_open = |options: &mut Options| {
             report.left += 1;
+            if settle {
+                options.choices.settle(&key);
+            }
+        };
+        // All ways of a list, each run a few times, at the slowest rate an adapter is likely to have.
+        let slowest = if gpu.target().cpu { 10e9 } else { 200e9 };
+        let worst = Duration::from_secs_f64(8.0 * first.cost.flops as f64 / slowest);
+        if start.elapsed() + worst > budget {
+            left_open(options);
             continue;
         }
         let mut times: Vec<(&'static str, f64)> = Vec::new();
@@ -86,7 +107,7 @@ pub fn tune(gpu: &Gpu, graph: &Graph, options: &mut Options, budget: Duration) -
         for &name in &choice.candidates.names[..choice.candidates.contenders] {
             let began = start.elapsed();
             // The next takes about as long as the last.
-            if began + last > budget {
+            if began + last * 5 / 4 > budget {
                 break;
             }
             let mut trial = options.clone();
@@ -100,7 +121,7 @@ pub fn tune(gpu: &Gpu, graph: &Graph, options: &mut Options, budget: Duration) -
             last = start.elapsed() - began;
         }
         if times.len() < choice.candidates.contenders {
-            report.left += 1;
+            left_open(options);
             continue;
         }
         times.sort_by(|a, b| a.1.total_cmp(&b.1));
@@ -253,7 +274,12 @@ fn read(dir: &Path, report: &AdapterReport) -> BTreeMap<String, String> {
 /// Keeps what was measured, joined with what other runs have kept meanwhile; yields whether it could.
 pub fn save(dir: &Path, report: &AdapterReport, choices: &Choices) -> bool {
     let mut all = read(dir, report);
-    all.extend(choices.measured().map(|(key, name)| (key.to_owned(), name.to_owned())));
+    for (key, name) in choices.measured() {
+        // What was settled here may have been measured elsewhere.
+        if !name.is_empty() || !all.contains_key(key) {
+            all.insert(key.to_owned(), name.to_owned());
+        }
+    }
     let (name, kernels) = key(report);
     let file = File { adapter: report.name.clone(), driver: report.driver.clone(), kernels, choices: all };
     let Ok(text) = serde_json::to_string_pretty(&file) else { return false };

@@ -98,14 +98,19 @@ impl Choices {
         self.tuned.clear();
     }
 
-    /// What was measured: (key, name).
+    /// Records that the estimate must do for a list: there was no time to measure it.
+    pub fn settle(&mut self, key: impl Into<String>) {
+        self.tuned.entry(key.into()).or_default();
+    }
+
+    /// What was measured, and what was settled (with an empty name): (key, name).
     pub fn measured(&self) -> impl Iterator<Item = (&str, &str)> {
         self.tuned.iter().map(|(key, name)| (key.as_str(), name.as_str()))
     }
 
-    /// Whether a list has been measured.
-    pub fn knows(&self, key: &str) -> bool {
-        self.tuned.contains_key(key)
+    /// Whether a list has been measured; `Some(false)` if it was settled without.
+    pub fn knows(&self, key: &str) -> Option<bool> {
+        self.tuned.get(key).map(|name| !name.is_empty())
     }
 
     /// Chooses from a list: the user's way if it is on it, else the measured one, else the first.
@@ -134,7 +139,10 @@ mod tests {
     fn the_user_wins_over_the_measurement_and_both_over_the_estimate() {
         let mut choices = Choices::default();
         assert_eq!(choices.choose("matmul", list()).name, "lanes16");
+        choices.settle("k");
+        assert_eq!((choices.choose("matmul", list()).name, choices.knows("k")), ("lanes16", Some(false)));
         choices.prefer("k", "tile64");
+        choices.settle("k");
         assert_eq!(choices.choose("matmul", list()).reason, Reason::Measured);
         choices.force("matmul=lanes16").expect("it is a name");
         let choice = choices.choose("matmul", list());
@@ -151,8 +159,9 @@ mod tests {
     #[test]
     fn a_wrong_setting_is_told_what_there_is() {
         for (setting, hint) in [("matmul", "OP=NAME"), ("norm=x", "matmul"), ("matmul=x", "tile64")] {
-            let e = Choices::forced([setting]).expect_err(setting).to_string();
-            assert!(e.contains(hint), "{e}");
+            let e = Choices::forced([setting]).expect_err(setting);
+            let said = format!("{e}; {}", e.hint().unwrap_or_default());
+            assert!(said.contains(hint), "{said}");
         }
     }
 }

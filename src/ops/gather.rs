@@ -2,7 +2,7 @@
 //! stored in parts; each part's launch writes the rows it holds and leaves the rest alone.
 
 use super::elementwise::LANES;
-use super::lower::{LowerCx, WeightLayout, to_u32};
+use super::lower::{LowerCx, Target, WeightLayout, to_u32};
 use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight};
@@ -60,7 +60,7 @@ impl OpDef for Gather {
         0
     }
 
-    fn weight_layout(&self, i: usize) -> WeightLayout {
+    fn weight_layout(&self, i: usize, _target: &Target) -> WeightLayout {
         if i == 0 { WeightLayout::Table } else { WeightLayout::Plain }
     }
 

@@ -90,6 +90,14 @@ pub enum WeightLayout {
     /// columns behind, so that neighbouring lanes read neighbouring outputs. May be split by
     /// outputs into several buffers and stored in f16.
     Columns,
+    /// As columns, but in slabs of [`WeightLayout::SLAB`] columns: (N' / 32, K, 32), with N' = N
+    /// rounded up to whole slabs.
+    Slabs,
+}
+
+impl WeightLayout {
+    /// Columns of a slab: what one subgroup of eight lanes makes.
+    pub const SLAB: usize = 32;
 }
 
 /// A weight as stored: one or more buffers, each holding a range of outermost rows.
@@ -110,7 +118,11 @@ pub struct WeightSlot {
 impl WeightSlot {
     /// Rows that a part holds a multiple of (but for the last).
     pub fn row_step(&self) -> usize {
-        if self.layout == WeightLayout::Columns { 4 } else { 1 }
+        match self.layout {
+            WeightLayout::Columns => 4,
+            WeightLayout::Slabs => WeightLayout::SLAB,
+            WeightLayout::Plain | WeightLayout::Table => 1,
+        }
     }
 
     /// Elements of a part of `rows` outermost rows, as stored.
@@ -146,19 +158,10 @@ impl WeightSlot {
         };
         match self.layout {
             WeightLayout::Plain | WeightLayout::Table => data.chunks(PACK_ELEMENTS).for_each(put),
-            WeightLayout::Columns => {
-                let stride = rows.next_multiple_of(4);
-                // Some k of every row at a time, so that what is read and what is written stay in cache.
-                let mut block = vec![0.0f32; PACK_INNER * stride];
-                for k0 in (0..inner).step_by(PACK_INNER) {
-                    let ks = PACK_INNER.min(inner - k0);
-                    for (n, row) in data.chunks_exact(inner).enumerate() {
-                        for (k, x) in row[k0..k0 + ks].iter().enumerate() {
-                            block[k * stride + n] = *x;
-                        }
-                    }
-                    put(&block[..ks * stride]);
-                }
+            WeightLayout::Columns => turn(data, inner, rows.next_multiple_of(4), &mut put),
+            WeightLayout::Slabs => {
+                let slabs = data.chunks(inner * WeightLayout::SLAB);
+                slabs.for_each(|slab| turn(slab, inner, WeightLayout::SLAB, &mut put));
             }
         }
         // Whole words, never empty.
@@ -171,6 +174,21 @@ impl WeightSlot {
 const PACK_ELEMENTS: usize = 64 << 10;
 /// Elements of a row that it turns into columns at a time: two cache lines.
 const PACK_INNER: usize = 32;
+
+/// Rows of `inner` elements as columns of rows of `stride` elements, zeros behind, piece by piece.
+fn turn(data: &[f32], inner: usize, stride: usize, put: &mut dyn FnMut(&[f32])) {
+    // Some k of every row at a time, so that what is read and what is written stay in cache.
+    let mut block = vec![0.0f32; PACK_INNER * stride];
+    for k0 in (0..inner).step_by(PACK_INNER) {
+        let ks = PACK_INNER.min(inner - k0);
+        for (n, row) in data.chunks_exact(inner).enumerate() {
+            for (k, x) in row[k0..k0 + ks].iter().enumerate() {
+                block[k * stride + n] = *x;
+            }
+        }
+        put(&block[..ks * stride]);
+    }
+}
 
 fn encode(data: &[f32], dtype: DType) -> Cow<'_, [u8]> {
     match dtype {

@@ -6,7 +6,7 @@ mod ways;
 
 use rayon::prelude::*;
 
-use super::lower::{LowerCx, WeightLayout, to_u32};
+use super::lower::{LowerCx, Target, WeightLayout, to_u32};
 use super::{Act, Op, OpDef, arity, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight};
@@ -160,8 +160,12 @@ impl OpDef for MatMul {
         2 * out.shape.elements() as u64 * inputs[0].shape.width() as u64
     }
 
-    fn weight_layout(&self, i: usize) -> WeightLayout {
-        if i == 1 { WeightLayout::Columns } else { WeightLayout::Plain }
+    fn weight_layout(&self, i: usize, target: &Target) -> WeightLayout {
+        match i {
+            1 if target.cpu => WeightLayout::Slabs,
+            1 => WeightLayout::Columns,
+            _ => WeightLayout::Plain,
+        }
     }
 
     fn in_place(&self) -> Option<usize> {
@@ -187,7 +191,8 @@ impl OpDef for MatMul {
             .with_bool("SCALE", self.scale)
             .with_bool("RESIDUAL", self.residual)
             .with_bool("IN_PLACE", in_place)
-            .with_bool("HEADS", self.heads.is_some());
+            .with_bool("HEADS", self.heads.is_some())
+            .with_bool("SLABS", self.weight_layout(1, cx.target) == WeightLayout::Slabs);
         to_u32("matmul operand", x.shape.elements())?;
         to_u32("matmul result", cx.output().shape.elements())?;
         let (w, y) = (cx.input(1).dtype, cx.output().dtype);
@@ -199,7 +204,7 @@ impl OpDef for MatMul {
         for (part, range) in cx.parts(1).into_iter().enumerate() {
             let cols = range.len();
             let quads = cols.div_ceil(4);
-            to_u32("matmul weight", inner * quads * 4)?;
+            to_u32("matmul weight", inner * cols.next_multiple_of(WeightLayout::SLAB))?;
             let groups = way.groups(rows, cols);
             let params = MatMulParams {
                 rows: rows as u32,

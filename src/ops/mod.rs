@@ -107,8 +107,8 @@ pub trait OpDef {
     /// Floating-point work; bytes are counted from operands and result unless overridden.
     fn flops(&self, inputs: &[TensorDesc], out: &TensorDesc) -> u64;
 
-    /// How operand `i` must be stored if it is a weight.
-    fn weight_layout(&self, _i: usize) -> WeightLayout {
+    /// How operand `i` must be stored for a target if it is a weight.
+    fn weight_layout(&self, _i: usize, _target: &Target) -> WeightLayout {
         WeightLayout::Plain
     }
 

@@ -277,7 +277,7 @@ impl Builder<'_> {
             let source = self.graph.node(u);
             inputs.push(match &source.op {
                 Op::Weight(weight) => {
-                    let slot = self.store(weight, source.desc.shape, def.weight_layout(i))?;
+                    let slot = self.store(weight, source.desc.shape, def.weight_layout(i, self.target))?;
                     let stored = self.plan.weights[slot].clone();
                     let desc = TensorDesc::new(stored.dtype, stored.shape);
                     LowerInput { desc, value: None, weight: Some((slot, stored)) }

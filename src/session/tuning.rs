@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::gpu::{Gpu, tune};
+use crate::gpu::Gpu;
+use crate::gpu::tune::{self, Effort};
 use crate::graph::Graph;
 use crate::ops::Choices;
 use crate::plan;
@@ -45,13 +46,14 @@ impl Tuning {
     /// As [`tune::tune`].
     pub(super) fn learn(&mut self, gpu: &Gpu, graph: &Graph, options: plan::Options) -> Result<()> {
         if self.dir.is_some() && !self.left.is_zero() {
-            let report = self.measure(gpu, graph, options, self.left, false)?;
+            let effort = Effort { budget: self.left, settle: true };
+            let report = self.measure(gpu, graph, options, effort, false)?;
             self.left = self.left.saturating_sub(Duration::from_secs_f64(report.seconds));
         }
         Ok(())
     }
 
-    /// Measures within a budget and keeps what was found, in the folder too if there is one; `fresh`
+    /// Measures within an effort and keeps what was found, in the folder too if there is one; `fresh`
     /// forgets what earlier runs measured.
     ///
     /// # Errors
@@ -61,16 +63,17 @@ impl Tuning {
         gpu: &Gpu,
         graph: &Graph,
         mut options: plan::Options,
-        budget: Duration,
+        effort: Effort,
         fresh: bool,
     ) -> Result<tune::Report> {
         if fresh {
             self.choices.forget();
         }
         options.choices = self.choices.clone();
-        let report = tune::tune(gpu, graph, &mut options, budget)?;
+        let report = tune::tune(gpu, graph, &mut options, effort)?;
         self.choices = options.choices;
-        if let (Some(dir), false) = (&self.dir, report.measured.is_empty()) {
+        let news = !report.measured.is_empty() || (effort.settle && report.left > 0);
+        if let (Some(dir), true) = (&self.dir, news) {
             tune::save(dir, gpu.report(), &self.choices);
         }
         Ok(report)

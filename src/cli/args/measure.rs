@@ -9,10 +9,10 @@ use clap::{Args, ValueEnum};
 use super::{DeviceArgs, DtypeArg, Feature, ModelArgs, image_size};
 
 pub(crate) const PROFILE_HELP: &str = "\
-Launches are timed by timestamps that the device writes around each, if it has them and they pass a
-test against the wall clock; else each is submitted and waited for alone, and the output says wall
-clock. Nothing is taken from data sheets: roofs are measured on the adapter by small programs that copy
-or multiply and do nothing else, and kept beside the compiled pipelines.
+Launches are timed by timestamps that the device writes around each, if it has them and they pass
+a test against the wall clock; else each is submitted and waited for alone, and the output says
+wall clock. Nothing is taken from data sheets: roofs are measured on the adapter by small programs
+that copy or multiply and do nothing else, and kept beside the compiled pipelines.
 
   share      part of the sum of all launches
   median us, p95 us
@@ -20,10 +20,10 @@ or multiply and do nothing else, and kept beside the compiled pipelines.
   GFLOP/s    multiply-adds count two
   GB/s       each operand counted once, so caches can bring more than memory does
   roofline   time the lower roof would take, as part of the time taken
-  bound by   memory or compute: the lower roof; launch: hardly longer than a launch that does nothing
+  bound by   memory or compute, the lower roof; launch, where an empty one takes half as long
 
-Random weights of the sizes vit-ti, vit-s, vit-b, vit-l, vit-h and vit-g with patches of 8, 14, 16, 28
-or 32 pixels take as long as trained ones: --synthetic vit-l/16.";
+Random weights take as long as trained ones: --synthetic takes the sizes vit-ti, vit-s, vit-b,
+vit-l, vit-h and vit-g with patches of 8, 14, 16, 28 or 32 pixels, as in vit-l/16.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ProfileArgs {
@@ -70,26 +70,28 @@ pub(crate) enum Tabular {
 }
 
 pub(crate) const BENCH_HELP: &str = "\
-Each combination of model, storage type, device and batch is a row: mean and standard deviation of -r
-runs after the warm-up, from pixels on the host to results on the host, by wall clock. `-o json` holds
-every sample.
+Each combination of model, storage type, device and batch is a row: mean and standard deviation of
+-r runs after the warm-up, from pixels on the host to results on the host, by wall clock. JSON
+holds every sample.
 
-Two more rows for each model, storage type and device tell how long a process of its own takes from its
-start to its first answer: cold, with nothing kept on disk (no compiled pipelines, no measured choices,
-and the driver's own cache moved away where Mesa or NVIDIA let it), and warm, with what the cold one
-left. What the operating system keeps of files that were read is not touched.
+Two more rows for each model, storage type and device tell how long a process of its own takes from
+its start to its first answer: cold, with nothing kept on disk (no compiled pipelines, no measured
+choices, and the driver's own cache moved away where Mesa or NVIDIA let it), and warm, with what
+the cold one left. What the operating system keeps of files that were read is not touched.
 
-device MB is what is allocated there: weights, activations, inputs, results. host MB is the most memory
-that the process had (Linux); a software adapter's device memory is part of it.
+device MB is what is allocated there: weights, activations, inputs, results. host MB is the most
+memory that the process had (Linux); a software adapter's device memory is part of it.
 
-The commit is shown if the build was told: VIT_GPU_COMMIT=$(git rev-parse --short HEAD) cargo build.
+The commit is shown if the build was told:
+    VIT_GPU_COMMIT=$(git rev-parse --short HEAD) cargo build --release
 
 Exit code 1 if a row could not be measured, for example because its batch does not fit.";
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// Models, as `infer` takes them; may be given several times [default: builtin:shapes]
-    #[arg(short, long, value_name = "MODEL", env = "VIT_GPU_MODEL", hide_env_values = true)]
+    /// Models, as `infer` takes them; may be given several times [default: $VIT_GPU_MODEL, else
+    /// builtin:shapes]
+    #[arg(short, long, value_name = "MODEL")]
     pub model: Vec<OsString>,
     /// Random weights of named sizes: vit-b/16,vit-l/16
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]

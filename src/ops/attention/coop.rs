@@ -67,7 +67,7 @@ impl Tile {
         let lanes = self.subgroups * subgroup;
         matrices.has(self.side)
             && problem.types == [DType::F16; 3]
-            && problem.width.is_multiple_of(8)
+            && problem.width.is_multiple_of(4)
             && problem.width <= MAX_WIDTH
             && problem.width.div_ceil(self.side) <= MAX_MATRICES
             && (1..=self.keys / 4).contains(&sharing)
@@ -86,5 +86,30 @@ impl Tile {
             .with_u32("SUBS", self.subgroups)
             .with_u32("BC", self.keys);
         (if quads { &QUADS } else { &SCALARS }, variant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::lower::Matrices;
+
+    #[test]
+    fn the_bytes_of_workgroup_memory_are_what_the_kernel_declares() {
+        for (side, subgroups, keys, width) in
+            [(16, 4, 64, 64), (16, 4, 32, 128), (16, 2, 64, 72), (8, 4, 32, 80)]
+        {
+            let tile = Tile { side, subgroups, keys, resident: 1 };
+            let matrices = Matrices { side8: side == 8, side16: side == 16, subgroup: 32, quads: true };
+            let target = Target { matrices: Some(matrices), ..Target::portable() };
+            let (_, variant) = tile.specialise(Variant::new(), &target);
+            let variant = ["QV", "KV", "VV"].iter().fold(variant, |v, name| v.with_vec4(name, DType::F16));
+            let variant = variant.with_type("Y", DType::F16).with_u32("D", width);
+            let variant = variant.with_bool("BIAS", true).with_bool("CAUSAL", true);
+            for kernel in kernels() {
+                let bytes = kernel.reflect(&variant).expect("it is valid").workgroup_bytes;
+                assert_eq!(bytes as usize, tile.memory(width, subgroups * 32), "{} D={width}", kernel.name);
+            }
+        }
     }
 }

@@ -11,13 +11,25 @@ use crate::tensor::DType;
 /// Workgroup memory as vec4s.
 pub(super) static QUADS: Kernel = Kernel {
     name: "matmul_coop",
-    source: shader!("lib/act.wgsl", "lib/matmul_io4.wgsl", "lib/matrix_quads.wgsl", "matmul_coop.wgsl"),
+    source: shader!(
+        "lib/act.wgsl",
+        "lib/matmul_io4.wgsl",
+        "lib/matmul_weight.wgsl",
+        "lib/matrix_quads.wgsl",
+        "matmul_coop.wgsl"
+    ),
     params: MatMulParams::FIELDS,
 };
 /// Workgroup memory as scalars.
 pub(super) static SCALARS: Kernel = Kernel {
     name: "matmul_coop_scalars",
-    source: shader!("lib/act.wgsl", "lib/matmul_io4.wgsl", "lib/matrix_scalars.wgsl", "matmul_coop.wgsl"),
+    source: shader!(
+        "lib/act.wgsl",
+        "lib/matmul_io4.wgsl",
+        "lib/matmul_weight.wgsl",
+        "lib/matrix_scalars.wgsl",
+        "matmul_coop.wgsl"
+    ),
     params: MatMulParams::FIELDS,
 };
 
@@ -94,5 +106,85 @@ impl Tile {
         ];
         let variant = variant.with_subgroups().with_matrices(self.side);
         consts.into_iter().fold(variant, |v, (name, value)| v.with_u32(name, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ways::candidates;
+    use super::*;
+    use crate::ops::lower::Matrices;
+
+    fn target(side16: bool, cpu: bool) -> Target {
+        let matrices = Matrices { side8: !side16, side16, subgroup: if cpu { 8 } else { 32 }, quads: true };
+        Target {
+            f16: true,
+            cpu,
+            max_workgroup_bytes: if side16 { 49_152 } else { 32_768 },
+            max_invocations: 1024,
+            workgroup_slots: 128,
+            subgroup: matrices.subgroup,
+            matrices: Some(matrices),
+            ..Target::portable()
+        }
+    }
+
+    fn names(target: &Target, rows: usize, inner: usize, cols: usize, w: DType) -> Vec<&'static str> {
+        let problem = Problem { rows, inner, cols, x: DType::F16, w, y: DType::F16, fours: true };
+        candidates(target, &problem).names
+    }
+
+    #[test]
+    fn the_bytes_of_workgroup_memory_are_what_the_kernel_declares() {
+        for (side, size, grid, stages) in [
+            (16, (128, 256, 16), (2, 4, 1), 2),
+            (16, (32, 64, 128), (1, 2, 4), 1),
+            (8, (32, 64, 16), (2, 2, 1), 1),
+        ] {
+            let tile = Tile { side, size, grid, stages, resident: 1 };
+            let mut variant = tile.specialise(Variant::new(), &target(side == 16, false));
+            for name in ["W", "R", "Y"] {
+                variant = variant.with_type(name, DType::F16);
+            }
+            variant = variant.with_vec4("XV", DType::F16).with_u32("ACT", 0);
+            for name in ["BIAS", "SCALE", "RESIDUAL", "IN_PLACE", "HEADS", "SLABS"] {
+                variant = variant.with_bool(name, false);
+            }
+            for kernel in [&QUADS, &SCALARS] {
+                let bytes = kernel.reflect(&variant).expect("it is valid").workgroup_bytes;
+                assert_eq!(bytes as usize, tile.memory(), "{} {size:?}", kernel.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_tile_grows_with_the_work() {
+        let target = target(true, false);
+        for (rows, inner, cols, first) in [
+            (197, 768, 768, "coop32x64"),
+            (197, 3072, 768, "coop32x64"),
+            (1576, 768, 768, "coop64x64"),
+            (12_608, 768, 3072, "coop128x256"),
+            (4096, 4096, 4096, "coop128x256"),
+        ] {
+            assert_eq!(names(&target, rows, inner, cols, DType::F16)[0], first, "{rows}x{inner}x{cols}");
+        }
+    }
+
+    #[test]
+    fn they_are_offered_for_f16_weights_and_whole_fours_only() {
+        let coop = |names: Vec<&str>| names.iter().any(|n| n.starts_with("coop"));
+        let gpu = target(true, false);
+        assert!(coop(names(&gpu, 64, 36, 64, DType::F16)));
+        assert!(!coop(names(&gpu, 64, 36, 64, DType::F32)));
+        assert!(!coop(names(&gpu, 64, 35, 64, DType::F16)));
+        assert!(!coop(names(&Target { matrices: None, ..gpu }, 64, 36, 64, DType::F16)));
+    }
+
+    #[test]
+    fn software_adapters_take_them_only_when_told() {
+        let names = names(&target(false, true), 64, 64, 64, DType::F16);
+        let first = names.iter().position(|n| n.starts_with("coop")).expect("they can run");
+        assert!(names[first..].iter().all(|n| n.starts_with("coop")), "{names:?}");
     }
 }

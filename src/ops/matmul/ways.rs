@@ -12,27 +12,39 @@ use crate::tensor::DType;
 
 static TILE: Kernel = Kernel {
     name: "matmul_tile",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "matmul_tile.wgsl"),
+    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_weight.wgsl", "matmul_tile.wgsl"),
     params: MatMulParams::FIELDS,
 };
 static QUADS: Kernel = Kernel {
     name: "matmul_quads",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "matmul_quads.wgsl"),
+    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_weight.wgsl", "matmul_quads.wgsl"),
     params: MatMulParams::FIELDS,
 };
 static LANES: Kernel = Kernel {
     name: "matmul_lanes",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_fours.wgsl", "matmul_lanes.wgsl"),
+    source: shader!(
+        "lib/act.wgsl",
+        "lib/matmul_io.wgsl",
+        "lib/matmul_weight.wgsl",
+        "lib/matmul_fours.wgsl",
+        "matmul_lanes.wgsl"
+    ),
     params: MatMulParams::FIELDS,
 };
 static CAST: Kernel = Kernel {
     name: "matmul_cast",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_fours.wgsl", "matmul_cast.wgsl"),
+    source: shader!(
+        "lib/act.wgsl",
+        "lib/matmul_io.wgsl",
+        "lib/matmul_weight.wgsl",
+        "lib/matmul_fours.wgsl",
+        "matmul_cast.wgsl"
+    ),
     params: MatMulParams::FIELDS,
 };
 static ROWS: Kernel = Kernel {
     name: "matmul_rows",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "matmul_rows.wgsl"),
+    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_weight.wgsl", "matmul_rows.wgsl"),
     params: MatMulParams::FIELDS,
 };
 
@@ -140,7 +152,7 @@ static WAYS: &[Way] = &[
         8.0,
     ),
     coop("coop64x64", &Tile { side: 16, size: (64, 64, 64), grid: (2, 2, 1), stages: 2, resident: 3 }, 4.0),
-    coop("coop32x64", &Tile { side: 16, size: (32, 64, 64), grid: (1, 2, 4), stages: 2, resident: 3 }, 3.0),
+    coop("coop32x64", &Tile { side: 16, size: (32, 64, 128), grid: (1, 2, 4), stages: 1, resident: 3 }, 3.0),
     coop("coop8_64x64", &Tile { side: 8, size: (64, 64, 32), grid: (2, 2, 1), stages: 2, resident: 1 }, 1.8),
     coop("coop8_32x64", &Tile { side: 8, size: (32, 64, 16), grid: (2, 2, 1), stages: 1, resident: 1 }, 1.0),
     coop("coop8_32x32", &Tile { side: 8, size: (32, 32, 32), grid: (1, 1, 4), stages: 2, resident: 1 }, 0.7),
