@@ -426,7 +426,8 @@ fn g8_features_switched_off_change_no_answer() {
 
     let plain = builtin(choice).unwrap();
     let image = pictures(2, 4);
-    assert_eq!(logits(&plain, &image), logits(default, &image));
+    // Other kernels may add in another order.
+    common::compare(&logits(&plain, &image), &logits(default, &image), 1e-5, 1e-5).unwrap();
 }
 
 #[test]

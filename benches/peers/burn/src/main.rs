@@ -56,7 +56,7 @@ fn main() -> Result<()> {
     job.serve(&about, || {
         let data = TensorData::new(job.image.clone(), job.shape);
         let logits = vit.forward(Tensor::from_data(data, &device));
-        logits.into_data().to_vec::<f32>().map_err(|e| format!("{e:?}").into())
+        logits.into_data().try_to_vec::<f32>().map_err(|e| format!("{e:?}").into())
     })
 }
 
