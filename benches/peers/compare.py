@@ -118,6 +118,8 @@ class Engine:
         except ValueError:
             how = f"exit status {code}"
         words = self.log.read_text(errors="replace").strip().splitlines()
+        # The Vulkan loader says this of every program without a desktop.
+        words = [w for w in words if "XDG_RUNTIME_DIR" not in w]
         panics = [i for i, w in enumerate(words) if "panicked at" in w]
         tail = words[panics[0] : panics[0] + 2] if panics else words[-2:]
         return f"{how}: {' '.join(tail)[:300]}" if tail else how
@@ -311,8 +313,11 @@ def report(engines, options, failures):
         milliseconds = [1e3 * t for t in e.times]
         about = e.about
         version = "" if about["engine"] == "vit-gpu" else f" {about['version']}"
+        # A peer reports its own variables itself; what drivers and libraries read stands here.
+        others = [s for s in e.spec.split("@")[1:] if not s.startswith("PEER_")]
+        settings = ", ".join([about["settings"], *others])
         print(
-            f"| {about['engine']}{version} | {about['device']} | {about['settings']} | {1e3 * median[e.spec]:.1f} "
+            f"| {about['engine']}{version} | {about['device']} | {settings} | {1e3 * median[e.spec]:.1f} "
             f"| {min(milliseconds):.1f} | {max(milliseconds):.1f} | {options.batch / median[e.spec]:.2f} "
             f"| {1e3 * cpu[e.spec]:.0f} | {median[e.spec] / median[base.spec]:.2f} "
             f"| {cpu[e.spec] / cpu[base.spec]:.2f} |"

@@ -172,18 +172,27 @@ impl WeightSlot {
 
 /// Elements that [`WeightSlot::pack`] encodes at a time.
 const PACK_ELEMENTS: usize = 64 << 10;
-/// Elements of a row that it turns into columns at a time: two cache lines.
-const PACK_INNER: usize = 32;
+/// Side of the squares that it turns at a time: a cache line.
+const SQUARE: usize = 16;
 
 /// Rows of `inner` elements as columns of rows of `stride` elements, zeros behind, piece by piece.
 fn turn(data: &[f32], inner: usize, stride: usize, put: &mut dyn FnMut(&[f32])) {
-    // Some k of every row at a time, so that what is read and what is written stay in cache.
-    let mut block = vec![0.0f32; PACK_INNER * stride];
-    for k0 in (0..inner).step_by(PACK_INNER) {
-        let ks = PACK_INNER.min(inner - k0);
-        for (n, row) in data.chunks_exact(inner).enumerate() {
-            for (k, x) in row[k0..k0 + ks].iter().enumerate() {
-                block[k * stride + n] = *x;
+    let mut block = vec![0.0f32; SQUARE * stride];
+    for k0 in (0..inner).step_by(SQUARE) {
+        let ks = SQUARE.min(inner - k0);
+        for (i, rows) in data.chunks(SQUARE * inner).enumerate() {
+            // Squares are turned in a corner of their own: rows of the block may all begin at the same
+            // place of a page, and would push each other out of the cache one element at a time.
+            let mut square = [[0.0f32; SQUARE]; SQUARE];
+            for (n, row) in rows.chunks_exact(inner).enumerate() {
+                for (k, x) in row[k0..k0 + ks].iter().enumerate() {
+                    square[k][n] = *x;
+                }
+            }
+            let n0 = i * SQUARE;
+            let width = SQUARE.min(stride - n0);
+            for (k, line) in square[..ks].iter().enumerate() {
+                block[k * stride + n0..][..width].copy_from_slice(&line[..width]);
             }
         }
         put(&block[..ks * stride]);
