@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 #
-# Builds vit-gpu and its peers for compare.py: programs land in TARGET/peers, where TARGET is
-# $CARGO_TARGET_DIR or benches/peers/target.
+# Builds vit-gpu and its peers for compare.py: programs land in TARGET/peers,
+# where TARGET is $CARGO_TARGET_DIR or benches/peers/target.
 #
 # Usage: benches/peers/build.sh [PROGRAM...]
-#   vit-gpu, candle, burn (its best settings), or burn-plain or
-#   burn[-tune][-fusion][-wgsl], or burn-all;
-#   default: vit-gpu candle burn. Every setting of burn is a build of its own, since it chooses
-#   autotune, kernel fusion and the shader language by cargo features: the first takes about
-#   ten minutes on two cores, each further one about four.
+#   PROGRAM  vit-gpu, candle, burn (in its best settings), burn-plain,
+#            burn[-tune][-fusion][-wgsl], or burn-all;
+#            default: vit-gpu candle burn
+# burn chooses autotune, kernel fusion and the shader language by cargo features,
+# so every setting is a build of its own; those of one language share most crates.
 # Environment:
-#   CARGO_FLAGS      more for cargo, for example -j1
+#   CARGO_FLAGS  more for cargo, for example -j1
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

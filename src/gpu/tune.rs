@@ -37,7 +37,7 @@ const WORTH_FLOPS: u64 = 20_000_000;
 
 /// One timing repeats a launch until about this much time has passed.
 const ENOUGH: Duration = Duration::from_millis(3);
-/// Timings of each way; the fastest counts, since noise only ever adds.
+/// Timings of each way that is over sooner; the fastest counts, since noise only ever adds.
 const ROUNDS: usize = 3;
 
 /// A way whose first run takes this many times the best is not run again.
@@ -97,7 +97,7 @@ pub fn tune(gpu: &Gpu, graph: &Graph, options: &mut Options, effort: Effort) -> 
         };
         // All ways of a list, each run a few times, at the slowest rate an adapter is likely to have.
         let slowest = if gpu.target().cpu { 10e9 } else { 200e9 };
-        let worst = Duration::from_secs_f64(8.0 * first.cost.flops as f64 / slowest);
+        let worst = Duration::from_secs_f64(6.0 * first.cost.flops as f64 / slowest);
         if start.elapsed() + worst > budget {
             left_open(options);
             continue;
@@ -202,13 +202,14 @@ impl<'a> Bench<'a> {
     /// a single run if that is hopeless against `best`.
     fn microseconds(&self, best: f64) -> Result<f64> {
         self.run(1)?;
-        let once = self.run(1)?;
-        let single = once.as_secs_f64() * 1e6;
-        if once > ENOUGH && single > best * HOPELESS {
-            return Ok(single);
+        let mut time = self.run(1)?.as_secs_f64();
+        if time > ENOUGH.as_secs_f64() {
+            if time * 1e6 < best * HOPELESS {
+                time = time.min(self.run(1)?.as_secs_f64());
+            }
+            return Ok(time * 1e6);
         }
-        let repeat = (ENOUGH.as_secs_f64() / once.as_secs_f64().max(1e-6)).clamp(1.0, 200.0) as u32;
-        let mut time = f64::INFINITY;
+        let repeat = (ENOUGH.as_secs_f64() / time.max(1e-6)).clamp(1.0, 200.0) as u32;
         for _ in 0..ROUNDS {
             time = time.min(self.run(repeat)?.as_secs_f64() / f64::from(repeat));
         }
