@@ -13,8 +13,9 @@
 #   CARGO_FLAGS  more for cargo, for example -j1
 
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-target=${CARGO_TARGET_DIR:-$PWD/target}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+target=$(realpath -m "${CARGO_TARGET_DIR:-$here/target}")
+cd "$here"
 mkdir -p "$target/peers"
 read -r -a flags <<<"${CARGO_FLAGS-}"
 

@@ -52,9 +52,10 @@ class Engine:
         name, *settings = spec.split("@")
         if any("=" not in s for s in settings):
             raise SystemExit(f"compare: {spec}: after @ comes NAME=VALUE")
-        logits = scratch / f"{len(list(scratch.iterdir()))}.logits.safetensors"
-        self.logits_file = logits
-        self.log = logits.with_suffix(".log")
+        # A folder of its own, for logits, log and whatever a peer keeps.
+        folder = pathlib.Path(tempfile.mkdtemp(dir=scratch))
+        self.logits_file = logits = folder / "logits.safetensors"
+        self.log = folder / "log"
         files = [str(options.model), str(image), str(logits)]
         python = [options.python, str(HERE / "python")]
         modes = name.split("+")[1:]

@@ -151,7 +151,7 @@ fn rate(timer: &mut Timer, work: &Arithmetic, best: f64) -> Result<f64> {
     while time < LONG_ENOUGH && rounds < 1 << 24 {
         // The first short runs say little; grow until one is long enough.
         let factor = (1.3 * LONG_ENOUGH / time.max(1.0)).clamp(2.0, 16.0);
-        rounds = (f64::from(rounds) * factor) as u32;
+        rounds = ((f64::from(rounds) * factor) as u32).next_multiple_of(4);
         time = work.time(timer, rounds)?.best();
     }
     let behind = work.flops(rounds) / time * 1e9 < 0.6 * best;

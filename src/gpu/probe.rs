@@ -42,20 +42,24 @@ pub(super) struct FmaShape {
     pub(super) quads: usize,
     /// `fma(v, m, c)` rather than `v * m + c`.
     pub(super) fused: bool,
+    /// Long turns of the loop, chain after chain.
+    pub(super) long: bool,
 }
 
 impl FmaShape {
     /// Any will do to check a clock.
-    pub(super) const SIMPLE: Self = Self { dtype: DType::F32, quads: 2, fused: false };
+    pub(super) const SIMPLE: Self = Self { dtype: DType::F32, quads: 2, fused: false, long: false };
 
     /// All shapes of one element type: which is fastest depends on registers and on the compiler.
     pub(super) fn all(dtype: DType) -> impl Iterator<Item = Self> {
-        [2, 3, 4].into_iter().flat_map(move |quads| [true, false].map(|fused| Self { dtype, quads, fused }))
+        let kinds = [(true, false), (false, false), (true, true), (false, true)];
+        let shapes = [3, 4].into_iter().flat_map(move |quads| kinds.map(|kind| (quads, kind)));
+        shapes.map(move |(quads, (fused, long))| Self { dtype, quads, fused, long })
     }
 
     fn variant(self) -> Variant {
         let variant = Variant::new().with_type("elem", self.dtype);
-        variant.with_u32("QUADS", self.quads).with_bool("FUSED", self.fused)
+        variant.with_u32("QUADS", self.quads).with_bool("FUSED", self.fused).with_bool("LONG", self.long)
     }
 }
 

@@ -52,7 +52,7 @@ fn what_is_measured_is_kept_and_used() {
     for m in measured {
         let times = m["microseconds"].as_array().expect("a list");
         assert!(times.len() > 1 && times.iter().all(|t| t[1].as_f64().is_some_and(|t| t > 0.0)), "{m:#}");
-        assert_eq!(m["chosen"], times[0][0], "the fastest comes first: {m:#}");
+        assert_eq!(m["chosen"], times[0][0], "the chosen one comes first: {m:#}");
     }
     let file = first["file"].as_str().expect("a path").to_owned();
     let kept: serde_json::Value =

@@ -28,7 +28,8 @@ pub struct Job {
     pub shape: [usize; 4],
     /// The pixels, row-major.
     pub image: Vec<f32>,
-    logits: PathBuf,
+    /// Where the logits go.
+    pub logits: PathBuf,
 }
 
 impl Job {
