@@ -35,7 +35,8 @@ impl Started {
 
 impl Session {
     /// Runs pictures of one size. `pixels`: each (H,W,3) bytes of `size` = (height, width), as
-    /// [`Preprocess::pixels`] gives them. Returns one tensor per output, batch first.
+    /// [`pixels`](crate::data::preprocess::Preprocess::pixels) gives them. Returns one tensor per output,
+    /// batch first.
     ///
     /// # Errors
     /// [`Error::Usage`] for an unknown output or pictures of another size; device errors.
