@@ -3,6 +3,7 @@
 //! list; `doctor` runs the cases marked quick.
 
 mod narrow;
+mod pictures;
 
 use crate::error::Result;
 use crate::gpu::{Executor, Gpu, Store};
@@ -206,6 +207,7 @@ pub fn all() -> Vec<Case> {
     elementwise(&mut cases);
     layout(&mut cases);
     pixels(&mut cases);
+    pictures::all(&mut cases);
     for case in &mut cases {
         case.quick = QUICK.contains(&case.name.as_str());
     }
@@ -237,6 +239,12 @@ const QUICK: &[&str] = &[
     "patchify 2x6x10 by 3x5",
     "patchify bytes 2x6x10 by 3x5",
     "normalise",
+    "conv 2x5x7x3 to 5, 3x3 stride 1",
+    "conv 1x9x6x8 to 36, 3x3 stride 2",
+    "group_norm 2x3x5x36 by 4",
+    "group_norm 1x7x5x9 by 3",
+    "max_pool 2x7x6x5, 3x3 stride 2",
+    "nearest_code 7x8 of 50",
 ];
 
 /// Those that it also runs with f16 storage, in every way there is for that.

@@ -2,7 +2,7 @@
 //! optional and usually put there by `plan::fuse`. The kernels are in [`ways`].
 
 mod coop;
-mod ways;
+pub(super) mod ways;
 
 use rayon::prelude::*;
 
@@ -13,7 +13,7 @@ use crate::graph::{Graph, Value, Weight};
 use crate::kernel::{Variant, params};
 use crate::tensor::{HostTensor, Shape, TensorDesc};
 use ways::Problem;
-pub(crate) use ways::{kernels, names};
+pub(crate) use ways::{conv_names, kernels, names};
 
 /// A linear layer. Operands: x (…, K), weight (N, K), then those of bias (N), scale (N) and
 /// residual that are set, in that order. Result (…, N), or head-split if `heads` is set.

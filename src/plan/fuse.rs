@@ -7,7 +7,7 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value, Weight};
-use crate::ops::{Attention, Binary, BinaryKind, HeadSplit, MatMul, Op, Patchify, Unary};
+use crate::ops::{Attention, Binary, BinaryKind, Conv2d, HeadSplit, MatMul, Op, Patchify, Unary};
 
 /// Runs every rewrite in order and drops what nothing needs any more.
 ///
@@ -15,7 +15,7 @@ use crate::ops::{Attention, Binary, BinaryKind, HeadSplit, MatMul, Op, Patchify,
 /// A shape error kept by the graph.
 pub fn fuse(graph: &Graph) -> Result<Graph> {
     graph.check()?;
-    [normalise_into_patchify, epilogue_into_matmul, qkv_into_one_matmul]
+    [normalise_into_patchify, epilogue_into_matmul, epilogue_into_conv, qkv_into_one_matmul]
         .iter()
         .try_fold(graph.clone(), |g, rewrite| prune(&rewrite_nodes(&g, *rewrite)))
 }
@@ -133,6 +133,36 @@ fn epilogue_into_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
             let same = r.old.shape(a) == r.old.shape(b);
             let residual = r.at(a);
             same.then(|| r.extended(MatMul { residual: true, ..m }, matmul, Some(residual), node))?
+        }
+        _ => None,
+    }
+}
+
+/// convolution -> activation -> + residual, as far as the chain goes.
+fn epilogue_into_conv(r: &mut Rewriter, node: &Node) -> Option<Value> {
+    let sole = |r: &Rewriter, old: Value| {
+        let conv = r.new.node(r.at(old)).clone();
+        match conv.op {
+            Op::Conv2d(c) if r.uses[old.index()] == 1 && !c.residual => Some((c, conv)),
+            _ => None,
+        }
+    };
+    match node.op {
+        Op::Unary(Unary { act: Some(act), factor: 1.0 }) => {
+            let (c, conv) = sole(r, node.inputs[0]).filter(|(c, _)| c.act.is_none())?;
+            let op = Op::Conv2d(Conv2d { act: Some(act), ..c });
+            Some(r.new.insert(Node { op, ..conv }))
+        }
+        Op::Binary(Binary { kind: BinaryKind::Add }) => {
+            let [a, b] = [node.inputs[0], node.inputs[1]];
+            let same = r.old.shape(a) == r.old.shape(b);
+            let ((c, mut conv), other) = match sole(r, a) {
+                Some(found) => (found, b),
+                None => (sole(r, b).filter(|_| same)?, a),
+            };
+            conv.op = Op::Conv2d(Conv2d { residual: true, ..c });
+            conv.inputs.push(r.at(other));
+            Some(r.new.insert(Node { desc: node.desc, ..conv }))
         }
         _ => None,
     }

@@ -216,6 +216,8 @@ impl Homes {
 fn storage_types(graph: &Graph, homes: &Homes, f16: bool) -> Vec<TensorDesc> {
     let narrow = |node: &crate::graph::Node| match node.op {
         Op::MatMul(m) => !m.residual,
+        Op::Conv2d(c) => !c.residual,
+        Op::GroupApply(_) | Op::MaxPool(_) => true,
         Op::Norm(_) | Op::Attention(_) | Op::SplitHeads(_) | Op::Glu(_) | Op::Unary(_) | Op::Patchify(_) => {
             true
         }
