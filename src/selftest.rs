@@ -162,6 +162,10 @@ pub fn weight(recipe: &Weight, shape: Shape) -> HostTensor {
                 let n = rows.as_ref().map_or(total, |r| r.len());
                 data.extend(noise(seed(name, "weight"), n * inner));
             }
+            Part::NormedTaps { .. } | Part::NormedBias { .. } => {
+                let n = shape.dims()[0] / recipe.parts.len();
+                data.extend(noise(seed(part.names()[0], "weight"), n * inner));
+            }
         }
     }
     HostTensor::f32(shape, data)
@@ -335,6 +339,7 @@ fn attention(cases: &mut Vec<Case>) {
         (1, 1, 18, 40, 128),
         (1, 1, 9, 20, 255),
         (1, 1, 9, 20, 256),
+        (1, 1, 9, 20, 512),
         (1, 2, 197, 197, 64),
     ];
     // Every size in one mode, small ones in all: each head width costs a compilation.

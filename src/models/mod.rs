@@ -35,6 +35,7 @@ mod timm_args;
 mod timm_table;
 mod vit;
 mod vit_mae;
+pub mod vq;
 
 use serde_json::Value as Json;
 
