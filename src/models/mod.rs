@@ -32,6 +32,7 @@ mod parts;
 mod siglip;
 mod timm;
 mod timm_args;
+mod timm_stem;
 mod timm_table;
 mod vit;
 mod vit_mae;
@@ -153,7 +154,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "timm",
         model_types: &["timm_wrapper"],
-        about: "timm: vit_*, deit*, flexivit, eva_large, beit3, aimv2, RADIO",
+        about: "timm: vit_*, deit*, flexivit, eva_large, beit3, aimv2, RADIO, two convolution stems",
         open: timm::open,
     },
 ];
