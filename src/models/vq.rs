@@ -53,9 +53,27 @@ impl Vq {
     /// [`Error::Model`] naming the field or the tensors that do not fit.
     pub fn open(config: &Json, index: &TensorIndex) -> Result<Self> {
         let fields = Fields::new(config)?;
-        let names = Names::new(index, &[], &[], &[]);
+        let mut vq = Self::read(&fields, Names::new(index, &[], &[], &[]))?;
+        let mut g = Graph::new();
+        let ids = g.input("ids", TensorDesc::new(DType::U32, [1, 1]));
+        let picture = vq.decode(&mut g, ids, [1, 1]);
+        let built = if vq.encoder { vq.encode(&mut g, picture).map(drop) } else { Ok(()) };
+        (vq.parameters, vq.warnings) = vq.names.check_graph(&g, built, &fields)?;
+        Ok(vq)
+    }
+
+    /// The tokenizer of a configuration with no checkpoint: for weights made up, as benchmarks do.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the field that does not fit.
+    pub fn of_config(config: &Json) -> Result<Self> {
+        let names = Names::new(&TensorIndex::new(), &[], &[], &[]);
+        Ok(Self { encoder: true, ..Self::read(&Fields::new(config)?, names)? })
+    }
+
+    fn read(fields: &Fields, names: Names) -> Result<Self> {
         let stem = fields.width("ch", 128)?;
-        let factors = levels(&fields)?;
+        let factors = levels(fields)?;
         let widths = factors.iter().map(|f| stem.checked_mul(*f).filter(|w| *w <= 1 << 20));
         let widths = widths.collect::<Option<Vec<_>>>();
         let widths =
@@ -65,7 +83,7 @@ impl Vq {
             return Err(Error::model(fields::FILE, what, "`ch` must be a multiple of 32"));
         }
         let rows = names.dims(CODEBOOK).and_then(|dims| dims.first().copied());
-        let mut vq = Self {
+        Ok(Self {
             codes: fields.width("vocab_size", rows.unwrap_or(16_384))?,
             parameters: 0,
             warnings: Vec::new(),
@@ -77,13 +95,7 @@ impl Vq {
             blocks: fields.optional("num_res_blocks", 1, MAX_BLOCKS)?.unwrap_or(2),
             encoder: names.has_any("encoder."),
             names,
-        };
-        let mut g = Graph::new();
-        let ids = g.input("ids", TensorDesc::new(DType::U32, [1, 1]));
-        let picture = vq.decode(&mut g, ids, [1, 1]);
-        let built = if vq.encoder { vq.encode(&mut g, picture).map(drop) } else { Ok(()) };
-        (vq.parameters, vq.warnings) = vq.names.check_graph(&g, built, &fields)?;
-        Ok(vq)
+        })
     }
 
     /// Pixels a side of the square that one token stands for.
