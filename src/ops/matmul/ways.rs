@@ -12,9 +12,9 @@ use crate::ops::lower::Target;
 use crate::tensor::DType;
 
 /// A kernel as it computes linear layers, and as it computes convolutions.
-struct Pair {
-    linear: Kernel,
-    conv: Kernel,
+pub(super) struct Pair {
+    pub(super) linear: Kernel,
+    pub(super) conv: Kernel,
 }
 
 /// The two differ in where they read x, and in their epilogue's operands.
@@ -36,6 +36,7 @@ macro_rules! pair {
                 name: $conv,
                 source: shader!(
                     "lib/act.wgsl",
+                    "lib/conv_params.wgsl",
                     "lib/conv_io.wgsl",
                     "lib/conv_rows.wgsl",
                     "lib/matmul_weight.wgsl",
@@ -188,8 +189,8 @@ const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> Way {
     let (speed, tile) = ((speed, 0.01), (tile, (rows, cols)));
     Way {
         name,
-        kernel: &coop::QUADS,
-        conv: None,
+        kernel: &coop::QUADS.linear,
+        conv: Some(&coop::QUADS.conv),
         tile: tile.1,
         lanes: 0,
         x: Reads::Fours,
@@ -247,7 +248,10 @@ pub(crate) fn conv_names() -> Vec<&'static str> {
 
 /// Kernels of all ways, with repetitions.
 pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
-    WAYS.iter().flat_map(|w| [Some(w.kernel), w.conv]).flatten().chain([&coop::SCALARS])
+    WAYS.iter()
+        .flat_map(|w| [Some(w.kernel), w.conv])
+        .flatten()
+        .chain([&coop::SCALARS.linear, &coop::SCALARS.conv])
 }
 
 pub(in crate::ops) fn by_name(name: &str) -> &'static Way {
@@ -295,11 +299,14 @@ impl Way {
 
     /// The kernel as a target can run it.
     pub(super) fn kernel(&self, target: &Target) -> &'static Kernel {
-        if self.coop.is_some() { Tile::kernel(target) } else { self.kernel }
+        if self.coop.is_some() { &Tile::kernels(target).linear } else { self.kernel }
     }
 
     /// The kernel for convolutions.
-    pub(in crate::ops) fn conv_kernel(&self) -> &'static Kernel {
+    pub(in crate::ops) fn conv_kernel(&self, target: &Target) -> &'static Kernel {
+        if self.coop.is_some() {
+            return &Tile::kernels(target).conv;
+        }
         self.conv.expect("the way is on a list of candidates for convolutions")
     }
 
