@@ -1,13 +1,13 @@
 //! The ways a linear layer or a convolution can be computed: one row of [`WAYS`] each, a kernel with
 //! its constants. All share one interface (`lib/matmul_io.wgsl`, `lib/conv_io.wgsl`), one weight layout
-//! and one epilogue, so that a plan may take any of them for any matmul it fits. Which is first is a static estimate: the time
-//! of the workgroups that run one after the other. Nothing here measures.
+//! and one epilogue, so that a plan may take any of them for any matmul it fits. Which is first is a
+//! static estimate: the time of the workgroups that run one after the other. Nothing here measures.
 
-use super::super::conv::ConvParams;
 use super::MatMulParams;
 use super::coop::{self, Tile};
 use crate::kernel::{Kernel, Variant, shader};
 use crate::ops::choice::Candidates;
+use crate::ops::conv::ConvParams;
 use crate::ops::lower::Target;
 use crate::tensor::DType;
 
