@@ -128,6 +128,9 @@ const fn cast(name: &'static str, queries: usize, cpu_speed: f64) -> Way {
 /// own, and drivers take long over many. Wider heads are made in chunks.
 const MOST_SUMS: usize = 32;
 
+/// Quads of a head above which it is wide.
+const WIDE_QUADS: usize = 64;
+
 /// What a choice rests on.
 pub(super) struct Problem {
     /// Batch times heads.
@@ -233,6 +236,12 @@ impl Way {
             return target.subgroup == 8
                 && (self.lanes == 8 || self.lanes * quads.div_ceil(8) <= MOST_SUMS)
                 && 4 * self.cap(problem) * self.lanes <= target.max_workgroup_bytes as usize;
+        }
+        // These hold all of a head in the registers of each lane. Software adapters compile that for half a
+        // minute where it is wide, so there they are kept for what chunks have no room for.
+        let chunks = || WAYS.iter().any(|way| way.eights > 0 && way.fits(target, problem));
+        if quads > WIDE_QUADS && chunks() {
+            return false;
         }
         let memory = if self.staged { (self.keys)(quads) * quads * 32 } else { 0 };
         self.lanes <= target.max_invocations as usize && memory <= target.max_workgroup_bytes as usize
