@@ -205,7 +205,7 @@ impl Op {
 
 /// Every op that can be computed in several ways, and their names.
 pub fn variants() -> Vec<(&'static str, Vec<&'static str>)> {
-    vec![("matmul", matmul::names()), ("conv2d", matmul::conv_names()), ("attention", attention::names())]
+    vec![("matmul", matmul::names()), ("attention", attention::names()), ("conv2d", matmul::conv_names())]
 }
 
 /// The text of every kernel that is chosen between: when it changes, measurements are void.
