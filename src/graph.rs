@@ -55,6 +55,8 @@ pub enum Part {
         /// How many rows.
         rows: usize,
     },
+    /// Rows of two weights of equal shape by turns: a0, b0, a1, b1, … (gate and value of a gated unit).
+    Pairs(Box<Weight>, Box<Weight>),
 }
 
 /// What is done to a checkpoint tensor before it serves as (part of) a weight. Evaluated once at
@@ -118,6 +120,11 @@ impl Weight {
         Self { parts: vec![Part::Zeros { rows }] }
     }
 
+    /// Rows of two weights of equal shape by turns.
+    pub fn pairs(a: Weight, b: Weight) -> Self {
+        Self { parts: vec![Part::Pairs(Box::new(a), Box::new(b))] }
+    }
+
     /// Several weights of equal inner dimensions, one after the other along the outermost.
     pub fn joined(weights: impl IntoIterator<Item = Weight>) -> Self {
         Self { parts: weights.into_iter().flat_map(|w| w.parts).collect() }
@@ -144,10 +151,20 @@ impl fmt::Display for Weight {
                     }
                 }
                 Part::Zeros { rows } => write!(f, "0[{rows}]")?,
+                Part::Pairs(a, b) => write!(f, "({a}|{b})")?,
             }
         }
         Ok(())
     }
+}
+
+/// How a state is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// In the type it is declared with.
+    AsDeclared,
+    /// In f16 where activations are.
+    AsActivations,
 }
 
 /// One operation and the tensor it makes.
@@ -226,6 +243,14 @@ impl Graph {
         self.insert(Node { op, inputs: vec![], desc: TensorDesc::f32(shape), label })
     }
 
+    /// A tensor that lies on the device and survives runs: a KV cache, the place in a sequence. Every
+    /// executor that shares the [`States`](crate::gpu::States) and names it sees the same contents,
+    /// zeros at first. Ops that change it say so in [`OpDef::writes`](crate::ops::OpDef::writes).
+    pub fn state(&mut self, name: &str, desc: TensorDesc, store: Storage) -> Value {
+        let op = Op::State { name: name.to_owned(), store };
+        self.insert(Node { op, inputs: vec![], desc, label: name.to_owned() })
+    }
+
     /// Declares a result under a name. A later declaration of the same name replaces the earlier.
     pub fn output(&mut self, name: impl Into<String>, v: Value) {
         let name = name.into();
@@ -278,6 +303,7 @@ impl Graph {
     }
 
     /// The part of the graph that the named outputs need, with only those outputs, in that order.
+    /// What changes a state is needed, too.
     ///
     /// # Errors
     /// [`Error::Usage`] if the graph has no output of a given name, or a name comes twice.
@@ -303,6 +329,7 @@ impl Graph {
             live[v.index()] = true;
         }
         for i in (0..self.nodes.len()).rev() {
+            live[i] |= self.nodes[i].op.def().is_some_and(|d| !d.writes().is_empty());
             if live[i] {
                 for v in &self.nodes[i].inputs {
                     live[v.index()] = true;
