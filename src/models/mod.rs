@@ -27,8 +27,11 @@ mod clip;
 mod deit;
 mod dinov2;
 mod fields;
+mod imagegpt;
+mod llamagen;
 mod names;
 mod parts;
+pub mod sequence;
 mod siglip;
 mod timm;
 mod timm_args;
@@ -40,6 +43,7 @@ use serde_json::Value as Json;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorIndex, Value};
+use sequence::TokenDecoder;
 
 /// A network that knows its tensors and can write itself into a graph.
 pub trait Model: Send + Sync {
@@ -195,6 +199,32 @@ pub fn from_config(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
         }
     };
     (family.open)(config, index)
+}
+
+/// A generative model: Hugging Face's ImageGPT, or LlamaGen by the keys of its small `config.json`.
+/// `picture` is the size (height, width) that the preprocessor states.
+///
+/// # Errors
+/// [`Error::Model`] naming the field or the tensors that do not fit.
+pub fn decoder_from_config(
+    config: &Json,
+    index: &TensorIndex,
+    picture: Option<[usize; 2]>,
+) -> Result<Box<dyn TokenDecoder>> {
+    let model_type = config.get("model_type").and_then(Json::as_str);
+    match model_type {
+        Some("imagegpt") => imagegpt::open(config, index, picture),
+        None if config.get("n_layer").is_some() && config.get("dim").is_some() => llamagen::open(config, index),
+        Some("llamagen") => llamagen::open(config, index),
+        other => Err(Error::model(
+            fields::FILE,
+            match other {
+                Some(other) => format!("model_type `{other}` does not generate pictures"),
+                None => "is not the configuration of a model that generates pictures".to_owned(),
+            },
+            "supported: model_type imagegpt, and LlamaGen's keys (dim, n_layer, n_head, block_size, ...)",
+        )),
+    }
 }
 
 fn supported_types() -> String {
