@@ -33,7 +33,11 @@ pub(super) fn open(
     fields::check_heads(("n_embd", hidden), ("n_head", heads))?;
     for (key, usual) in [("scale_attn_weights", true), ("scale_attn_by_inverse_layer_idx", false)] {
         if fields.switch(key, usual)? != usual {
-            return Err(Error::model(fields::FILE, format!("`{key}` is {}", !usual), "this is not supported"));
+            return Err(Error::model(
+                fields::FILE,
+                format!("`{key}` is {}", !usual),
+                "this is not supported",
+            ));
         }
     }
     let tokens = fields.width("n_positions", 1024)?;
@@ -45,7 +49,11 @@ pub(super) fn open(
     }
     let vocabulary = fields.width("vocab_size", 513)?;
     if vocabulary < 2 {
-        return Err(Error::model(fields::FILE, "`vocab_size` leaves no colour", "the last id is the start token"));
+        return Err(Error::model(
+            fields::FILE,
+            "`vocab_size` leaves no colour",
+            "the last id is the start token",
+        ));
     }
     let info = GeneratorInfo {
         family: "imagegpt",

@@ -49,7 +49,11 @@ pub(super) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TokenDe
         return Err(Error::model(fields::FILE, what, "use a class-conditional (c2i) checkpoint"));
     }
     if fields.optional("n_kv_head", 1, 1024)?.is_some_and(|n| n != heads) {
-        return Err(Error::model(fields::FILE, "`n_kv_head` differs from `n_head`", "grouped heads are not supported"));
+        return Err(Error::model(
+            fields::FILE,
+            "`n_kv_head` differs from `n_head`",
+            "grouped heads are not supported",
+        ));
     }
     let rows = |name: &str| names.dims(name).and_then(|d| d.first().copied());
     let classes = fields.count("num_classes", 1000)?;
@@ -57,7 +61,8 @@ pub(super) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TokenDe
     let guided = rows("cls_embedding.embedding_table.weight").is_some_and(|n| n > classes);
     let doubling = fields.get("ch_mult").and_then(Json::as_array).map_or(5, Vec::len).clamp(1, 8) - 1;
     let generation = fields.nested("generation")?;
-    let number = |key: &str, default: f64| generation.as_ref().map_or(Ok(default), |g| g.number(key, default));
+    let number =
+        |key: &str, default: f64| generation.as_ref().map_or(Ok(default), |g| g.number(key, default));
     let info = GeneratorInfo {
         family: "llamagen",
         architecture: "LlamaGen".to_owned(),

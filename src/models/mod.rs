@@ -35,9 +35,11 @@ pub mod sequence;
 mod siglip;
 mod timm;
 mod timm_args;
+mod timm_stem;
 mod timm_table;
 mod vit;
 mod vit_mae;
+pub mod vq;
 
 use serde_json::Value as Json;
 
@@ -156,7 +158,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "timm",
         model_types: &["timm_wrapper"],
-        about: "timm: vit_*, deit*, flexivit, eva_large, beit3, aimv2, RADIO",
+        about: "timm: vit_*, deit*, flexivit, eva_large, beit3, aimv2, RADIO, two convolution stems",
         open: timm::open,
     },
 ];
@@ -214,7 +216,9 @@ pub fn decoder_from_config(
     let model_type = config.get("model_type").and_then(Json::as_str);
     match model_type {
         Some("imagegpt") => imagegpt::open(config, index, picture),
-        None if config.get("n_layer").is_some() && config.get("dim").is_some() => llamagen::open(config, index),
+        None if config.get("n_layer").is_some() && config.get("dim").is_some() => {
+            llamagen::open(config, index)
+        }
         Some("llamagen") => llamagen::open(config, index),
         other => Err(Error::model(
             fields::FILE,

@@ -158,7 +158,17 @@ impl Names {
         self.check_graph(&g, built, fields)
     }
 
-    fn check_graph(&self, g: &Graph, built: Result<()>, fields: &Fields) -> Result<(u64, Vec<String>)> {
+    /// Compares every weight of a graph with the file; `built` is what building it gave, and is
+    /// returned if nothing is missing. Returns the number of parameters and the warnings.
+    ///
+    /// # Errors
+    /// As [`Names::check`].
+    pub(super) fn check_graph(
+        &self,
+        g: &Graph,
+        built: Result<()>,
+        fields: &Fields,
+    ) -> Result<(u64, Vec<String>)> {
         let shapes: BTreeMap<&str, Shape> = self.tensors.values().map(|(n, s)| (n.as_str(), *s)).collect();
         let mut used = BTreeSet::new();
         // In graph order, each once; a set, because a deep model beside a strange file misses thousands.
@@ -168,14 +178,24 @@ impl Names {
         for node in g.nodes() {
             let Op::Weight(weight) = &node.op else { continue };
             for part in &weight.parts {
-                let Part::Tensor { name, rows, transform } = part else { continue };
-                let Some(shape) = shapes.get(name.as_str()) else {
-                    if missed.insert(name) {
-                        missing.push(name.clone());
+                let names = part.names();
+                let lost = names.iter().copied().filter(|name| !shapes.contains_key(name));
+                let lost: Vec<&str> = lost.collect();
+                missing.extend(lost.iter().filter(|name| missed.insert(**name)).map(|n| (*n).to_owned()));
+                if !lost.is_empty() {
+                    continue;
+                }
+                used.extend(names.iter().copied());
+                let Part::Tensor { name, rows, transform } = part else {
+                    for name in names {
+                        let vector = [node.desc.shape.dims()[0]];
+                        let kernel = shapes[name].dims().len() == 4;
+                        let want = if kernel { node.desc.shape.dims() } else { &vector };
+                        check_shape(name, &shapes[name], want, fields)?;
                     }
                     continue;
                 };
-                used.insert(name.as_str());
+                let shape = &shapes[name.as_str()];
                 let inner: usize = node.desc.shape.dims().iter().skip(1).product();
                 match rows {
                     Some(rows) => {
@@ -292,6 +312,8 @@ fn wanted(transform: &Transform, node: &Shape, parts: usize) -> Vec<usize> {
             return vec![(2 * h - 1) * (2 * w - 1) + 3, dims[0]];
         }
         Transform::Transpose => dims.swap(0, 1),
+        Transform::HalfSquares { width } => dims.push(*width),
+        Transform::Taps | Transform::StandardTaps(_) | Transform::UnitRows => {}
         // Joined parts are of equal size.
         Transform::None if parts > 1 => dims[0] /= parts,
         Transform::None => {}

@@ -238,7 +238,10 @@ fn is_slot(op: &Op) -> bool {
 fn storage_types(graph: &Graph, homes: &Homes, f16: bool) -> Vec<TensorDesc> {
     let narrow = |node: &crate::graph::Node| match node.op {
         Op::MatMul(m) => !m.residual,
+        Op::Conv2d(c) => !c.residual,
         Op::Norm(_)
+        | Op::GroupApply(_)
+        | Op::MaxPool(_)
         | Op::Attention(_)
         | Op::CachedAttention(_)
         | Op::Rotary(_)
