@@ -53,7 +53,7 @@ impl Default for Options {
 }
 
 /// A buffer of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Buffer {
     /// An input, by index in [`Plan::inputs`].
     Input(usize),
