@@ -176,6 +176,11 @@ impl Generator {
         })
     }
 
+    /// Whether a source holds a generative model, by its configuration alone.
+    pub fn recognises(source: &ModelSource) -> bool {
+        files::read_config(source).is_some_and(|config| models::is_decoder(&config))
+    }
+
     /// What the model is.
     pub fn info(&self) -> &GeneratorInfo {
         self.decoder.info()
@@ -232,7 +237,9 @@ impl Generator {
         }
         for class in &request.classes {
             match (class, info.classes) {
-                (Some(class), None) => return wrong(format!("class {class}: the model has no classes"), "name none"),
+                (Some(class), None) => {
+                    return wrong(format!("class {class}: the model has no classes"), "name none");
+                }
                 (Some(class), Some(n)) if *class >= n => {
                     return wrong(format!("class {class} of {n}"), "classes count from 0");
                 }
@@ -247,7 +254,10 @@ impl Generator {
             return wrong(what, "leave at least one to draw");
         }
         if let Some(id) = request.prime.iter().find(|&&id| id as usize >= info.vocabulary) {
-            return wrong(format!("token {id} of a vocabulary of {}", info.vocabulary), "encode with this model");
+            return wrong(
+                format!("token {id} of a vocabulary of {}", info.vocabulary),
+                "encode with this model",
+            );
         }
         if request.order == Order::Random {
             let what = "the model draws patches in raster order only".to_owned();
@@ -412,25 +422,39 @@ impl Generator {
     /// [`Error::Usage`] for too many tokens or one beyond the vocabulary; device errors.
     pub fn decode(&self, tokens: &[Vec<u32>]) -> Result<Vec<Rgb>> {
         let info = self.info();
+        let whole = |t: &Vec<u32>| -> Vec<u32> {
+            t.iter().copied().chain(std::iter::repeat(0)).take(info.tokens.max(t.len())).collect()
+        };
+        let whole: Vec<Vec<u32>> = tokens.iter().map(whole).collect();
+        let planes = self.decode_values(&whole)?;
+        let [height, width] = info.picture;
+        let byte = |x: &f32| (127.5 * (x + 1.0)).round_ties_even().clamp(0.0, 255.0) as u8;
+        let picture = |(values, given): (&Vec<f32>, &Vec<u32>)| {
+            let mut picture = Rgb { height, width, pixels: values.iter().map(byte).collect() };
+            blank(&mut picture, info.grid, given.len());
+            picture
+        };
+        Ok(planes.iter().zip(tokens).map(picture).collect())
+    }
+
+    /// Pictures of whole sequences before they are rounded: (H,W,3) each, in about [-1, 1].
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for too many or too few tokens, or one beyond the vocabulary; device errors.
+    pub fn decode_values(&self, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let info = self.info();
         for sequence in tokens {
-            if sequence.len() > info.tokens {
+            let help = "were they made by another model?";
+            if sequence.len() != info.tokens {
                 let what = format!("{} tokens, a picture has {}", sequence.len(), info.tokens);
-                return Err(Error::usage(what, "were they made by another model?"));
+                return Err(Error::usage(what, help));
             }
             if let Some(id) = sequence.iter().find(|&&id| id as usize >= info.vocabulary) {
                 let what = format!("token {id} of a vocabulary of {}", info.vocabulary);
-                return Err(Error::usage(what, "were they made by another model?"));
+                return Err(Error::usage(what, help));
             }
         }
-        let whole: Vec<Vec<u32>> = tokens
-            .iter()
-            .map(|t| t.iter().copied().chain(std::iter::repeat(0)).take(info.tokens).collect())
-            .collect();
-        let mut pictures = self.codec.decode(self, &whole)?;
-        for (picture, sequence) in pictures.iter_mut().zip(tokens) {
-            blank(picture, info.grid, sequence.len());
-        }
-        Ok(pictures)
+        self.codec.decode(self, tokens)
     }
 
     /// Tokens of a picture of exactly [`GeneratorInfo::picture`], in raster order.

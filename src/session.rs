@@ -16,11 +16,10 @@ mod tuning;
 pub use device::DeviceInfo;
 pub(crate) use device::open_device;
 pub(crate) use files::read_json;
-pub(crate) use tuning::Tuning;
-pub(crate) 
-use std::path::PathBuf;
+pub(crate) use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+pub(crate) use tuning::Tuning;
 
 use crate::data::labels::Labels;
 use crate::data::materialise::{materialise, scan};

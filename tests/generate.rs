@@ -35,9 +35,8 @@ fn golden(case: &str) -> Checkpoint {
 
 /// Rows of whole numbers.
 fn ids(file: &Checkpoint, name: &str) -> Vec<Vec<u32>> {
-    let tensor = file.read(name).unwrap();
-    let width = tensor.shape().width();
-    tensor.to_f32().chunks(width).map(|row| row.iter().map(|&x| x as u32).collect()).collect()
+    let tensor = file.ids(name).unwrap();
+    tensor.as_u32().unwrap().chunks(tensor.shape().width()).map(<[u32]>::to_vec).collect()
 }
 
 fn greedy(scale: f32) -> Sampling {

@@ -21,8 +21,8 @@ pub(super) trait PatchCodec: Send + Sync {
     /// How images become pictures of the model's size.
     fn preprocess(&self) -> &Preprocess;
 
-    /// Pictures of whole sequences, whose ids are within the vocabulary.
-    fn decode(&self, generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Rgb>>;
+    /// Pictures of whole sequences, whose ids are within the vocabulary: (H,W,3) each, about [-1, 1].
+    fn decode(&self, generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
 
     /// Tokens of a picture of the model's size.
     fn encode(&self, generator: &Generator, picture: &Rgb) -> Result<Vec<u32>>;
@@ -51,7 +51,8 @@ impl Palette {
         let json: Json = serde_json::from_str(text)
             .map_err(|e| Error::model(name, format!("not valid JSON: {e}"), "download it again"))?;
         let colour = |c: &Json| -> Option<[f32; 3]> {
-            let values: Vec<f32> = c.as_array()?.iter().filter_map(|v| v.as_f64().map(|v| v as f32)).collect();
+            let values: Vec<f32> =
+                c.as_array()?.iter().filter_map(|v| v.as_f64().map(|v| v as f32)).collect();
             values.iter().all(|v| v.is_finite()).then_some(())?;
             values.try_into().ok()
         };
@@ -59,11 +60,12 @@ impl Palette {
             json.get("clusters").and_then(Json::as_array).map(|list| list.iter().map_while(colour).collect());
         let colours = colours.unwrap_or_default();
         if colours.len() != info.vocabulary {
-            let what = format!("`clusters` holds {} colours, the model draws {}", colours.len(), info.vocabulary);
+            let what =
+                format!("`clusters` holds {} colours, the model draws {}", colours.len(), info.vocabulary);
             return Err(Error::model(name, what, "it belongs to another checkpoint"));
         }
-        let preprocess =
-            Preprocess::from_json(name, text, Some("imagegpt"))?.with_size(info.picture[0], info.picture[1])?;
+        let preprocess = Preprocess::from_json(name, text, Some("imagegpt"))?
+            .with_size(info.picture[0], info.picture[1])?;
         Ok(Self { colours, preprocess })
     }
 }
@@ -73,13 +75,8 @@ impl PatchCodec for Palette {
         &self.preprocess
     }
 
-    fn decode(&self, generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Rgb>> {
-        let [height, width] = generator.info().picture;
-        let byte = |c: &f32| (127.5 * (c + 1.0)).round_ties_even().clamp(0.0, 255.0) as u8;
-        let picture = |ids: &Vec<u32>| {
-            let pixels = ids.iter().flat_map(|&id| self.colours[id as usize].iter().map(byte)).collect();
-            Rgb { height, width, pixels }
-        };
+    fn decode(&self, _generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let picture = |ids: &Vec<u32>| ids.iter().flat_map(|&id| self.colours[id as usize]).collect();
         Ok(tokens.iter().map(picture).collect())
     }
 
@@ -123,7 +120,8 @@ impl Tokenizer {
             "do_center_crop": true, "crop_size": {"height": height, "width": width},
             "do_rescale": true, "do_normalize": true, "image_mean": half, "image_std": half,
         });
-        let preprocess = Preprocess::from_json("the tokenizer's preprocessing", &processor.to_string(), None)?;
+        let preprocess =
+            Preprocess::from_json("the tokenizer's preprocessing", &processor.to_string(), None)?;
         Ok(Self { vq, checkpoint, preprocess })
     }
 
@@ -156,7 +154,7 @@ impl PatchCodec for Tokenizer {
         &self.preprocess
     }
 
-    fn decode(&self, generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Rgb>> {
+    fn decode(&self, generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let info = generator.info();
         let [height, width] = info.picture;
         let mut most = (MOST_PIXELS / (height * width)).clamp(1, 16);
@@ -167,12 +165,11 @@ impl PatchCodec for Tokenizer {
             let graph = Self::graph(ids.desc(), |g, ids| Ok(self.vq.decode(g, ids, info.grid)))?;
             match self.run(generator, &graph, ids) {
                 Ok(out) => {
-                    let all = out.to_f32();
-                    let byte = |x: &f32| (127.5 * (x + 1.0)).round_ties_even().clamp(0.0, 255.0) as u8;
-                    let picture = |x: &[f32]| Rgb { height, width, pixels: x.iter().map(byte).collect() };
-                    pictures.extend(all.chunks(height * width * 3).map(picture));
+                    pictures.extend(out.to_f32().chunks(height * width * 3).map(<[f32]>::to_vec));
                 }
-                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if part.len() > 1 => most = part.len() / 2,
+                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if part.len() > 1 => {
+                    most = part.len() / 2
+                }
                 Err(e) => return Err(e),
             }
         }

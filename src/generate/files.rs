@@ -28,7 +28,8 @@ impl Files {
     /// Height and width that the preprocessor states, if it does so plainly.
     pub(super) fn picture_size(&self) -> Option<[usize; 2]> {
         let json: Json = serde_json::from_str(&self.preprocessor.as_ref()?.1).ok()?;
-        let side = |v: &Json| v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=8192).contains(n));
+        let side =
+            |v: &Json| v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=8192).contains(n));
         let size = json.get("size")?;
         match side(size) {
             Some(side) => Some([side, side]),
@@ -68,6 +69,17 @@ pub(super) fn read(source: &ModelSource, mmap: bool) -> Result<Files> {
         None => Checkpoint::open(folder, mmap)?,
     };
     Ok(Files { name, config, preprocessor, checkpoint, tokenizer: open(TOKENIZER)? })
+}
+
+/// The configuration of a source, if it has one that can be read.
+pub(super) fn read_config(source: &ModelSource) -> Option<Json> {
+    let folder = match source {
+        ModelSource::Path(path) if path.is_dir() => path.as_path(),
+        ModelSource::Path(path) => path.parent()?,
+        ModelSource::Builtin(name) if name == BUILTIN => return Some(builtin().ok()?.config),
+        ModelSource::Builtin(_) | ModelSource::Synthetic(_) => return None,
+    };
+    serde_json::from_str(&read_json(&folder.join("config.json")).ok()??).ok()
 }
 
 /// The embedded generator of shapes: an ordinary LlamaGen folder, inside the binary.

@@ -58,7 +58,12 @@ impl<'a> Sequences<'a> {
     }
 
     /// Writes what a request says into the states.
-    pub(super) fn begin(&mut self, generator: &Generator, request: &Request, samples: Range<usize>) -> Result<()> {
+    pub(super) fn begin(
+        &mut self,
+        generator: &Generator,
+        request: &Request,
+        samples: Range<usize>,
+    ) -> Result<()> {
         let info = generator.info();
         let none = info.classes.unwrap_or(0) as u32;
         let class = |row: usize| {
@@ -139,7 +144,8 @@ impl<'a> Sequences<'a> {
         let Place::Device(d) = &self.place else { return (0, 0) };
         let plan = d.step.plan();
         // Of an embedding table only the rows of the tokens are read.
-        let weights = plan.steps.iter().filter(|s| s.op != "embed" && s.op != "gather").flat_map(|s| &s.binds);
+        let weights =
+            plan.steps.iter().filter(|s| s.op != "embed" && s.op != "gather").flat_map(|s| &s.binds);
         let mut seen: Vec<Buffer> = weights.copied().filter(|b| matches!(b, Buffer::Weight(..))).collect();
         seen.sort();
         seen.dedup();

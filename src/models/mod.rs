@@ -213,21 +213,32 @@ pub fn decoder_from_config(
     index: &TensorIndex,
     picture: Option<[usize; 2]>,
 ) -> Result<Box<dyn TokenDecoder>> {
-    let model_type = config.get("model_type").and_then(Json::as_str);
-    match model_type {
+    match decoder_family(config) {
         Some("imagegpt") => imagegpt::open(config, index, picture),
-        None if config.get("n_layer").is_some() && config.get("dim").is_some() => {
-            llamagen::open(config, index)
-        }
-        Some("llamagen") => llamagen::open(config, index),
-        other => Err(Error::model(
+        Some(_) => llamagen::open(config, index),
+        None => Err(Error::model(
             fields::FILE,
-            match other {
+            match config.get("model_type").and_then(Json::as_str) {
                 Some(other) => format!("model_type `{other}` does not generate pictures"),
                 None => "is not the configuration of a model that generates pictures".to_owned(),
             },
             "supported: model_type imagegpt, and LlamaGen's keys (dim, n_layer, n_head, block_size, ...)",
         )),
+    }
+}
+
+/// Whether a configuration is of a model that generates.
+pub fn is_decoder(config: &Json) -> bool {
+    decoder_family(config).is_some()
+}
+
+fn decoder_family(config: &Json) -> Option<&'static str> {
+    let sized = config.get("n_layer").is_some() && config.get("dim").is_some();
+    match config.get("model_type").and_then(Json::as_str) {
+        Some("imagegpt") => Some("imagegpt"),
+        Some("llamagen") => Some("llamagen"),
+        None if sized => Some("llamagen"),
+        _ => None,
     }
 }
 
