@@ -385,7 +385,10 @@ impl Generator {
     }
 
     /// The graph that draws the token after the new ones.
-    fn drawing_graph(&self, samples: usize, guided: bool, new: New) -> Result<Graph> {
+    ///
+    /// # Errors
+    /// If the model does not build.
+    pub fn graph(&self, samples: usize, guided: bool, new: New) -> Result<Graph> {
         let mut g = Graph::new();
         let sequence = Sequence::declare(&mut g, self.info(), samples, guided);
         let x = self.decoder.build(&mut g, &sequence, new)?;
@@ -413,7 +416,7 @@ impl Generator {
         let Engine::Gpu { gpu, .. } = &self.engine else {
             return Err(Error::usage("the reference has no plans", "choose an adapter of `vit-gpu devices`"));
         };
-        plan::compile(&self.drawing_graph(samples, guided, new)?, gpu.target(), self.plan_options())
+        plan::compile(&self.graph(samples, guided, new)?, gpu.target(), self.plan_options())
     }
 
     /// Pictures of tokens in raster order; patches that a short sequence leaves out are grey.

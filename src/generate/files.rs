@@ -5,6 +5,7 @@
 use serde_json::Value as Json;
 
 use super::BUILTIN;
+use crate::data::synthetic_llamagen::SyntheticLlamaGen;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
 use crate::session::{ModelSource, read_json};
@@ -42,7 +43,17 @@ pub(super) fn read(source: &ModelSource, mmap: bool) -> Result<Files> {
     let folder = match source {
         ModelSource::Path(path) => path,
         ModelSource::Builtin(name) if name == BUILTIN => return builtin(),
-        ModelSource::Builtin(name) | ModelSource::Synthetic(name) => {
+        ModelSource::Synthetic(name) => {
+            let made = SyntheticLlamaGen::named(name)?;
+            return Ok(Files {
+                name: format!("synthetic:{name}"),
+                config: made.config(),
+                preprocessor: None,
+                checkpoint: made.decoder(),
+                tokenizer: Some(made.tokenizer()),
+            });
+        }
+        ModelSource::Builtin(name) => {
             return Err(Error::usage(
                 format!("`{name}` does not generate pictures"),
                 format!("builtin:{BUILTIN} does"),
@@ -77,7 +88,8 @@ pub(super) fn read_config(source: &ModelSource) -> Option<Json> {
         ModelSource::Path(path) if path.is_dir() => path.as_path(),
         ModelSource::Path(path) => path.parent()?,
         ModelSource::Builtin(name) if name == BUILTIN => return Some(builtin().ok()?.config),
-        ModelSource::Builtin(_) | ModelSource::Synthetic(_) => return None,
+        ModelSource::Synthetic(name) => return SyntheticLlamaGen::named(name).ok().map(|made| made.config()),
+        ModelSource::Builtin(_) => return None,
     };
     serde_json::from_str(&read_json(&folder.join("config.json")).ok()??).ok()
 }

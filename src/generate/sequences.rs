@@ -37,8 +37,8 @@ struct OnDevice {
 impl<'a> Sequences<'a> {
     /// Plans and states for a batch whose sequences begin with `given` tokens.
     pub(super) fn new(generator: &'a Generator, samples: usize, guided: bool, given: usize) -> Result<Self> {
-        let prompt = generator.drawing_graph(samples, guided, New::Prompt(given))?;
-        let step = generator.drawing_graph(samples, guided, New::Last)?;
+        let prompt = generator.graph(samples, guided, New::Prompt(given))?;
+        let step = generator.graph(samples, guided, New::Last)?;
         let rows = if guided { 2 * samples } else { samples };
         let place = match &generator.engine {
             Engine::Reference => Place::Reference { prompt, step, states: HostStates::new() },
