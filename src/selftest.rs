@@ -152,10 +152,7 @@ impl Case {
 }
 
 /// The result, and behind it what is left in states, if there are any.
-fn joined(
-    mut results: Vec<HostTensor>,
-    states: impl Iterator<Item = Result<HostTensor>>,
-) -> Result<HostTensor> {
+fn joined(mut results: Vec<HostTensor>, states: impl Iterator<Item = Result<HostTensor>>) -> Result<HostTensor> {
     let states = states.collect::<Result<Vec<_>>>()?;
     let y = results.remove(0);
     if states.is_empty() {

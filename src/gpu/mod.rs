@@ -11,8 +11,8 @@ pub mod ceilings;
 mod executor;
 mod pipeline;
 mod probe;
-mod states;
 mod store;
+mod states;
 pub mod timer;
 pub mod tune;
 

@@ -8,8 +8,8 @@
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value, Weight};
 use crate::ops::{
-    Attention, Binary, BinaryKind, CacheWrite, CachedAttention, HeadSplit, MatMul, Norm, NormKind, Op,
-    Patchify, Prologue, Rotary, STEP_ROWS, Unary,
+    Attention, Binary, BinaryKind, CacheWrite, CachedAttention, HeadSplit, MatMul, Norm, NormKind, Op, Patchify,
+    Prologue, Rotary, STEP_ROWS, Unary,
 };
 use crate::tensor::Shape;
 
@@ -159,12 +159,7 @@ fn gate_into_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     let pairs = Weight::pairs(gates.clone(), values.clone());
     let weight = r.new.weight(pairs, [2 * rows, inner]);
     let op = Op::MatMul(MatMul { act: gate.act, gated: true, ..MatMul::default() });
-    Some(r.new.insert(Node {
-        op,
-        inputs: vec![a.inputs[0], weight],
-        desc: node.desc,
-        label: node.label.clone(),
-    }))
+    Some(r.new.insert(Node { op, inputs: vec![a.inputs[0], weight], desc: node.desc, label: node.label.clone() }))
 }
 
 /// A projection that is split into heads for an attention.
@@ -217,8 +212,7 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     let projections: Vec<Projection> = node.inputs[..3].iter().map_while(|&v| r.projection(v)).collect();
     let [q, k, v] = &projections[..] else { return None };
     let alike = |p: &Projection| (p.x, p.shape, p.heads) == (q.x, q.shape, q.heads);
-    if !alike(k) || !alike(v) || q.rotary != k.rotary || v.rotary.is_some() || (q.rotary.is_some() && !cached)
-    {
+    if !alike(k) || !alike(v) || q.rotary != k.rotary || v.rotary.is_some() || (q.rotary.is_some() && !cached) {
         return None;
     }
     let [out, inner] = *q.shape.dims() else { return None };
@@ -231,8 +225,7 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
         inputs.push(r.new.weight(Weight::joined(parts), [3 * out]));
     }
     let others: Vec<Value> = node.inputs[3..].iter().map(|&v| r.at(v)).collect();
-    let few =
-        cached && r.new.shape(q.x).rows() <= STEP_ROWS && q.rotary.is_none_or(|(_, step)| step == others[1]);
+    let few = cached && r.new.shape(q.x).rows() <= STEP_ROWS && q.rotary.is_none_or(|(_, step)| step == others[1]);
     let cache = few.then_some(CacheWrite { rotary: q.rotary.is_some() });
     if few {
         inputs.extend(q.rotary.map(|(table, _)| table));

@@ -258,10 +258,7 @@ pub(crate) fn names() -> Vec<&'static str> {
 /// Kernels of all ways, with repetitions.
 pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
     let step = |pair: &'static step::Pair| [&pair.plain, &pair.cache];
-    WAYS.iter()
-        .map(|w| w.kernel)
-        .chain([&coop::SCALARS])
-        .chain([&step::LINES, &step::LANES].into_iter().flat_map(step))
+    WAYS.iter().map(|w| w.kernel).chain([&coop::SCALARS]).chain([&step::LINES, &step::LANES].into_iter().flat_map(step))
 }
 
 pub(super) fn by_name(name: &str) -> &'static Way {
