@@ -1,11 +1,12 @@
 //! Single ops by GPU timestamps: the cases of the kernel tests that `doctor` runs too, and the ops of
 //! ViT-B/16 at their real sizes.
 //!
-//! `cargo bench --bench ops -- [FILTER...] [--gemm MxKxN]... [--batch N] [--f16] [--every] [--ways]
-//! [--runs N] [--save NAME] [--compare NAME]`
+//! `cargo bench --bench ops -- [FILTER...] [--gemm MxKxN]... [--conv HxWxCxN[up]]... [--batch N] [--f16]
+//! [--every] [--ways] [--runs N] [--save NAME] [--compare NAME]`
 //!
 //! `--gemm` times matrix products of these sizes and nothing else, operands and result stored as
-//! activations and weights are. FILTER keeps cases whose name holds one of these texts. `--every` takes all cases of the kernel
+//! activations and weights are; `--conv` 3x3 convolutions of H x W pixels, with `up` of the picture of
+//! half that size doubled, each beside the matrix product of as much work. FILTER keeps cases whose name holds one of these texts. `--every` takes all cases of the kernel
 //! tests, `--ways` every way to compute each, not only the one that would be chosen. Times are the
 //! median of all runs after the warm-up, summed over a case's launches, with the median of their
 //! distances from it. `--save` keeps them in `target/tmp`, `--compare` prints the ratio to those kept:
@@ -22,7 +23,7 @@ use vit_gpu::gpu::ceilings::Ceilings;
 use vit_gpu::gpu::timer::{Clock, Timer};
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Value, Weight};
-use vit_gpu::ops::{Act, HeadSplit, MatMul, Op, Target};
+use vit_gpu::ops::{Act, HeadSplit, MatMul, Op, Target, Window};
 use vit_gpu::plan::{self, Options, Precision};
 use vit_gpu::selftest::{self, Case};
 use vit_gpu::tensor::{DType, HostTensor, TensorDesc};
@@ -57,6 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut gemms = Vec::new();
     while let Some(sizes) = take(&mut args, "--gemm")? {
         gemms.push(gemm(&sizes)?);
+    }
+    while let Some(sizes) = take(&mut args, "--conv")? {
+        gemms.extend(conv(&sizes)?);
     }
     let (save, compare) = (take(&mut args, "--save")?, take(&mut args, "--compare")?);
     if let Some(unknown) = args.iter().find(|a| a.starts_with("--")) {
@@ -152,7 +156,8 @@ fn time(
         .collect();
     let kernels = kernels.join(", ");
     // A matrix product stands between two others that only give its operands their storage types.
-    let timed = |s: &plan::Step| !case.name.starts_with(GEMM) || s.op == "matmul";
+    let bare = [GEMM, CONV].iter().any(|start| case.name.starts_with(start));
+    let timed = |s: &plan::Step| !bare || ["matmul", "conv2d"].contains(&s.op);
     let timed: Vec<bool> = plan.steps.iter().map(timed).collect();
     let costs = plan.steps.iter().zip(&timed).filter(|(_, timed)| **timed).map(|(s, _)| s.cost);
     let (flops, bytes) = costs.fold((0, 0), |(flops, bytes), c| (flops + c.flops, bytes + c.bytes));
@@ -198,6 +203,27 @@ fn gemm(sizes: &str) -> Result<Case, Box<dyn Error>> {
     let y = g.scale(y, 1.0);
     g.output("y", y);
     Ok(Case { name: format!("{GEMM}{sizes}"), graph: g, tolerance: 0.0, quick: false })
+}
+
+/// How the names of bare convolutions begin.
+const CONV: &str = "3x3 ";
+
+/// A matrix product and the convolution of as much work, by its sizes: `HxWxCxN`.
+fn conv(sizes: &str) -> Result<[Case; 2], Box<dyn Error>> {
+    let (numbers, up) = sizes.strip_suffix("up").map_or((sizes, false), |numbers| (numbers, true));
+    let numbers: Vec<usize> = numbers.split('x').map(str::parse).collect::<Result<_, _>>()?;
+    let &[h, w, c, n] = numbers.as_slice() else { return Err(format!("`{sizes}` is not HxWxCxN").into()) };
+    let product = gemm(&format!("{}x{}x{n}", h * w, 9 * c))?;
+    let mut g = Graph::new();
+    g.scope("conv");
+    let x = g.input("x", TensorDesc::f32(if up { [1, h / 2, w / 2, c] } else { [1, h, w, c] }));
+    let x = g.act(x, Act::Relu);
+    let (weight, window) = (Weight::tensor("w"), Window::same(3));
+    let y = if up { g.conv2d_up(x, weight, None, n, window) } else { g.conv2d(x, weight, None, n, window) };
+    let y = g.scale(y, 1.0);
+    g.output("y", y);
+    g.check()?;
+    Ok([product, Case { name: format!("{CONV}{sizes}"), graph: g, tolerance: 0.0, quick: false }])
 }
 
 /// The ops of a layer of ViT-B/16 on `batch` pictures, and those around the layers.

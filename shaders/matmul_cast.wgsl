@@ -22,27 +22,34 @@ fn main(
     let quad = (group / row_blocks) * 8u + lane;
     let at = min(quad, p.stride4 - 1u);
 
-    var start: array<u32, OCTETS>;
+    var place: array<Place, OCTETS>;
     for (var i = 0u; i < OCTETS; i++) {
-        start[i] = min(row0 + i * 8u + lane, p.rows - 1u) * p.inner;
+        place[i] = place_of(row0 + i * 8u + lane);
     }
     var acc: array<vec4<f32>, TM>;
-    for (var k = 0u; k < p.inner; k += 4u) {
-        let w0 = columns_of_w(k, at);
-        let w1 = columns_of_w(k + 1u, at);
-        let w2 = columns_of_w(k + 2u, at);
-        let w3 = columns_of_w(k + 3u, at);
+    for (var tap = 0u; tap < taps(); tap++) {
+        let first = tap * depth();
+        var start: array<u32, OCTETS>;
         for (var i = 0u; i < OCTETS; i++) {
-            let v = four_of_x(start[i], k);
-            let r = i * 8u;
-            acc[r] = four_steps(acc[r], subgroupBroadcast(v, 0u), w0, w1, w2, w3);
-            acc[r + 1u] = four_steps(acc[r + 1u], subgroupBroadcast(v, 1u), w0, w1, w2, w3);
-            acc[r + 2u] = four_steps(acc[r + 2u], subgroupBroadcast(v, 2u), w0, w1, w2, w3);
-            acc[r + 3u] = four_steps(acc[r + 3u], subgroupBroadcast(v, 3u), w0, w1, w2, w3);
-            acc[r + 4u] = four_steps(acc[r + 4u], subgroupBroadcast(v, 4u), w0, w1, w2, w3);
-            acc[r + 5u] = four_steps(acc[r + 5u], subgroupBroadcast(v, 5u), w0, w1, w2, w3);
-            acc[r + 6u] = four_steps(acc[r + 6u], subgroupBroadcast(v, 6u), w0, w1, w2, w3);
-            acc[r + 7u] = four_steps(acc[r + 7u], subgroupBroadcast(v, 7u), w0, w1, w2, w3);
+            start[i] = start_of(place[i], tap);
+        }
+        for (var k = 0u; k < depth(); k += 4u) {
+            let w0 = columns_of_w(first, k, at);
+            let w1 = columns_of_w(first, k + 1u, at);
+            let w2 = columns_of_w(first, k + 2u, at);
+            let w3 = columns_of_w(first, k + 3u, at);
+            for (var i = 0u; i < OCTETS; i++) {
+                let v = four_of_x(start[i], k);
+                let r = i * 8u;
+                acc[r] = four_steps(acc[r], subgroupBroadcast(v, 0u), w0, w1, w2, w3);
+                acc[r + 1u] = four_steps(acc[r + 1u], subgroupBroadcast(v, 1u), w0, w1, w2, w3);
+                acc[r + 2u] = four_steps(acc[r + 2u], subgroupBroadcast(v, 2u), w0, w1, w2, w3);
+                acc[r + 3u] = four_steps(acc[r + 3u], subgroupBroadcast(v, 3u), w0, w1, w2, w3);
+                acc[r + 4u] = four_steps(acc[r + 4u], subgroupBroadcast(v, 4u), w0, w1, w2, w3);
+                acc[r + 5u] = four_steps(acc[r + 5u], subgroupBroadcast(v, 5u), w0, w1, w2, w3);
+                acc[r + 6u] = four_steps(acc[r + 6u], subgroupBroadcast(v, 6u), w0, w1, w2, w3);
+                acc[r + 7u] = four_steps(acc[r + 7u], subgroupBroadcast(v, 7u), w0, w1, w2, w3);
+            }
         }
     }
     if quad < p.stride4 {

@@ -19,19 +19,26 @@ fn main(
     let quad = (group / row_blocks) * WG + lane;
     let at = min(quad, p.stride4 - 1u);
 
-    var start: array<u32, TM>;
+    var place: array<Place, TM>;
     var acc: array<vec4<f32>, TM>;
     for (var i = 0u; i < TM; i++) {
-        start[i] = min(row0 + i, p.rows - 1u) * p.inner;
+        place[i] = place_of(row0 + i);
         acc[i] = vec4<f32>();
     }
-    for (var k = 0u; k < p.inner; k += 4u) {
-        let w0 = columns_of_w(k, at);
-        let w1 = columns_of_w(k + 1u, at);
-        let w2 = columns_of_w(k + 2u, at);
-        let w3 = columns_of_w(k + 3u, at);
+    for (var tap = 0u; tap < taps(); tap++) {
+        let first = tap * depth();
+        var start: array<u32, TM>;
         for (var i = 0u; i < TM; i++) {
-            acc[i] = four_steps(acc[i], four_of_x(start[i], k), w0, w1, w2, w3);
+            start[i] = start_of(place[i], tap);
+        }
+        for (var k = 0u; k < depth(); k += 4u) {
+            let w0 = columns_of_w(first, k, at);
+            let w1 = columns_of_w(first, k + 1u, at);
+            let w2 = columns_of_w(first, k + 2u, at);
+            let w3 = columns_of_w(first, k + 3u, at);
+            for (var i = 0u; i < TM; i++) {
+                acc[i] = four_steps(acc[i], four_of_x(start[i], k), w0, w1, w2, w3);
+            }
         }
     }
     if quad < p.stride4 {

@@ -43,10 +43,10 @@ fn main(
         acc[r] = vec4<f32>();
     }
     for (var k = lane / LINE * 4u; k < p.inner; k += LINES * 4u) {
-        let w0 = columns_of_w(k, at);
-        let w1 = columns_of_w(k + 1u, at);
-        let w2 = columns_of_w(k + 2u, at);
-        let w3 = columns_of_w(k + 3u, at);
+        let w0 = columns_of_w(0u, k, at);
+        let w1 = columns_of_w(0u, k + 1u, at);
+        let w2 = columns_of_w(0u, k + 2u, at);
+        let w3 = columns_of_w(0u, k + 3u, at);
         for (var r = 0u; r < ROWS; r++) {
             acc[r] = four_steps(acc[r], four_of_row(r, k), w0, w1, w2, w3);
         }

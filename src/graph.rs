@@ -57,6 +57,64 @@ pub enum Part {
     },
     /// Rows of two weights of equal shape by turns: a0, b0, a1, b1, … (gate and value of a gated unit).
     Pairs(Box<Weight>, Box<Weight>),
+    /// A convolution kernel (O,I,kh,kw) as [`Transform::Taps`] has it, with the batch norm that
+    /// follows folded in.
+    NormedTaps {
+        /// Name of the kernel in the checkpoint.
+        kernel: String,
+        /// The batch norm.
+        norm: BatchNorm,
+    },
+    /// What that batch norm adds: the bias (O) of the folded convolution, which has none of its own.
+    NormedBias {
+        /// The batch norm.
+        norm: BatchNorm,
+    },
+}
+
+/// A batch norm as it runs after training: an affine map a channel. Names in the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BatchNorm {
+    /// Factors (O).
+    pub gain: String,
+    /// Offsets (O).
+    pub bias: String,
+    /// Running means (O).
+    pub mean: String,
+    /// Running variances (O).
+    pub variance: String,
+    /// Added to the variance.
+    pub eps: Epsilon,
+}
+
+/// A small number that can be compared and hashed: the bits of an f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epsilon(u32);
+
+impl Epsilon {
+    /// The number.
+    pub fn get(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
+impl From<f32> for Epsilon {
+    fn from(x: f32) -> Self {
+        Self(x.to_bits())
+    }
+}
+
+impl Part {
+    /// Names of the checkpoint tensors it is made of.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Part::Tensor { name, .. } => vec![name],
+            Part::Zeros { .. } => vec![],
+            Part::Pairs(a, b) => a.parts.iter().chain(&b.parts).flat_map(Part::names).collect(),
+            Part::NormedTaps { kernel, norm } => vec![kernel, &norm.gain, &norm.variance],
+            Part::NormedBias { norm } => vec![&norm.gain, &norm.bias, &norm.mean, &norm.variance],
+        }
+    }
 }
 
 /// What is done to a checkpoint tensor before it serves as (part of) a weight. Evaluated once at
@@ -85,6 +143,19 @@ pub enum Transform {
         from: [usize; 2],
         /// Window wanted.
         to: [usize; 2],
+    },
+    /// A convolution kernel (O,I,kh,kw) to (O, kh·kw·I): the places of the kernel row by row, the
+    /// channels innermost.
+    Taps,
+    /// The same after weight standardisation: each output channel brought to mean 0 and variance 1,
+    /// with this added to the variance.
+    StandardTaps(Epsilon),
+    /// Each row of a matrix divided by its length.
+    UnitRows,
+    /// (V,D) to (V): half of the square of each row's length.
+    HalfSquares {
+        /// D.
+        width: usize,
     },
 }
 
@@ -148,10 +219,16 @@ impl fmt::Display for Weight {
                         Transform::Transpose => f.write_str("ᵀ")?,
                         Transform::Positions { to, .. } => write!(f, "@{}x{}", to[0], to[1])?,
                         Transform::RelativeBias { to, .. } => write!(f, "@{}x{}", to[0], to[1])?,
+                        Transform::Taps => f.write_str(":taps")?,
+                        Transform::StandardTaps(_) => f.write_str(":standard")?,
+                        Transform::UnitRows => f.write_str(":unit")?,
+                        Transform::HalfSquares { .. } => f.write_str(":half_squares")?,
                     }
                 }
                 Part::Zeros { rows } => write!(f, "0[{rows}]")?,
                 Part::Pairs(a, b) => write!(f, "({a}|{b})")?,
+                Part::NormedTaps { kernel, norm } => write!(f, "{kernel}·{}", norm.gain)?,
+                Part::NormedBias { norm } => write!(f, "{}:folded", norm.bias)?,
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! list; `doctor` runs the cases marked quick.
 
 mod narrow;
+mod pictures;
 mod sequence;
 
 use crate::error::Result;
@@ -152,7 +153,10 @@ impl Case {
 }
 
 /// The result, and behind it what is left in states, if there are any.
-fn joined(mut results: Vec<HostTensor>, states: impl Iterator<Item = Result<HostTensor>>) -> Result<HostTensor> {
+fn joined(
+    mut results: Vec<HostTensor>,
+    states: impl Iterator<Item = Result<HostTensor>>,
+) -> Result<HostTensor> {
     let states = states.collect::<Result<Vec<_>>>()?;
     let y = results.remove(0);
     if states.is_empty() {
@@ -190,6 +194,10 @@ pub fn weight(recipe: &Weight, shape: Shape) -> HostTensor {
                 let total = shape.dims()[0] / recipe.parts.len();
                 let n = rows.as_ref().map_or(total, |r| r.len());
                 data.extend(noise(seed(name, "weight"), n * inner));
+            }
+            Part::NormedTaps { .. } | Part::NormedBias { .. } => {
+                let n = shape.dims()[0] / recipe.parts.len();
+                data.extend(noise(seed(part.names()[0], "weight"), n * inner));
             }
         }
     }
@@ -237,6 +245,7 @@ pub fn all() -> Vec<Case> {
     layout(&mut cases);
     pixels(&mut cases);
     sequence::all(&mut cases);
+    pictures::all(&mut cases);
     for case in &mut cases {
         case.quick = QUICK.contains(&case.name.as_str());
     }
@@ -274,6 +283,12 @@ const QUICK: &[&str] = &[
     "embed 4x3",
     "rotary later",
     "draw both of 1000",
+    "conv 2x5x7x3 to 5, 3x3 stride 1",
+    "conv 1x9x6x8 to 36, 3x3 stride 2",
+    "group_norm 2x3x5x36 by 4",
+    "group_norm 1x7x5x9 by 3",
+    "max_pool 2x7x6x5, 3x3 stride 2",
+    "nearest_code 7x8 of 50",
 ];
 
 /// Those that it also runs with f16 storage, in every way there is for that.
@@ -364,6 +379,7 @@ fn attention(cases: &mut Vec<Case>) {
         (1, 1, 18, 40, 128),
         (1, 1, 9, 20, 255),
         (1, 1, 9, 20, 256),
+        (1, 1, 9, 20, 512),
         (1, 2, 197, 197, 64),
     ];
     // Every size in one mode, small ones in all: each head width costs a compilation.

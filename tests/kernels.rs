@@ -1,5 +1,6 @@
 //! Every op case against its CPU reference, on this adapter: in every way it can be computed there,
-//! fused and not, in f32 and f16, bounds-checked and not.
+//! fused and not, in f32 and f16, bounds-checked and not. `VIT_GPU_CASES=TEXT` takes only the cases
+//! whose names hold the text.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -20,7 +21,8 @@ fn fuses(gpu: &Gpu, case: &Case) -> bool {
 
 fn check_all(gpu: &Arc<Gpu>, options: Options, f16_tolerance: Option<f32>) {
     let mut failures = Vec::new();
-    for case in selftest::all() {
+    let only = std::env::var("VIT_GPU_CASES").unwrap_or_default();
+    for case in selftest::all().into_iter().filter(|c| c.name.contains(&only)) {
         if !options.fuse && !fuses(gpu, &case) {
             continue;
         }

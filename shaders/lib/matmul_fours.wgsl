@@ -1,17 +1,19 @@
-// Reads of x in steps of four k, for kernels that take any K. Prelude adds X (the type of one
-// element) and bool QUADS (XV is four of X: K is a multiple of four).
+// Reads of x in steps of four k, for kernels that take any depth of a tap (any K). Prelude adds
+// X (the type of one element) and bool QUADS (XV is four of X: the depth is a multiple of four).
 
-// Four elements of a row of x that begins at element `start`, zero past K.
+// Four elements of a row of x that begins at element `start`, zero past the end of the tap and where
+// the tap lies outside. What is not there is not branched around: element 0 is read and dropped.
 fn four_of_x(start: u32, k: u32) -> vec4<f32> {
-    let at = start + k;
+    let inside = is_inside(start);
+    let at = select(0u, start + k, inside);
     if QUADS {
-        return one_of_x(at / 4u);
+        return select(vec4<f32>(), one_of_x(at / 4u), inside);
     }
     var v = vec4<f32>(one_of_x(at).x, 0.0, 0.0, 0.0);
-    if k + 1u < p.inner { v.y = one_of_x(at + 1u).x; }
-    if k + 2u < p.inner { v.z = one_of_x(at + 2u).x; }
-    if k + 3u < p.inner { v.w = one_of_x(at + 3u).x; }
-    return v;
+    if k + 1u < depth() { v.y = one_of_x(at + 1u).x; }
+    if k + 2u < depth() { v.z = one_of_x(at + 2u).x; }
+    if k + 3u < depth() { v.w = one_of_x(at + 3u).x; }
+    return select(vec4<f32>(), v, inside);
 }
 
 // Whatever x is an array of; one element is given four times.
@@ -19,9 +21,10 @@ fn one_of_x(i: u32) -> vec4<f32> {
     return vec4<f32>(vec4<X>(x[i]));
 }
 
-// Four columns of row `k` of the weight; past K, any row will do, since x is zero there.
-fn columns_of_w(k: u32, quad: u32) -> vec4<f32> {
-    return vec4<f32>(weight_at(select(min(k, p.inner - 1u), k, QUADS), quad));
+// Four columns of row `k` of a tap of the weight whose first row is `first`; past the tap, any row
+// will do, since x is zero there.
+fn columns_of_w(first: u32, k: u32, quad: u32) -> vec4<f32> {
+    return vec4<f32>(weight_at(first + select(min(k, depth() - 1u), k, QUADS), quad));
 }
 
 // Four steps of one row of the result: x (4) times w (4, 4 columns) added to `sum`.

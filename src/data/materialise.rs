@@ -12,9 +12,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::data::positions;
 use crate::data::text::printable;
 use crate::data::weights::Checkpoint;
+use crate::data::{convolution, positions};
 use crate::error::{Error, Result};
 use crate::graph::{Part, TensorIndex, Transform, Weight};
 use crate::tensor::{HostTensor, Shape};
@@ -68,6 +68,19 @@ pub fn materialise(weight: &Weight, shape: Shape, checkpoint: &Checkpoint) -> Re
                 out.extend(a.chunks(width).zip(b.chunks(width)).flat_map(|(a, b)| a.iter().chain(b)));
             }
             Part::Zeros { rows } => out.resize(out.len() + rows * width, 0.0),
+            Part::NormedTaps { kernel, norm } => {
+                let (found, values) = checkpoint.values(kernel)?;
+                let mut whole = transformed(&Transform::Taps, found.dims(), values);
+                let [gain, variance] = [&norm.gain, &norm.variance].map(|name| checkpoint.values(name));
+                convolution::scale_rows(&mut whole, &gain?.1, &variance?.1, norm.eps.get());
+                out.extend_from_slice(&whole);
+            }
+            Part::NormedBias { norm } => {
+                let all = [&norm.gain, &norm.bias, &norm.mean, &norm.variance];
+                let [gain, bias, mean, variance] = all.map(|name| checkpoint.values(name));
+                let all = [&gain?.1[..], &bias?.1, &mean?.1, &variance?.1];
+                out.extend(convolution::folded_bias(all, norm.eps.get()));
+            }
             Part::Tensor { name, rows, transform } => {
                 let (found, values) = checkpoint.values(name)?;
                 let whole = transformed(transform, found.dims(), values);
@@ -114,6 +127,14 @@ fn problem(weight: &Weight, shape: Shape, checkpoint: &Checkpoint) -> Option<Str
             Part::Tensor { name, rows, transform } => {
                 part_rows(name, rows.as_ref(), transform, shape, checkpoint)
             }
+            Part::NormedTaps { kernel, norm } => {
+                let rows = part_rows(kernel, None, &Transform::Taps, shape, checkpoint);
+                rows.and_then(|n| channels(&[&norm.gain, &norm.variance], n, checkpoint).map(|()| n))
+            }
+            Part::NormedBias { norm } => {
+                let names = [&norm.gain, &norm.bias, &norm.mean, &norm.variance];
+                channels(&names, shape.elements(), checkpoint).map(|()| shape.elements())
+            }
         };
         match found {
             Ok(n) => total = total.saturating_add(n),
@@ -126,6 +147,16 @@ fn problem(weight: &Weight, shape: Shape, checkpoint: &Checkpoint) -> Option<Str
             wrong_shape(name, found, shape, "")
         }
         _ => format!("{weight} gives {total} rows of {width}, the model needs {rows}"),
+    })
+}
+
+/// Whether tensors have one element for each of `n` channels.
+fn channels(names: &[&String], n: usize, checkpoint: &Checkpoint) -> std::result::Result<(), String> {
+    let shape = Shape::new(&[n]);
+    names.iter().try_for_each(|name| {
+        let found = part_rows(name, None, &Transform::None, shape, checkpoint)?;
+        let have = || checkpoint.index().get(*name).copied().unwrap_or(shape);
+        if found == n { Ok(()) } else { Err(wrong_shape(name, have(), shape, "")) }
     })
 }
 
@@ -192,6 +223,13 @@ fn dims_after(transform: &Transform, dims: &[usize]) -> std::result::Result<Vec<
         Transform::None => Ok(dims.to_vec()),
         Transform::Transpose if dims.len() == 2 => Ok(vec![dims[1], dims[0]]),
         Transform::Transpose => Err(": only a matrix can be transposed".into()),
+        Transform::Taps | Transform::StandardTaps(_) => match *dims {
+            [out, inputs, kh, kw] => Ok(vec![out, kh, kw, inputs]),
+            _ => Err(": it is not a convolution kernel".into()),
+        },
+        Transform::UnitRows => Ok(dims.to_vec()),
+        Transform::HalfSquares { width } if *width == last => Ok(outer.to_vec()),
+        Transform::HalfSquares { width } => Err(format!(": expected rows of {width}")),
         Transform::Positions { prefix, from, to, .. } => {
             let count = |grid| area(grid).and_then(|n| n.checked_add(*prefix));
             if count(from) != Some(rows) {
@@ -234,6 +272,18 @@ fn transformed(transform: &Transform, dims: &[usize], data: Vec<f32>) -> Vec<f32
             out
         }
         Transform::RelativeBias { from, to } => positions::relative_bias(&data, *from, *to, last),
+        Transform::Taps | Transform::StandardTaps(_) => {
+            let (inputs, area) = (dims[1], dims[2] * dims[3]);
+            match transform {
+                Transform::StandardTaps(eps) => {
+                    let data = convolution::standardised(&data, inputs * area, eps.get());
+                    convolution::taps(&data, inputs, area)
+                }
+                _ => convolution::taps(&data, inputs, area),
+            }
+        }
+        Transform::UnitRows => convolution::unit_rows(&data, last),
+        Transform::HalfSquares { .. } => convolution::half_squares(&data, last),
     }
 }
 
@@ -279,9 +329,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 pub fn unused<'a>(weights: impl IntoIterator<Item = &'a Weight>, checkpoint: &Checkpoint) -> Vec<String> {
     let mut used: BTreeSet<&str> = BTreeSet::new();
     for part in weights.into_iter().flat_map(|w| &w.parts) {
-        if let Part::Tensor { name, .. } = part {
-            used.insert(name);
-        }
+        used.extend(part.names());
     }
     let extra = checkpoint.index().keys().filter(|n| !used.contains(n.as_str()) && !is_buffer(n));
     extra.map(|n| printable(n)).collect()

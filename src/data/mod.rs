@@ -3,6 +3,7 @@
 
 #[cfg(feature = "hub")]
 mod blob;
+mod convolution;
 #[cfg(feature = "hub")]
 pub mod download;
 #[cfg(feature = "hub")]

@@ -11,8 +11,8 @@ pub mod ceilings;
 mod executor;
 mod pipeline;
 mod probe;
-mod store;
 mod states;
+mod store;
 pub mod timer;
 pub mod tune;
 

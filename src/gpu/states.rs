@@ -84,8 +84,7 @@ impl States {
             let what = format!("state `{}` is {desc} already, a plan wants {}", port.name, port.desc);
             return Err(Error::usage(what, "give each batch size its own states"));
         }
-        let usage =
-            wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let buffer = Arc::new(gpu.buffer(&port.name, port.desc.bytes() as u64, usage)?);
         held.insert(port.name.clone(), (port.desc, buffer.clone()));
         Ok(buffer)
@@ -93,7 +92,9 @@ impl States {
 
     fn find(&self, name: &str) -> Result<(TensorDesc, Arc<wgpu::Buffer>)> {
         let found = self.held().get(name).cloned();
-        found.ok_or_else(|| Error::usage(format!("there is no state `{name}`"), "make an executor that has it"))
+        found.ok_or_else(|| {
+            Error::usage(format!("there is no state `{name}`"), "make an executor that has it")
+        })
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<String, (TensorDesc, Arc<wgpu::Buffer>)>> {

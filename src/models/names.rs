@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::Fields;
+use super::sequence::{New, Sequence, TokenDecoder};
 use super::{Model, ModelInfo};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Part, TensorIndex, Transform, Value, Weight};
@@ -135,28 +136,71 @@ impl Names {
         let mut g = Graph::new();
         let image = g.input("image", TensorDesc::f32([1, channels, h, w]));
         let built = model.build(&mut g, image);
+        self.check_graph(&g, built, fields)
+    }
 
+    /// As [`Names::check`], for a model that makes tokens.
+    ///
+    /// # Errors
+    /// As [`Names::check`].
+    pub(super) fn check_decoder(
+        &self,
+        model: &dyn TokenDecoder,
+        fields: &Fields,
+    ) -> Result<(u64, Vec<String>)> {
+        let mut g = Graph::new();
+        let sequence = Sequence::declare(&mut g, model.info(), 1, false);
+        // A prompt of one token names every weight there is.
+        let new = New::Prompt(1.min(model.info().tokens - 1));
+        let built = model.build(&mut g, &sequence, new).map(|x| {
+            model.head(&mut g, x);
+        });
+        self.check_graph(&g, built, fields)
+    }
+
+    /// Compares every weight of a graph with the file; `built` is what building it gave, and is
+    /// returned if nothing is missing. Returns the number of parameters and the warnings.
+    ///
+    /// # Errors
+    /// As [`Names::check`].
+    pub(super) fn check_graph(
+        &self,
+        g: &Graph,
+        built: Result<()>,
+        fields: &Fields,
+    ) -> Result<(u64, Vec<String>)> {
         let shapes: BTreeMap<&str, Shape> = self.tensors.values().map(|(n, s)| (n.as_str(), *s)).collect();
         let mut used = BTreeSet::new();
         // In graph order, each once; a set, because a deep model beside a strange file misses thousands.
         let mut missing = Vec::new();
         let mut missed = BTreeSet::new();
-        let mut sliced: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        let mut sliced: BTreeMap<&str, (usize, usize, bool)> = BTreeMap::new();
         for node in g.nodes() {
             let Op::Weight(weight) = &node.op else { continue };
             for part in &weight.parts {
-                let Part::Tensor { name, rows, transform } = part else { continue };
-                let Some(shape) = shapes.get(name.as_str()) else {
-                    if missed.insert(name) {
-                        missing.push(name.clone());
+                let names = part.names();
+                let lost = names.iter().copied().filter(|name| !shapes.contains_key(name));
+                let lost: Vec<&str> = lost.collect();
+                missing.extend(lost.iter().filter(|name| missed.insert(**name)).map(|n| (*n).to_owned()));
+                if !lost.is_empty() {
+                    continue;
+                }
+                used.extend(names.iter().copied());
+                let Part::Tensor { name, rows, transform } = part else {
+                    for name in names {
+                        let vector = [node.desc.shape.dims()[0]];
+                        let kernel = shapes[name].dims().len() == 4;
+                        let want = if kernel { node.desc.shape.dims() } else { &vector };
+                        check_shape(name, &shapes[name], want, fields)?;
                     }
                     continue;
                 };
-                used.insert(name.as_str());
+                let shape = &shapes[name.as_str()];
                 let inner: usize = node.desc.shape.dims().iter().skip(1).product();
                 match rows {
                     Some(rows) => {
-                        let reach = sliced.entry(name).or_insert((0, inner));
+                        let turned = *transform == Transform::Transpose;
+                        let reach = sliced.entry(name).or_insert((0, inner, turned));
                         reach.0 = reach.0.max(rows.end);
                     }
                     None => {
@@ -169,9 +213,12 @@ impl Names {
         if !missing.is_empty() {
             return Err(self.missing(&missing, &used));
         }
-        for (name, (rows, inner)) in sliced {
-            let want =
-                if inner == 1 && shapes[name].dims().len() == 1 { vec![rows] } else { vec![rows, inner] };
+        for (name, (rows, inner, turned)) in sliced {
+            let want = match turned {
+                true => vec![inner, rows],
+                false if inner == 1 && shapes[name].dims().len() == 1 => vec![rows],
+                false => vec![rows, inner],
+            };
             check_shape(name, &shapes[name], &want, fields)?;
         }
         built?;
@@ -265,6 +312,8 @@ fn wanted(transform: &Transform, node: &Shape, parts: usize) -> Vec<usize> {
             return vec![(2 * h - 1) * (2 * w - 1) + 3, dims[0]];
         }
         Transform::Transpose => dims.swap(0, 1),
+        Transform::HalfSquares { width } => dims.push(*width),
+        Transform::Taps | Transform::StandardTaps(_) | Transform::UnitRows => {}
         // Joined parts are of equal size.
         Transform::None if parts > 1 => dims[0] /= parts,
         Transform::None => {}

@@ -55,7 +55,9 @@ pub(super) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
         warnings: spec.warnings.clone(),
     };
     parts::check_sizes(&info)?;
-    parts::check_patch_kernel(&names, "patch_embed.proj", &info, &args)?;
+    if spec.stem.is_none() {
+        parts::check_patch_kernel(&names, "patch_embed.proj", &info, &args)?;
+    }
     let mut model = Timm { info, names, spec };
     let (parameters, warnings) = model.names.check(&model, &args)?;
     if let Some(unknown) = warnings.iter().find(|w| w.contains("blocks.")) {
@@ -80,7 +82,10 @@ impl Model for Timm {
         let picture = parts::picture(g, image, &self.info)?;
 
         g.scope("embeddings");
-        let x = parts::patch_tokens(g, w, "patch_embed.proj", image, &self.info, !s.pre_norm)?; // (B,N,C)
+        let x = match s.stem {
+            Some(stem) => stem.tokens(g, w, image, s.hidden)?,
+            None => parts::patch_tokens(g, w, "patch_embed.proj", image, &self.info, !s.pre_norm)?,
+        }; // (B,N,C)
         let x = if s.embed_norm { self.norm(g, x, "patch_embed.norm") } else { x };
         let x = self.embed(g, x, &picture)?; // (B,T,C)
         let mut x = if s.pre_norm { self.norm(g, x, "norm_pre") } else { x };

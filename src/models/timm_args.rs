@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use super::fields::{self, Fields};
 use super::names::Names;
+use super::timm_stem::{self, Stem};
 use super::timm_table::{self as table, Arch, Mlp};
 use crate::error::{Error, Result};
 use crate::graph::PositionFilter;
@@ -51,6 +52,8 @@ pub(super) struct Spec {
     pub(super) architecture: String,
     pub(super) image_size: [usize; 2],
     pub(super) patch: [usize; 2],
+    /// Convolutions that make the tokens, in place of one over patches.
+    pub(super) stem: Option<Stem>,
     pub(super) channels: usize,
     pub(super) hidden: usize,
     pub(super) depth: usize,
@@ -102,31 +105,35 @@ impl Spec {
 pub(super) fn resolve(top: &Fields, args: &Fields, w: &Names) -> Result<Spec> {
     let stated = top.text("architecture")?.unwrap_or_default();
     let name = table::base_name(stated);
-    if w.has_any("patch_embed.backbone.") {
-        return Err(refused(stated, "convolution stems are not supported yet"));
+    let stem = timm_stem::find(name);
+    if stem.is_none() && w.has_any("patch_embed.backbone.") {
+        return Err(refused(stated, table::CONVOLUTIONS));
     }
     if let Some(why) = table::refusal(name) {
         return Err(refused(stated, why));
     }
     check_args(stated, args)?;
     let mut warnings = Vec::new();
-    let arch = match table::find(name) {
+    let (stem, arch) = stem.map_or((None, table::find(name)), |(stem, arch)| (Some(stem), Some(arch)));
+    let arch = match arch {
         Some(arch) => arch,
         None => table::guess(stated, args, w, &mut warnings)?,
     };
 
-    let kernel = w.dims("patch_embed.proj.weight");
-    let kernel = kernel.and_then(|dims| <[usize; 4]>::try_from(dims).ok());
-    let kernel = kernel.filter(|k| k.iter().all(|d| (1..=1 << 20).contains(d)));
-    let patch = match args.optional_size("patch_size")? {
-        Some(patch) => patch,
-        None => kernel.map_or([arch.patch; 2], |[_, _, h, w]| [h, w]),
+    let [first, last] = stem.map_or(["patch_embed.proj.weight"; 2], Stem::kernels).map(|name| {
+        let kernel = w.dims(name).and_then(|dims| <[usize; 4]>::try_from(dims).ok());
+        kernel.filter(|k| k.iter().all(|d| (1..=1 << 20).contains(d)))
+    });
+    let patch = match (stem, args.optional_size("patch_size")?) {
+        (Some(stem), _) => stem.check_patch(args).map(|()| [arch.patch; 2])?,
+        (None, Some(patch)) => patch,
+        (None, None) => first.map_or([arch.patch; 2], |[_, _, h, w]| [h, w]),
     };
     let channels = match args.optional("in_chans", 1, 1024)? {
         Some(channels) => channels,
-        None => kernel.map_or(3, |k| k[1]),
+        None => first.map_or(3, |k| k[1]),
     };
-    let hidden = args.width("embed_dim", kernel.map_or(arch.hidden, |k| k[0]))?;
+    let hidden = args.width("embed_dim", last.map_or(arch.hidden, |k| k[0]))?;
     let heads = match args.optional("num_heads", 1, 1024)? {
         Some(heads) => heads,
         None if hidden == arch.hidden => arch.heads,
@@ -177,6 +184,7 @@ pub(super) fn resolve(top: &Fields, args: &Fields, w: &Names) -> Result<Spec> {
         architecture: stated.to_owned(),
         image_size: arch.image_size,
         patch,
+        stem,
         channels,
         hidden,
         depth,

@@ -9,7 +9,8 @@ use crate::ops::Act;
 
 const TABLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/timm_vit_archs.tsv"));
 
-const CONVOLUTIONS: &str = "convolution stems are not supported yet";
+pub(super) const CONVOLUTIONS: &str = "this convolution stem is not supported; those of vit_base_mci_224 and \
+                                       vit_tiny_r_s16_p8 are";
 const ROTARY: &str = "it rotates queries and keys (RoPE), which is not supported yet";
 const RELATIVE: &str = "its attention has relative positions, which is not supported for timm yet";
 const PARALLEL: &str = "its attention and MLP run in parallel, which is not supported";
@@ -26,8 +27,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("vit_dpwee_", PARALLEL),
     ("vit_dwee_", DIFFERENTIAL),
     ("vit_dlittle_", DIFFERENTIAL),
-    ("_mci_", CONVOLUTIONS),
-    ("_r_s", CONVOLUTIONS),
     ("_r26_", CONVOLUTIONS),
     ("_r50_", CONVOLUTIONS),
     ("_resnet26d", CONVOLUTIONS),

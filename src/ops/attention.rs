@@ -21,7 +21,7 @@ pub(crate) use ways::{kernels, names};
 
 /// Attention with heads merged in the result. Operands: q (B,H,T,D), k and v (B,H,S,D), or one
 /// packed tensor (3·B,H,T,D) holding all q, then all k, then all v; then a bias (H,T,S) if set.
-/// Result (B,T,H·D). D is at most 256.
+/// Result (B,T,H·D). D is at most 512.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
     /// q, k and v come as one packed tensor.
@@ -60,7 +60,7 @@ static WEIGHTS: Kernel = Kernel {
 };
 
 /// Widest head the kernels keep in registers.
-const MAX_HEAD_WIDTH: usize = 256;
+const MAX_HEAD_WIDTH: usize = 512;
 
 impl Graph {
     /// Attention. q: (B,H,T,D), k and v: (B,H,S,D), bias: (H,T,S); returns (B,T,H·D).

@@ -33,8 +33,7 @@ params! {
     }
 }
 
-static EMBED: Kernel =
-    Kernel { name: "embed", source: shader!("embed.wgsl"), params: EmbedParams::FIELDS };
+static EMBED: Kernel = Kernel { name: "embed", source: shader!("embed.wgsl"), params: EmbedParams::FIELDS };
 
 impl Graph {
     /// Embeddings of `op.count` tokens of each sequence. table: (V,C), tokens: (B,S) u32, step: u32,

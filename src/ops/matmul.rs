@@ -3,12 +3,12 @@
 
 mod coop;
 mod step;
-mod ways;
+pub(super) mod ways;
 
 use rayon::prelude::*;
 
-use super::lower::{LowerCx, Target, WeightLayout, to_u32};
 use super::attention::cache;
+use super::lower::{LowerCx, Target, WeightLayout, to_u32};
 use super::norm::normalise_rows;
 use super::{Act, NormKind, Op, OpDef, arity, f32s, rotary};
 use crate::error::Result;
@@ -18,7 +18,7 @@ use crate::tensor::{HostTensor, Shape, TensorDesc};
 pub(crate) use step::MAX_ROWS as STEP_ROWS;
 use step::StepParams;
 use ways::{Needs, Problem};
-pub(crate) use ways::{kernels, names};
+pub(crate) use ways::{conv_names, kernels, names};
 
 /// A linear layer. Operands: x (…, K), weight (N, K), then those of bias (N), scale (N), residual, norm
 /// (K) or (2,K), rotary table (P,D), KV cache and step that are set, in that order. Result (…, N), or
@@ -325,16 +325,12 @@ impl OpDef for MatMul {
         let (w, y) = (cx.input(1).dtype, cx.output().dtype);
         let head_width = total_cols / (split.ways * split.heads);
         let fours = total_cols.is_multiple_of(4) && head_width.is_multiple_of(4);
-        let needs = Needs {
-            few: self.norm.is_some() || self.cache.is_some(),
-            gated: self.gated,
-            scale: self.scale,
-        };
+        let needs =
+            Needs { few: self.norm.is_some() || self.cache.is_some(), gated: self.gated, scale: self.scale };
         let problem = Problem { rows, inner, cols: total_cols, x: x.dtype, w, y, fours, needs };
         let way = ways::by_name(cx.choose("matmul", ways::candidates(cx.target, &problem)));
         let variant = way.specialise(variant, cx.target, &problem);
-        let residual_rows =
-            residual_desc.map_or(1, |d| (d.shape.elements() / total_cols).max(1) as u32);
+        let residual_rows = residual_desc.map_or(1, |d| (d.shape.elements() / total_cols).max(1) as u32);
         if let Some(pair) = way.step {
             let params = StepParams {
                 rows: rows as u32,

@@ -10,29 +10,37 @@
 
 mod attention;
 mod choice;
+mod conv;
 mod elementwise;
 mod embed;
 mod gather;
+mod group_norm;
 mod layout;
 mod lower;
 mod matmul;
+mod nearest;
 mod norm;
 mod patchify;
+mod pool;
 mod rotary;
 mod sample;
 mod softmax;
 
 pub use attention::{Attention, AttentionWeights, CachedAttention, cache_shape};
 pub use choice::{Candidates, Choice, Choices, Reason};
+pub use conv::{Conv2d, Window};
 pub use elementwise::{Act, Binary, BinaryKind, Glu, Unary};
 pub use embed::EmbedSequence;
 pub use gather::Gather;
+pub use group_norm::{GroupApply, GroupFactors, GroupStats};
 pub use layout::{ConcatTokens, ConcatWidth, MeanTokens, Reshape, SliceTokens, SplitHeads};
 pub use lower::{Dispatch, LowerCx, LowerInput, Matrices, Operand, Target, WeightLayout, WeightSlot};
-pub use matmul::{CacheWrite, HeadSplit, MatMul, Prologue};
 pub(crate) use matmul::STEP_ROWS;
+pub use matmul::{CacheWrite, HeadSplit, MatMul, Prologue};
+pub use nearest::NearestCode;
 pub use norm::{Norm, NormKind};
 pub use patchify::{Normalise, Patchify};
+pub use pool::MaxPool;
 pub use rotary::Rotary;
 pub use sample::{Guidance, Sample, Sampling};
 pub use softmax::Softmax;
@@ -60,6 +68,18 @@ pub enum Op {
     },
     /// Linear layer with optional fused epilogue.
     MatMul(MatMul),
+    /// Convolution with optional fused epilogue.
+    Conv2d(Conv2d),
+    /// Largest element of every window.
+    MaxPool(MaxPool),
+    /// Statistics of slices of pixels, for a group norm.
+    GroupStats(GroupStats),
+    /// Factors and offsets of a group norm, from the statistics.
+    GroupFactors(GroupFactors),
+    /// The group norm itself, with an optional activation.
+    GroupApply(GroupApply),
+    /// Index of the nearest row of a codebook.
+    NearestCode(NearestCode),
     /// Layer norm or RMS norm over rows.
     Norm(Norm),
     /// Softmax attention.
@@ -169,6 +189,12 @@ impl Op {
         Some(match self {
             Op::Input { .. } | Op::Weight(_) | Op::State { .. } => return None,
             Op::MatMul(op) => op,
+            Op::Conv2d(op) => op,
+            Op::MaxPool(op) => op,
+            Op::GroupStats(op) => op,
+            Op::GroupFactors(op) => op,
+            Op::GroupApply(op) => op,
+            Op::NearestCode(op) => op,
             Op::Norm(op) => op,
             Op::Attention(op) => op,
             Op::CachedAttention(op) => op,
@@ -226,7 +252,7 @@ impl Op {
 
 /// Every op that can be computed in several ways, and their names.
 pub fn variants() -> Vec<(&'static str, Vec<&'static str>)> {
-    vec![("matmul", matmul::names()), ("attention", attention::names())]
+    vec![("matmul", matmul::names()), ("conv2d", matmul::conv_names()), ("attention", attention::names())]
 }
 
 /// The text of every kernel that is chosen between: when it changes, measurements are void.

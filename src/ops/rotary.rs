@@ -72,7 +72,10 @@ impl OpDef for Rotary {
         let [b, _, _, d] = dims("x", &inputs[0])?;
         check(&inputs[1], d)?;
         if self.packed && b % 3 != 0 {
-            return Err(format!("packed operand has shape {}, its first dimension is no triple", inputs[0].shape));
+            return Err(format!(
+                "packed operand has shape {}, its first dimension is no triple",
+                inputs[0].shape
+            ));
         }
         Ok(TensorDesc::f32(inputs[0].shape))
     }

@@ -216,12 +216,16 @@ impl OpDef for Sample {
         let [rows, vocabulary] = dims("logits", &inputs[0])?;
         let [sequences, _] = dims("tokens", &inputs[4])?;
         if inputs[1..5].iter().any(|d| d.dtype != DType::U32) || inputs[5].shape != inputs[4].shape {
-            return Err("settings, samples, step and tokens are u32, entropy has the shape of tokens".to_owned());
+            return Err(
+                "settings, samples, step and tokens are u32, entropy has the shape of tokens".to_owned()
+            );
         }
         let want = sequences * if self.guided { 2 } else { 1 };
         let sizes = [inputs[1], inputs[2], inputs[3]].map(|d| d.shape.elements());
         if rows != want || sizes != [Sampling::WORDS, sequences, 4] || vocabulary == 0 || self.advance == 0 {
-            return Err(format!("{rows} rows of logits for {sequences} sequences, settings of {sizes:?} words"));
+            return Err(format!(
+                "{rows} rows of logits for {sequences} sequences, settings of {sizes:?} words"
+            ));
         }
         Ok(TensorDesc::new(DType::U32, Shape::new(&[sequences])))
     }

@@ -8,8 +8,8 @@
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value, Weight};
 use crate::ops::{
-    Attention, Binary, BinaryKind, CacheWrite, CachedAttention, HeadSplit, MatMul, Norm, NormKind, Op, Patchify,
-    Prologue, Rotary, STEP_ROWS, Unary,
+    Attention, Binary, BinaryKind, CacheWrite, CachedAttention, Conv2d, HeadSplit, MatMul, Norm, NormKind,
+    Op, Patchify, Prologue, Rotary, STEP_ROWS, Unary,
 };
 use crate::tensor::Shape;
 
@@ -19,9 +19,16 @@ use crate::tensor::Shape;
 /// A shape error kept by the graph.
 pub fn fuse(graph: &Graph) -> Result<Graph> {
     graph.check()?;
-    [normalise_into_patchify, epilogue_into_matmul, gate_into_matmul, qkv_into_one_matmul, norm_into_matmul]
-        .iter()
-        .try_fold(graph.clone(), |g, rewrite| prune(&rewrite_nodes(&g, *rewrite)))
+    [
+        normalise_into_patchify,
+        epilogue_into_matmul,
+        epilogue_into_conv,
+        gate_into_matmul,
+        qkv_into_one_matmul,
+        norm_into_matmul,
+    ]
+    .iter()
+    .try_fold(graph.clone(), |g, rewrite| prune(&rewrite_nodes(&g, *rewrite)))
 }
 
 /// A rewrite looks at one node of the old graph and either returns what replaces it, built into
@@ -142,6 +149,36 @@ fn epilogue_into_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     }
 }
 
+/// convolution -> activation -> + residual, as far as the chain goes.
+fn epilogue_into_conv(r: &mut Rewriter, node: &Node) -> Option<Value> {
+    let sole = |r: &Rewriter, old: Value| {
+        let conv = r.new.node(r.at(old)).clone();
+        match conv.op {
+            Op::Conv2d(c) if r.uses[old.index()] == 1 && !c.residual => Some((c, conv)),
+            _ => None,
+        }
+    };
+    match node.op {
+        Op::Unary(Unary { act: Some(act), factor: 1.0 }) => {
+            let (c, conv) = sole(r, node.inputs[0]).filter(|(c, _)| c.act.is_none())?;
+            let op = Op::Conv2d(Conv2d { act: Some(act), ..c });
+            Some(r.new.insert(Node { op, ..conv }))
+        }
+        Op::Binary(Binary { kind: BinaryKind::Add }) => {
+            let [a, b] = [node.inputs[0], node.inputs[1]];
+            let same = r.old.shape(a) == r.old.shape(b);
+            let ((c, mut conv), other) = match sole(r, a) {
+                Some(found) => (found, b),
+                None => (sole(r, b).filter(|_| same)?, a),
+            };
+            conv.op = Op::Conv2d(Conv2d { residual: true, ..c });
+            conv.inputs.push(r.at(other));
+            Some(r.new.insert(Node { desc: node.desc, ..conv }))
+        }
+        _ => None,
+    }
+}
+
 /// act(x·Aᵀ) · (x·Bᵀ): one matmul whose weight holds both, row by row.
 fn gate_into_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     let Op::Binary(Binary { kind: BinaryKind::Mul }) = node.op else { return None };
@@ -159,7 +196,12 @@ fn gate_into_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     let pairs = Weight::pairs(gates.clone(), values.clone());
     let weight = r.new.weight(pairs, [2 * rows, inner]);
     let op = Op::MatMul(MatMul { act: gate.act, gated: true, ..MatMul::default() });
-    Some(r.new.insert(Node { op, inputs: vec![a.inputs[0], weight], desc: node.desc, label: node.label.clone() }))
+    Some(r.new.insert(Node {
+        op,
+        inputs: vec![a.inputs[0], weight],
+        desc: node.desc,
+        label: node.label.clone(),
+    }))
 }
 
 /// A projection that is split into heads for an attention.
@@ -212,7 +254,8 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     let projections: Vec<Projection> = node.inputs[..3].iter().map_while(|&v| r.projection(v)).collect();
     let [q, k, v] = &projections[..] else { return None };
     let alike = |p: &Projection| (p.x, p.shape, p.heads) == (q.x, q.shape, q.heads);
-    if !alike(k) || !alike(v) || q.rotary != k.rotary || v.rotary.is_some() || (q.rotary.is_some() && !cached) {
+    if !alike(k) || !alike(v) || q.rotary != k.rotary || v.rotary.is_some() || (q.rotary.is_some() && !cached)
+    {
         return None;
     }
     let [out, inner] = *q.shape.dims() else { return None };
@@ -225,7 +268,8 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
         inputs.push(r.new.weight(Weight::joined(parts), [3 * out]));
     }
     let others: Vec<Value> = node.inputs[3..].iter().map(|&v| r.at(v)).collect();
-    let few = cached && r.new.shape(q.x).rows() <= STEP_ROWS && q.rotary.is_none_or(|(_, step)| step == others[1]);
+    let few =
+        cached && r.new.shape(q.x).rows() <= STEP_ROWS && q.rotary.is_none_or(|(_, step)| step == others[1]);
     let cache = few.then_some(CacheWrite { rotary: q.rotary.is_some() });
     if few {
         inputs.extend(q.rotary.map(|(table, _)| table));

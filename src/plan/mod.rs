@@ -53,7 +53,7 @@ impl Default for Options {
 }
 
 /// A buffer of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Buffer {
     /// An input, by index in [`Plan::inputs`].
     Input(usize),
@@ -238,7 +238,10 @@ fn is_slot(op: &Op) -> bool {
 fn storage_types(graph: &Graph, homes: &Homes, f16: bool) -> Vec<TensorDesc> {
     let narrow = |node: &crate::graph::Node| match node.op {
         Op::MatMul(m) => !m.residual,
+        Op::Conv2d(c) => !c.residual,
         Op::Norm(_)
+        | Op::GroupApply(_)
+        | Op::MaxPool(_)
         | Op::Attention(_)
         | Op::CachedAttention(_)
         | Op::Rotary(_)

@@ -44,11 +44,8 @@ static STEP: Kernel = Kernel {
     source: shader!("lib/row.wgsl", "attention_step.wgsl"),
     params: StepParams::FIELDS,
 };
-static MERGE: Kernel = Kernel {
-    name: "attention_merge",
-    source: shader!("attention_merge.wgsl"),
-    params: StepParams::FIELDS,
-};
+static MERGE: Kernel =
+    Kernel { name: "attention_merge", source: shader!("attention_merge.wgsl"), params: StepParams::FIELDS };
 
 /// Most keys whose scores lie in workgroup memory.
 const MOST_KEYS: usize = 2048;
@@ -135,7 +132,9 @@ impl CachedAttention {
         let [b, h, t, d] = dims("q", first)?;
         match self.packed {
             true if b % 3 == 0 => Ok([b / 3, h, t, d]),
-            true => Err(format!("packed operand has shape {}, its first dimension is no triple", first.shape)),
+            true => {
+                Err(format!("packed operand has shape {}, its first dimension is no triple", first.shape))
+            }
             false => Ok([b, h, t, d]),
         }
     }
@@ -275,7 +274,8 @@ impl OpDef for CachedAttention {
 
     fn flops(&self, inputs: &[TensorDesc], _out: &TensorDesc) -> u64 {
         let keys = if self.prompt { None } else { inputs[self.qkv()].shape.dims().get(2) };
-        self.sizes(&inputs[0]).map_or(0, |[b, h, t, d]| 4 * (b * h * t * d * keys.copied().unwrap_or(t)) as u64)
+        self.sizes(&inputs[0])
+            .map_or(0, |[b, h, t, d]| 4 * (b * h * t * d * keys.copied().unwrap_or(t)) as u64)
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {

@@ -37,6 +37,7 @@ pub(super) static LINES: Pair = Pair {
             "lib/step_io.wgsl",
             "lib/step_plain.wgsl",
             "lib/matmul_weight.wgsl",
+            "lib/matmul_rows.wgsl",
             "lib/matmul_fours.wgsl",
             "matmul_step.wgsl"
         ),
@@ -49,6 +50,7 @@ pub(super) static LINES: Pair = Pair {
             "lib/step_io.wgsl",
             "lib/step_cache.wgsl",
             "lib/matmul_weight.wgsl",
+            "lib/matmul_rows.wgsl",
             "lib/matmul_fours.wgsl",
             "matmul_step.wgsl"
         ),
@@ -64,6 +66,7 @@ pub(super) static LANES: Pair = Pair {
             "lib/step_io.wgsl",
             "lib/step_plain.wgsl",
             "lib/matmul_weight.wgsl",
+            "lib/matmul_rows.wgsl",
             "lib/matmul_fours.wgsl",
             "matmul_step_lanes.wgsl"
         ),
@@ -75,6 +78,7 @@ pub(super) static LANES: Pair = Pair {
             "lib/step_io.wgsl",
             "lib/step_cache.wgsl",
             "lib/matmul_weight.wgsl",
+            "lib/matmul_rows.wgsl",
             "lib/matmul_fours.wgsl",
             "matmul_step_lanes.wgsl"
         ),

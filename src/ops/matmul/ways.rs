@@ -1,8 +1,9 @@
-//! The ways a linear layer can be computed: one row of [`WAYS`] each, a kernel with its constants.
-//! All share one interface (`lib/matmul_io.wgsl`), one weight layout and one epilogue, so that a
-//! plan may take any of them for any matmul it fits. Which is first is a static estimate: the time
+//! The ways a linear layer or a convolution can be computed: one row of [`WAYS`] each, a kernel with
+//! its constants. All share one interface (`lib/matmul_io.wgsl`, `lib/conv_io.wgsl`), one weight layout
+//! and one epilogue, so that a plan may take any of them for any matmul it fits. Which is first is a static estimate: the time
 //! of the workgroups that run one after the other. Nothing here measures.
 
+use super::super::conv::ConvParams;
 use super::MatMulParams;
 use super::coop::{self, Tile};
 use super::step;
@@ -11,38 +12,46 @@ use crate::ops::choice::Candidates;
 use crate::ops::lower::Target;
 use crate::tensor::DType;
 
-static TILE: Kernel = Kernel {
-    name: "matmul_tile",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_weight.wgsl", "matmul_tile.wgsl"),
-    params: MatMulParams::FIELDS,
-};
-static QUADS: Kernel = Kernel {
-    name: "matmul_quads",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_weight.wgsl", "matmul_quads.wgsl"),
-    params: MatMulParams::FIELDS,
-};
-static LANES: Kernel = Kernel {
-    name: "matmul_lanes",
-    source: shader!(
-        "lib/act.wgsl",
-        "lib/matmul_io.wgsl",
-        "lib/matmul_weight.wgsl",
-        "lib/matmul_fours.wgsl",
-        "matmul_lanes.wgsl"
-    ),
-    params: MatMulParams::FIELDS,
-};
-static CAST: Kernel = Kernel {
-    name: "matmul_cast",
-    source: shader!(
-        "lib/act.wgsl",
-        "lib/matmul_io.wgsl",
-        "lib/matmul_weight.wgsl",
-        "lib/matmul_fours.wgsl",
-        "matmul_cast.wgsl"
-    ),
-    params: MatMulParams::FIELDS,
-};
+/// A kernel as it computes linear layers, and as it computes convolutions.
+struct Pair {
+    linear: Kernel,
+    conv: Kernel,
+}
+
+/// The two differ in where they read x, and in their epilogue's operands.
+macro_rules! pair {
+    ($linear:literal, $conv:literal, $($file:literal),+) => {
+        Pair {
+            linear: Kernel {
+                name: $linear,
+                source: shader!(
+                    "lib/act.wgsl",
+                    "lib/matmul_io.wgsl",
+                    "lib/matmul_rows.wgsl",
+                    "lib/matmul_weight.wgsl",
+                    $($file),+
+                ),
+                params: MatMulParams::FIELDS,
+            },
+            conv: Kernel {
+                name: $conv,
+                source: shader!(
+                    "lib/act.wgsl",
+                    "lib/conv_io.wgsl",
+                    "lib/conv_rows.wgsl",
+                    "lib/matmul_weight.wgsl",
+                    $($file),+
+                ),
+                params: ConvParams::FIELDS,
+            },
+        }
+    };
+}
+
+static TILE: Pair = pair!("matmul_tile", "conv_tile", "matmul_tile.wgsl");
+static QUADS: Pair = pair!("matmul_quads", "conv_quads", "matmul_quads.wgsl");
+static LANES: Pair = pair!("matmul_lanes", "conv_lanes", "lib/matmul_fours.wgsl", "matmul_lanes.wgsl");
+static CAST: Pair = pair!("matmul_cast", "conv_cast", "lib/matmul_fours.wgsl", "matmul_cast.wgsl");
 static ROWS: Kernel = Kernel {
     name: "matmul_rows",
     source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_weight.wgsl", "matmul_rows.wgsl"),
@@ -50,9 +59,11 @@ static ROWS: Kernel = Kernel {
 };
 
 /// One way: a kernel, its constants, and what it is good for.
-pub(super) struct Way {
+pub(in crate::ops) struct Way {
     pub(super) name: &'static str,
     kernel: &'static Kernel,
+    /// The kernel that computes convolutions this way, if there is one.
+    conv: Option<&'static Kernel>,
     consts: &'static [(&'static str, usize)],
     /// Rows and columns that one workgroup makes.
     pub(super) tile: (usize, usize),
@@ -87,7 +98,8 @@ enum Reads {
 
 const WAY: Way = Way {
     name: "",
-    kernel: &TILE,
+    kernel: &TILE.linear,
+    conv: Some(&TILE.conv),
     consts: &[],
     tile: (64, 64),
     lanes: 256,
@@ -105,7 +117,8 @@ static WAYS: &[Way] = &[
     Way { name: "tile64", memory: 8448, speed: (0.8, 1.0), ..WAY },
     Way {
         name: "quads32",
-        kernel: &QUADS,
+        kernel: &QUADS.linear,
+        conv: Some(&QUADS.conv),
         consts: &[("BM", 32), ("BN", 64), ("BK", 16), ("TM", 4), ("TQ", 1)],
         tile: (32, 64),
         lanes: 128,
@@ -116,7 +129,8 @@ static WAYS: &[Way] = &[
     },
     Way {
         name: "quads64",
-        kernel: &QUADS,
+        kernel: &QUADS.linear,
+        conv: Some(&QUADS.conv),
         consts: &[("BM", 64), ("BN", 64), ("BK", 16), ("TM", 8), ("TQ", 1)],
         lanes: 128,
         memory: 8448,
@@ -126,7 +140,8 @@ static WAYS: &[Way] = &[
     },
     Way {
         name: "quads128",
-        kernel: &QUADS,
+        kernel: &QUADS.linear,
+        conv: Some(&QUADS.conv),
         consts: &[("BM", 128), ("BN", 128), ("BK", 8), ("TM", 8), ("TQ", 2)],
         tile: (128, 128),
         memory: 8320,
@@ -134,7 +149,16 @@ static WAYS: &[Way] = &[
         speed: (1.6, 0.8),
         ..WAY
     },
-    Way { name: "rows", kernel: &ROWS, tile: (1, 64), memory: 4096, max_rows: 16, speed: (0.25, 0.5), ..WAY },
+    Way {
+        name: "rows",
+        kernel: &ROWS,
+        conv: None,
+        tile: (1, 64),
+        memory: 4096,
+        max_rows: 16,
+        speed: (0.25, 0.5),
+        ..WAY
+    },
     lanes("lanes1", &[("TM", 1), ("WG", 16)], 1, 2.0),
     lanes("lanes2", &[("TM", 2), ("WG", 16)], 2, 4.0),
     lanes("lanes4", &[("TM", 4), ("WG", 16)], 4, 6.0),
@@ -174,6 +198,7 @@ const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> Way {
     Way {
         name,
         kernel: &coop::QUADS,
+        conv: None,
         tile: tile.1,
         lanes: 0,
         x: Reads::Fours,
@@ -190,7 +215,8 @@ const fn lanes(
     cpu_speed: f64,
 ) -> Way {
     let speed = (0.02, cpu_speed);
-    Way { name, kernel: &LANES, consts, tile: (rows, 64), lanes: 16, x: Reads::Either, speed, ..WAY }
+    let (kernel, conv) = (&LANES.linear, Some(&LANES.conv));
+    Way { name, kernel, conv, consts, tile: (rows, 64), lanes: 16, x: Reads::Either, speed, ..WAY }
 }
 
 const fn cast(
@@ -201,7 +227,8 @@ const fn cast(
 ) -> Way {
     let speed = (0.01, cpu_speed);
     let tile = (rows, 32);
-    Way { name, kernel: &CAST, consts, tile, lanes: 8, x: Reads::Either, subgroup: 8, speed, ..WAY }
+    let (kernel, conv) = (&CAST.linear, Some(&CAST.conv));
+    Way { name, kernel, conv, consts, tile, lanes: 8, x: Reads::Either, subgroup: 8, speed, ..WAY }
 }
 
 const fn lines(
@@ -213,7 +240,19 @@ const fn lines(
     let step = Some(&step::LINES);
     let (tile, speed) = ((step::MAX_ROWS, cols), (gpu_speed, 0.5));
     let max_rows = step::MAX_ROWS;
-    Way { name, consts, tile, lanes: 256, memory: 5120, max_rows, x: Reads::Either, speed, step, ..WAY }
+    Way {
+        name,
+        consts,
+        tile,
+        lanes: 256,
+        memory: 5120,
+        max_rows,
+        x: Reads::Either,
+        speed,
+        step,
+        conv: None,
+        ..WAY
+    }
 }
 
 const fn step_lanes(
@@ -225,12 +264,12 @@ const fn step_lanes(
     let step = Some(&step::LANES);
     let (tile, speed) = ((step::MAX_ROWS, cols), (0.02, cpu_speed));
     let max_rows = step::MAX_ROWS;
-    Way { name, consts, tile, lanes: 16, max_rows, x: Reads::Either, speed, step, ..WAY }
+    Way { name, consts, tile, lanes: 16, max_rows, x: Reads::Either, speed, step, conv: None, ..WAY }
 }
 
 /// What not every way can do.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Needs {
+pub(in crate::ops) struct Needs {
     /// A norm before the product or a cache behind it: a decode step.
     pub(super) few: bool,
     pub(super) gated: bool,
@@ -238,16 +277,17 @@ pub(super) struct Needs {
 }
 
 /// What a choice rests on.
-pub(super) struct Problem {
-    pub(super) rows: usize,
-    pub(super) inner: usize,
-    pub(super) cols: usize,
-    pub(super) x: DType,
-    pub(super) w: DType,
-    pub(super) y: DType,
+pub(in crate::ops) struct Problem {
+    pub(in crate::ops) rows: usize,
+    /// K, or the depth of one tap of a convolution.
+    pub(in crate::ops) inner: usize,
+    pub(in crate::ops) cols: usize,
+    pub(in crate::ops) x: DType,
+    pub(in crate::ops) w: DType,
+    pub(in crate::ops) y: DType,
     /// The result can be written in fours: N, and D where heads are split, are multiples of 4.
-    pub(super) fours: bool,
-    pub(super) needs: Needs,
+    pub(in crate::ops) fours: bool,
+    pub(in crate::ops) needs: Needs,
 }
 
 /// Names of all ways.
@@ -255,31 +295,50 @@ pub(crate) fn names() -> Vec<&'static str> {
     WAYS.iter().map(|w| w.name).collect()
 }
 
-/// Kernels of all ways, with repetitions.
-pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
-    let step = |pair: &'static step::Pair| [&pair.plain, &pair.cache];
-    WAYS.iter().map(|w| w.kernel).chain([&coop::SCALARS]).chain([&step::LINES, &step::LANES].into_iter().flat_map(step))
+/// Names of the ways that compute convolutions too.
+pub(crate) fn conv_names() -> Vec<&'static str> {
+    WAYS.iter().filter(|w| w.conv.is_some()).map(|w| w.name).collect()
 }
 
-pub(super) fn by_name(name: &str) -> &'static Way {
+/// Kernels of all ways, with repetitions.
+pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    let steps = [&step::LINES, &step::LANES].into_iter().flat_map(|pair| [&pair.plain, &pair.cache]);
+    WAYS.iter().flat_map(|w| [Some(w.kernel), w.conv]).flatten().chain([&coop::SCALARS]).chain(steps)
+}
+
+pub(in crate::ops) fn by_name(name: &str) -> &'static Way {
     WAYS.iter().find(|w| w.name == name).expect("the name comes from a list of candidates")
 }
 
-/// The ways that can compute a problem on a target, best first by the estimate.
+/// The ways that can compute a linear layer on a target, best first by the estimate.
 pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
-    let mut able: Vec<(f64, &Way)> =
-        WAYS.iter().filter(|w| w.fits(target, problem)).map(|w| (w.time(target, problem), w)).collect();
-    able.sort_by(|a, b| a.0.total_cmp(&b.0));
     let Problem { rows, inner, cols, x, w, y, .. } = problem;
+    let few = if problem.needs.few { " few" } else { "" };
+    let key = format!("matmul {}x{inner}x{cols} {x} {w} {y}{few}", rows.next_power_of_two());
+    ranked(WAYS.iter(), key, target, problem)
+}
+
+/// The ways that can compute a convolution of so many taps on a target, best first by the estimate.
+pub(in crate::ops) fn conv_candidates(target: &Target, problem: &Problem, taps: usize) -> Candidates {
+    let Problem { rows, inner, cols, x, w, y, .. } = problem;
+    let key = format!("conv2d {}x{taps}x{inner}x{cols} {x} {w} {y}", rows.next_power_of_two());
+    ranked(WAYS.iter().filter(|w| w.conv.is_some()), key, target, problem)
+}
+
+fn ranked(
+    ways: impl Iterator<Item = &'static Way>,
+    key: String,
+    target: &Target,
+    problem: &Problem,
+) -> Candidates {
+    let mut able: Vec<(f64, &Way)> =
+        ways.filter(|w| w.fits(target, problem)).map(|w| (w.time(target, problem), w)).collect();
+    able.sort_by(|a, b| a.0.total_cmp(&b.0));
     // Slower than this by the estimate, and measuring it would be a waste of the budget. Estimates
     // for GPUs are rough, and a timing there costs little.
     let worth = able[0].0 * if target.cpu { 1.5 } else { 4.0 };
     Candidates {
-        key: format!(
-            "matmul {}x{inner}x{cols} {x} {w} {y}{}",
-            rows.next_power_of_two(),
-            if problem.needs.few { " few" } else { "" }
-        ),
+        key,
         contenders: able.iter().filter(|(time, _)| *time <= worth).count(),
         names: able.iter().map(|(_, way)| way.name).collect(),
     }
@@ -287,7 +346,7 @@ pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
 
 impl Way {
     /// Workgroups of a launch for `cols` columns.
-    pub(super) fn groups(&self, rows: usize, cols: usize) -> usize {
+    pub(in crate::ops) fn groups(&self, rows: usize, cols: usize) -> usize {
         rows.div_ceil(self.tile.0) * cols.div_ceil(self.tile.1)
     }
 
@@ -296,8 +355,13 @@ impl Way {
         if self.coop.is_some() { Tile::kernel(target) } else { self.kernel }
     }
 
+    /// The kernel for convolutions.
+    pub(in crate::ops) fn conv_kernel(&self) -> &'static Kernel {
+        self.conv.expect("the way is on a list of candidates for convolutions")
+    }
+
     /// The constants and the type x, with rows of `inner` elements, is read as.
-    pub(super) fn specialise(&self, variant: Variant, target: &Target, problem: &Problem) -> Variant {
+    pub(in crate::ops) fn specialise(&self, variant: Variant, target: &Target, problem: &Problem) -> Variant {
         let Problem { x, inner, .. } = *problem;
         let fours = match self.x {
             Reads::Ones => false,
