@@ -41,9 +41,6 @@ pub(super) const DEFAULT_MODEL: &str = "builtin:shapes-gpt";
 /// Most memory that the frames of an animation may take, in bytes.
 const MAX_FRAME_BYTES: u64 = 2 << 30;
 
-/// Reports for the progress bar of one batch.
-const REPORTS: usize = 32;
-
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outcome {
     let inputs: Vec<&Path> =
@@ -144,8 +141,8 @@ impl Shown {
         let every = match wanted {
             Some(every) if frames || preview.is_some() => every,
             None if frames || preview.is_some() => drawn.div_ceil(FRAMES - 2),
-            _ if talk.is_quiet() || args.stats => 0,
-            _ => drawn.div_ceil(REPORTS),
+            // The count alone, so that nothing is read back.
+            _ => 0,
         };
         if let Some(sheet) = sheet.filter(|_| frames) {
             let [width, height] = sheet.size().map(u64::from);
@@ -206,8 +203,7 @@ fn draw(
     let info = generator.info();
     let request = recipe.request(info, shown.every);
     let samples = request.classes.len();
-    let bar = (shown.every > 0 && shown.preview.is_none())
-        .then(|| talk.progress("tokens", (samples * info.tokens) as u64, false));
+    let bar = shown.preview.is_none().then(|| talk.progress("tokens", (samples * info.tokens) as u64, false));
     let begun = (samples, recipe.prime.as_slice());
     let growth = Growth::new(generator, begun, shown.sheet, shown.preview, outputs.has_frames())?;
     let mut growth = growth.with_bar(bar);
@@ -279,7 +275,8 @@ fn write_frames(
 fn stats(stats: &Stats, drawn: usize, decoding: Option<Duration>) -> String {
     let millis = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1e3);
     let seconds = stats.decode.as_secs_f64().max(1e-9);
-    let tokens = stats.samples * drawn;
+    // The first token is the prompt's.
+    let tokens = stats.samples * drawn.saturating_sub(1);
     let mut out = format!("samples            {}, {} at a time\n", stats.samples, stats.batch);
     out += &format!("prompt             {}\n", millis(stats.prompt));
     out += &format!("first token        {}\n", millis(stats.first_token));

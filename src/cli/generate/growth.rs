@@ -14,6 +14,9 @@ use crate::generate::{Generator, Progress, Rgb as Picture};
 /// Most frames where the user does not say how far they are apart.
 pub(super) const FRAMES: usize = 64;
 
+/// Pictures that are decoded in one go, about.
+const AT_ONCE: usize = 32;
+
 /// How much of the samples was drawn at some time.
 struct Moment {
     samples: Range<usize>,
@@ -107,14 +110,19 @@ impl<'a> Growth<'a> {
     pub(super) fn frames(&mut self, last: &[Picture], thin: bool) -> Result<Vec<RgbImage>> {
         let Some(sheet) = &self.sheet else { return Ok(Vec::new()) };
         let moments = self.moments.take().unwrap_or_default();
-        let apart = if thin { moments.len().div_ceil(FRAMES - 2).max(1) } else { 1 };
+        let count = moments.len();
+        let apart = if thin { count.div_ceil(FRAMES - 2).max(1) } else { 1 };
+        let batch = |i: usize| moments.get(i).map(|m| m.samples.start);
+        // The last of a batch stays in all later frames.
+        let kept = |i: &usize| (i + 1) % apart == 0 || batch(*i) != batch(i + 1);
+        let kept: Vec<usize> = (0..count).filter(kept).collect();
         let mut pictures = std::mem::take(&mut self.begun);
         let mut frames = vec![sheet.draw(&pictures)];
-        let count = moments.len();
-        for (i, moment) in moments.into_iter().enumerate() {
-            // Of a batch that is followed by another, the last moment stays in later frames.
-            put(&mut pictures, &moment.samples, self.generator.decode(&moment.tokens)?);
-            if (i + 1) % apart == 0 || i + 1 == count {
+        for some in kept.chunks((AT_ONCE / pictures.len().max(1)).max(1)) {
+            let tokens: Vec<Vec<u32>> = some.iter().flat_map(|&i| moments[i].tokens.clone()).collect();
+            let mut decoded = self.generator.decode(&tokens)?.into_iter();
+            for moment in some.iter().map(|&i| &moments[i]) {
+                put(&mut pictures, &moment.samples, decoded.by_ref().take(moment.samples.len()));
                 frames.push(sheet.draw(&pictures));
             }
         }
@@ -126,7 +134,7 @@ impl<'a> Growth<'a> {
     }
 }
 
-fn put(pictures: &mut [Picture], samples: &Range<usize>, new: Vec<Picture>) {
+fn put(pictures: &mut [Picture], samples: &Range<usize>, new: impl IntoIterator<Item = Picture>) {
     for (i, picture) in samples.clone().zip(new) {
         if let Some(place) = pictures.get_mut(i) {
             *place = picture;
