@@ -86,6 +86,9 @@ pub enum Order {
 pub struct Request {
     /// The class of each sample, `None` for no class in particular; as many as samples are wanted.
     pub classes: Vec<Option<usize>>,
+    /// The number of the first sample; a sample's number chooses its random numbers, so that one of many
+    /// can be made again alone.
+    pub first: u32,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// Tokens that every sample begins with, in raster order.

@@ -6,7 +6,7 @@
 //! around it, and as usual without any. Sums of launches are compared with the second, shares of the
 //! time the host waits with the third; what does not add up is said ([`Profile::remarks`]).
 
-mod letters;
+pub(crate) mod letters;
 mod picture;
 mod plot;
 mod roofline;

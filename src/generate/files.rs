@@ -6,14 +6,9 @@ use serde_json::Value as Json;
 
 use super::BUILTIN;
 use crate::data::synthetic_llamagen::SyntheticLlamaGen;
-use crate::data::weights::Checkpoint;
+use crate::data::weights::{Checkpoint, DECODER, TOKENIZER};
 use crate::error::{Error, Result};
 use crate::session::{ModelSource, read_json};
-
-/// The decoder's tensors in a LlamaGen folder.
-const DECODER: &str = "gpt.safetensors";
-/// The tokenizer's.
-const TOKENIZER: &str = "vq.safetensors";
 
 /// The files of a model before they are understood.
 pub(super) struct Files {
