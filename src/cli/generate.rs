@@ -282,11 +282,15 @@ fn stats(stats: &Stats, drawn: usize, decoding: Option<Duration>) -> String {
     out += &format!("first token        {}\n", millis(stats.first_token));
     out += &format!("decode             {tokens} tokens in {}\n", millis(stats.decode));
     out += &format!("tokens/s           {:.1}\n", tokens as f64 / seconds);
-    out += &format!("steps              {}, {} launches each\n", stats.steps, stats.launches_per_step);
-    let bytes = stats.bytes_per_step as f64 * stats.steps as f64;
-    out += &format!("decode GB/s        {:.2}\n", bytes / seconds / 1e9);
     if let Some(decoding) = decoding {
         out += &format!("pictures           {}\n", millis(decoding));
     }
+    if stats.launches_per_step == 0 {
+        // The reference has neither launches nor a memory to speak of.
+        return out;
+    }
+    out += &format!("steps              {}, {} launches each\n", stats.steps, stats.launches_per_step);
+    let bytes = stats.bytes_per_step as f64 * stats.steps as f64;
+    out += &format!("decode GB/s        {:.2}\n", bytes / seconds / 1e9);
     out
 }

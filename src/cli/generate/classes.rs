@@ -25,7 +25,7 @@ pub(super) fn find(labels: &Labels, text: &str) -> Result<usize> {
         return Ok(*only);
     }
     if exact.is_empty()
-        && let Ok(index) = wanted.parse::<i64>()
+        && let Ok(index) = text.trim().parse::<i64>()
     {
         let count = labels.names.len();
         return usize::try_from(index).ok().filter(|i| *i < count).ok_or_else(|| {

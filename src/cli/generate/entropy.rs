@@ -141,24 +141,14 @@ fn write(onto: &mut RgbImage, text: &str, at: [f32; 2]) {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::generate::Defaults;
 
     fn info() -> GeneratorInfo {
         GeneratorInfo {
-            family: "llamagen",
-            architecture: String::new(),
             grid: [2, 3],
             tokens: 6,
             vocabulary: 4,
-            classes: None,
-            guided: false,
             picture: [64, 96],
-            hidden: 1,
-            layers: 1,
-            heads: 1,
-            parameters: 1,
-            warnings: vec![],
-            defaults: Defaults { temperature: 1.0, top_k: 0, top_p: 1.0, cfg_scale: 1.0 },
+            ..GeneratorInfo::default()
         }
     }
 
