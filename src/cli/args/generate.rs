@@ -64,17 +64,17 @@ pub(crate) struct GenerateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WhatArgs {
     /// Class by name, beginning of a name, or number; may be given several times [default: all in turn]
-    #[arg(long, value_name = "NAME|INDEX")]
+    #[arg(long, value_name = "NAME|INDEX", allow_negative_numbers = true)]
     pub class: Vec<String>,
     /// Samples, of each class that is named [default: 1; of a model with at most 16 classes, where none
     /// is named, one of each]
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(short = 'n', long, value_name = "COUNT", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub count: Option<u32>,
     /// Begin with the upper rows of this picture
     #[arg(long, value_name = "IMAGE", requires = "keep")]
     pub prime: Option<PathBuf>,
     /// How much of it: so many rows of patches, or a part of the picture as 0.5 or 50%
-    #[arg(long, value_name = "ROWS|FRACTION", value_parser = keep, requires = "prime")]
+    #[arg(long, value_name = "ROWS|FRACTION", value_parser = keep, requires = "prime", allow_negative_numbers = true)]
     pub keep: Option<Keep>,
     /// Make the samples of a PNG file again, by the model, seed and settings that it holds
     #[arg(long, value_name = "FILE.png", conflicts_with_all = ["class", "count", "prime", "keep", "HowArgs"])]
@@ -86,7 +86,7 @@ pub(crate) struct WhatArgs {
 #[group(id = "HowArgs", multiple = true)]
 pub(crate) struct HowArgs {
     /// Seed of all random numbers [default: another one each time]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Divides the logits: lower is more of the likely; 0 takes the likeliest token
     #[arg(long, value_name = "T", value_parser = temperature, allow_negative_numbers = true)]

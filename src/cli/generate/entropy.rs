@@ -29,7 +29,8 @@ const COLOURS: [[f32; 3]; 6] = [
 
 /// The colour of a value from 0 to 1.
 fn colour(value: f32) -> [u8; 3] {
-    let at = value.clamp(0.0, 1.0) * (COLOURS.len() - 1) as f32;
+    let value = if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) };
+    let at = value * (COLOURS.len() - 1) as f32;
     let i = (at as usize).min(COLOURS.len() - 2);
     let t = at - i as f32;
     std::array::from_fn(|c| (COLOURS[i][c] * (1.0 - t) + COLOURS[i + 1][c] * t).round() as u8)
