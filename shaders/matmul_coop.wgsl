@@ -10,8 +10,9 @@
 //   put      the fetched fours go to workgroup memory, rows skewed by 8 elements so that the rows of
 //            a matrix lie in different banks; with STAGES = 2 that is the other half, so that one
 //            barrier a step suffices, else one more stands before it.
-// Past K, x counts as zero and rows of W repeat; past the last row and column, rows and columns
-// repeat and are not stored. Results leave through workgroup memory, two matrices a subgroup at a
+// Past the end of a tap of K, x counts as zero and rows of W repeat; past the last row and column, rows
+// and columns repeat and are not stored. Where there is more than one tap, a lane keeps where the rows
+// it fetches begin, and finds out anew for each tap. Results leave through workgroup memory, two matrices a subgroup at a
 // time: only there can lanes see single elements.
 //
 // Matrix operations need uniform control flow, so nothing here branches on the subgroup. Indices
@@ -48,36 +49,55 @@ struct Fetched {
     d: vec4<f16>,
 }
 
-fn x_quad(row0: u32, k0: u32, n: u32) -> vec4<f16> {
-    let k = k0 + n % (BK / 4u) * 4u;
-    if k >= p.inner {
-        return vec4<f16>();
+// Where the rows that a lane fetches begin in a tap, one for each four it fetches in a step.
+fn starts_of(row0: u32, tap: u32, lane: u32) -> array<u32, X_EACH> {
+    var starts: array<u32, X_EACH>;
+    if TAPPED {
+        for (var j = 0u; j < X_EACH; j++) {
+            starts[j] = start_of(place_of(row0 + (lane + j * WG) / (BK / 4u)), tap);
+        }
     }
-    let row = min(row0 + n / (BK / 4u), p.rows - 1u);
-    return vec4<f16>(x[(row * p.inner + k) / 4u]);
+    return starts;
 }
 
-fn w_quad(quad0: u32, k0: u32, n: u32) -> vec4<f16> {
-    let k = min(k0 + n / (BN / 4u), p.inner - 1u);
+// Four `j` of those that a lane fetches in a step.
+fn x_quad(starts: ptr<function, array<u32, X_EACH>>, row0: u32, k0: u32, lane: u32, j: u32) -> vec4<f16> {
+    let n = lane + j * WG;
+    let k = k0 + n % (BK / 4u) * 4u;
+    if k >= depth() {
+        return vec4<f16>();
+    }
+    if TAPPED {
+        let start = (*starts)[j];
+        if !is_inside(start) {
+            return vec4<f16>();
+        }
+        return vec4<f16>(x[(start + k) / 4u]);
+    }
+    return vec4<f16>(x[(start_of(place_of(row0 + n / (BK / 4u)), 0u) + k) / 4u]);
+}
+
+fn w_quad(quad0: u32, first: u32, k0: u32, n: u32) -> vec4<f16> {
+    let k = first + min(k0 + n / (BN / 4u), depth() - 1u);
     let quad = min(quad0 + n % (BN / 4u), p.stride4 - 1u);
     return vec4<f16>(weight_at(k, quad));
 }
 
-fn fetch_x(row0: u32, k0: u32, n: u32) -> Fetched {
+fn fetch_x(starts: ptr<function, array<u32, X_EACH>>, row0: u32, k0: u32, lane: u32, j: u32) -> Fetched {
     var f = Fetched();
-    f.a = x_quad(row0, k0, n);
-    if X_EACH > 1u { f.b = x_quad(row0, k0, n + WG); }
-    if X_EACH > 2u { f.c = x_quad(row0, k0, n + 2u * WG); }
-    if X_EACH > 3u { f.d = x_quad(row0, k0, n + 3u * WG); }
+    f.a = x_quad(starts, row0, k0, lane, j);
+    if X_EACH > 1u { f.b = x_quad(starts, row0, k0, lane, min(j + 1u, X_EACH - 1u)); }
+    if X_EACH > 2u { f.c = x_quad(starts, row0, k0, lane, min(j + 2u, X_EACH - 1u)); }
+    if X_EACH > 3u { f.d = x_quad(starts, row0, k0, lane, min(j + 3u, X_EACH - 1u)); }
     return f;
 }
 
-fn fetch_w(quad0: u32, k0: u32, n: u32) -> Fetched {
+fn fetch_w(quad0: u32, first: u32, k0: u32, n: u32) -> Fetched {
     var f = Fetched();
-    f.a = w_quad(quad0, k0, n);
-    if W_EACH > 1u { f.b = w_quad(quad0, k0, n + WG); }
-    if W_EACH > 2u { f.c = w_quad(quad0, k0, n + 2u * WG); }
-    if W_EACH > 3u { f.d = w_quad(quad0, k0, n + 3u * WG); }
+    f.a = w_quad(quad0, first, k0, n);
+    if W_EACH > 1u { f.b = w_quad(quad0, first, k0, n + WG); }
+    if W_EACH > 2u { f.c = w_quad(quad0, first, k0, n + 2u * WG); }
+    if W_EACH > 3u { f.d = w_quad(quad0, first, k0, n + 3u * WG); }
     return f;
 }
 
@@ -201,19 +221,30 @@ fn main(
     let wa = W_START + part * WS + s % SN * (BN / SN);
 
     var acc: array<MatC, 16>;
-    let steps = (p.inner + BK - 1u) / BK;
-    var x0 = fetch_x(row0, 0u, lane);
+    let tap_steps = (depth() + BK - 1u) / BK;
+    let steps = taps() * tap_steps;
+    // Of the step that is fetched next: its tap, and where in the tap it begins.
+    var tap = 0u;
+    var k0 = 0u;
+    var starts = starts_of(row0, 0u, lane);
+    var x0 = fetch_x(&starts, row0, 0u, lane, 0u);
     var x1: Fetched;
     var x2: Fetched;
     var x3: Fetched;
-    if X_EACH > 4u { x1 = fetch_x(row0, 0u, lane + 4u * WG); }
-    if X_EACH > 8u { x2 = fetch_x(row0, 0u, lane + 8u * WG); x3 = fetch_x(row0, 0u, lane + 12u * WG); }
-    var w0 = fetch_w(quad0, 0u, lane);
+    if X_EACH > 4u { x1 = fetch_x(&starts, row0, 0u, lane, 4u); }
+    if X_EACH > 8u {
+        x2 = fetch_x(&starts, row0, 0u, lane, 8u);
+        x3 = fetch_x(&starts, row0, 0u, lane, 12u);
+    }
+    var w0 = fetch_w(quad0, 0u, 0u, lane);
     var w1: Fetched;
     var w2: Fetched;
     var w3: Fetched;
-    if W_EACH > 4u { w1 = fetch_w(quad0, 0u, lane + 4u * WG); }
-    if W_EACH > 8u { w2 = fetch_w(quad0, 0u, lane + 8u * WG); w3 = fetch_w(quad0, 0u, lane + 12u * WG); }
+    if W_EACH > 4u { w1 = fetch_w(quad0, 0u, 0u, lane + 4u * WG); }
+    if W_EACH > 8u {
+        w2 = fetch_w(quad0, 0u, 0u, lane + 8u * WG);
+        w3 = fetch_w(quad0, 0u, 0u, lane + 12u * WG);
+    }
     for (var step = 0u; step < steps; step++) {
         let stage = step % STAGES * STAGE;
         put_x(stage, lane, x0);
@@ -225,13 +256,27 @@ fn main(
         workgroupBarrier();
         // Fetched while the matrices below multiply.
         if step + 1u < steps {
-            let k0 = (step + 1u) * BK;
-            x0 = fetch_x(row0, k0, lane);
-            if X_EACH > 4u { x1 = fetch_x(row0, k0, lane + 4u * WG); }
-            if X_EACH > 8u { x2 = fetch_x(row0, k0, lane + 8u * WG); x3 = fetch_x(row0, k0, lane + 12u * WG); }
-            w0 = fetch_w(quad0, k0, lane);
-            if W_EACH > 4u { w1 = fetch_w(quad0, k0, lane + 4u * WG); }
-            if W_EACH > 8u { w2 = fetch_w(quad0, k0, lane + 8u * WG); w3 = fetch_w(quad0, k0, lane + 12u * WG); }
+            k0 += BK;
+            if TAPPED {
+                if k0 >= depth() {
+                    k0 = 0u;
+                    tap++;
+                    starts = starts_of(row0, tap, lane);
+                }
+            }
+            let first = tap * depth();
+            x0 = fetch_x(&starts, row0, k0, lane, 0u);
+            if X_EACH > 4u { x1 = fetch_x(&starts, row0, k0, lane, 4u); }
+            if X_EACH > 8u {
+                x2 = fetch_x(&starts, row0, k0, lane, 8u);
+                x3 = fetch_x(&starts, row0, k0, lane, 12u);
+            }
+            w0 = fetch_w(quad0, first, k0, lane);
+            if W_EACH > 4u { w1 = fetch_w(quad0, first, k0, lane + 4u * WG); }
+            if W_EACH > 8u {
+                w2 = fetch_w(quad0, first, k0, lane + 8u * WG);
+                w3 = fetch_w(quad0, first, k0, lane + 12u * WG);
+            }
         }
         multiply(&acc, stage + xa, stage + wa);
         if KSTEPS > 1u { multiply(&acc, stage + xa + SIDE, stage + wa + SIDE * WS); }

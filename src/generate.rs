@@ -12,6 +12,7 @@
 
 mod codec;
 mod files;
+mod measure;
 mod sequences;
 
 use std::ops::Range;

@@ -8,13 +8,15 @@
 //! Builders never fail one by one: the first shape error is kept and returned by
 //! [`Graph::check`], so that model code stays straight-line.
 
+mod recipe;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::ops::Op;
 use crate::tensor::{Shape, TensorDesc};
+pub use recipe::{BatchNorm, Epsilon, Part, PositionFilter, Transform, Weight};
 
 /// One tensor of one [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,211 +31,6 @@ impl Value {
 
 /// What is known of a checkpoint before reading any element: tensor names and shapes.
 pub type TensorIndex = BTreeMap<String, Shape>;
-
-/// Recipe for a weight: parts of checkpoint tensors joined along the outermost dimension.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Weight {
-    /// The parts, outermost rows first; together they fill the node's shape.
-    pub parts: Vec<Part>,
-}
-
-/// One part of a [`Weight`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// A checkpoint tensor, seen as rows of the weight's inner dimensions (so a convolution kernel
-    /// (C,3,P,P) serves as (C, 3·P·P) and a (1,T,C) table as (T,C)).
-    Tensor {
-        /// Name in the checkpoint.
-        name: String,
-        /// Which rows; `None` takes all.
-        rows: Option<Range<usize>>,
-        /// What is done to the tensor before rows are taken.
-        transform: Transform,
-    },
-    /// Rows of zeros (a missing bias among present ones).
-    Zeros {
-        /// How many rows.
-        rows: usize,
-    },
-    /// Rows of two weights of equal shape by turns: a0, b0, a1, b1, … (gate and value of a gated unit).
-    Pairs(Box<Weight>, Box<Weight>),
-    /// A convolution kernel (O,I,kh,kw) as [`Transform::Taps`] has it, with the batch norm that
-    /// follows folded in.
-    NormedTaps {
-        /// Name of the kernel in the checkpoint.
-        kernel: String,
-        /// The batch norm.
-        norm: BatchNorm,
-    },
-    /// What that batch norm adds: the bias (O) of the folded convolution, which has none of its own.
-    NormedBias {
-        /// The batch norm.
-        norm: BatchNorm,
-    },
-}
-
-/// A batch norm as it runs after training: an affine map a channel. Names in the checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct BatchNorm {
-    /// Factors (O).
-    pub gain: String,
-    /// Offsets (O).
-    pub bias: String,
-    /// Running means (O).
-    pub mean: String,
-    /// Running variances (O).
-    pub variance: String,
-    /// Added to the variance.
-    pub eps: Epsilon,
-}
-
-/// A small number that can be compared and hashed: the bits of an f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Epsilon(u32);
-
-impl Epsilon {
-    /// The number.
-    pub fn get(self) -> f32 {
-        f32::from_bits(self.0)
-    }
-}
-
-impl From<f32> for Epsilon {
-    fn from(x: f32) -> Self {
-        Self(x.to_bits())
-    }
-}
-
-impl Part {
-    /// Names of the checkpoint tensors it is made of.
-    pub fn names(&self) -> Vec<&str> {
-        match self {
-            Part::Tensor { name, .. } => vec![name],
-            Part::Zeros { .. } => vec![],
-            Part::Pairs(a, b) => a.parts.iter().chain(&b.parts).flat_map(Part::names).collect(),
-            Part::NormedTaps { kernel, norm } => vec![kernel, &norm.gain, &norm.variance],
-            Part::NormedBias { norm } => vec![&norm.gain, &norm.bias, &norm.mean, &norm.variance],
-        }
-    }
-}
-
-/// What is done to a checkpoint tensor before it serves as (part of) a weight. Evaluated once at
-/// load time, in f32, by `data::materialise`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Transform {
-    /// Used as it is.
-    None,
-    /// (K, N) to (N, K): checkpoints with `Conv1D` layers store linear weights this way.
-    Transpose,
-    /// A position table (prefix + h·w, C) resampled to another grid; prefix rows are kept.
-    Positions {
-        /// Rows before the grid (class, distillation tokens that have positions).
-        prefix: usize,
-        /// Grid (rows, columns) in the checkpoint.
-        from: [usize; 2],
-        /// Grid (rows, columns) wanted.
-        to: [usize; 2],
-        /// How the original implementation resamples.
-        filter: PositionFilter,
-    },
-    /// A relative position bias table ((2h-1)(2w-1)+3, H) expanded to (H, T, T), T = h·w + 1,
-    /// where `to` may differ from the trained window (BEiT).
-    RelativeBias {
-        /// Trained window (rows, columns).
-        from: [usize; 2],
-        /// Window wanted.
-        to: [usize; 2],
-    },
-    /// A convolution kernel (O,I,kh,kw) to (O, kh·kw·I): the places of the kernel row by row, the
-    /// channels innermost.
-    Taps,
-    /// The same after weight standardisation: each output channel brought to mean 0 and variance 1,
-    /// with this added to the variance.
-    StandardTaps(Epsilon),
-    /// Each row of a matrix divided by its length.
-    UnitRows,
-    /// (V,D) to (V): half of the square of each row's length.
-    HalfSquares {
-        /// D.
-        width: usize,
-    },
-}
-
-/// Bicubic resampling as PyTorch's `interpolate(mode="bicubic", align_corners=False)` does it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PositionFilter {
-    /// Kernel parameter a = -0.75, no antialiasing (Hugging Face ViT, DeiT, DINOv2).
-    Bicubic,
-    /// a = -0.5 with antialiasing: the support grows when scaling down (timm, DINOv2 with registers).
-    BicubicAntialias,
-    /// Linear in both directions, no antialiasing (BEiT bias tables, FlexiViT).
-    Bilinear,
-}
-
-impl Weight {
-    /// The whole of one checkpoint tensor.
-    pub fn tensor(name: impl Into<String>) -> Self {
-        Self::transformed(name, Transform::None)
-    }
-
-    /// The whole of one checkpoint tensor after a transform.
-    pub fn transformed(name: impl Into<String>, transform: Transform) -> Self {
-        Self { parts: vec![Part::Tensor { name: name.into(), rows: None, transform }] }
-    }
-
-    /// Some outermost rows of one checkpoint tensor.
-    pub fn rows(name: impl Into<String>, rows: Range<usize>) -> Self {
-        Self { parts: vec![Part::Tensor { name: name.into(), rows: Some(rows), transform: Transform::None }] }
-    }
-
-    /// Rows of zeros.
-    pub fn zeros(rows: usize) -> Self {
-        Self { parts: vec![Part::Zeros { rows }] }
-    }
-
-    /// Rows of two weights of equal shape by turns.
-    pub fn pairs(a: Weight, b: Weight) -> Self {
-        Self { parts: vec![Part::Pairs(Box::new(a), Box::new(b))] }
-    }
-
-    /// Several weights of equal inner dimensions, one after the other along the outermost.
-    pub fn joined(weights: impl IntoIterator<Item = Weight>) -> Self {
-        Self { parts: weights.into_iter().flat_map(|w| w.parts).collect() }
-    }
-}
-
-impl fmt::Display for Weight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, part) in self.parts.iter().enumerate() {
-            if i > 0 {
-                f.write_str("+")?;
-            }
-            match part {
-                Part::Tensor { name, rows, transform } => {
-                    f.write_str(name)?;
-                    if let Some(r) = rows {
-                        write!(f, "[{}..{}]", r.start, r.end)?;
-                    }
-                    match transform {
-                        Transform::None => {}
-                        Transform::Transpose => f.write_str("ᵀ")?,
-                        Transform::Positions { to, .. } => write!(f, "@{}x{}", to[0], to[1])?,
-                        Transform::RelativeBias { to, .. } => write!(f, "@{}x{}", to[0], to[1])?,
-                        Transform::Taps => f.write_str(":taps")?,
-                        Transform::StandardTaps(_) => f.write_str(":standard")?,
-                        Transform::UnitRows => f.write_str(":unit")?,
-                        Transform::HalfSquares { .. } => f.write_str(":half_squares")?,
-                    }
-                }
-                Part::Zeros { rows } => write!(f, "0[{rows}]")?,
-                Part::Pairs(a, b) => write!(f, "({a}|{b})")?,
-                Part::NormedTaps { kernel, norm } => write!(f, "{kernel}·{}", norm.gain)?,
-                Part::NormedBias { norm } => write!(f, "{}:folded", norm.bias)?,
-            }
-        }
-        Ok(())
-    }
-}
 
 /// How a state is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

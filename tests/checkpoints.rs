@@ -13,7 +13,7 @@ use safetensors::SafeTensors;
 use vit_gpu::data::materialise::{check, materialise, near, scan, unused};
 use vit_gpu::data::weights::Checkpoint;
 use vit_gpu::error::Error;
-use vit_gpu::graph::{Part, PositionFilter, Transform, Weight};
+use vit_gpu::graph::{BatchNorm, Part, PositionFilter, Transform, Weight};
 use vit_gpu::tensor::Shape;
 
 // ---------------------------------------------------------------- helpers
@@ -731,6 +731,51 @@ fn recipes_join_slice_fill_and_transpose() {
     model_error(make(Weight::transformed("m", huge), &[1, 4]), &["window"]);
     let joined_wrong = Weight::joined([Weight::tensor("m"), Weight::tensor("m")]);
     model_error(make(joined_wrong, &[5, 4]), &["m+m gives 6 rows", "needs 5"]);
+}
+
+#[test]
+fn kernels_are_reordered_standardised_and_folded() {
+    let numbers: Vec<f32> = (0..8).map(|x| x as f32).collect();
+    let file = sound(&[
+        ("k", &[2, 2, 1, 2], &numbers),
+        ("gain", &[2], &[2.0, 3.0]),
+        ("bias", &[2], &[0.5, -1.0]),
+        ("mean", &[2], &[1.0, 4.0]),
+        ("variance", &[2], &[3.0, 8.0]),
+        ("odd", &[3], &[1.0; 3]),
+        ("book", &[2, 2], &[3.0, 4.0, 0.0, 0.0]),
+    ]);
+    let folder = Folder::with(&[("model.safetensors", &file)]);
+    let checkpoint = folder.open().expect("opens");
+    let make = |weight: Weight, dims: &[usize]| materialise(&weight, Shape::new(dims), &checkpoint);
+    let of = |name: &str, transform: Transform| Weight::transformed(name, transform);
+    // Places of the kernel outside, channels inside.
+    assert_eq!(make(of("k", Transform::Taps), &[2, 4]).unwrap().to_f32(), [0., 2., 1., 3., 4., 6., 5., 7.]);
+    let standard = make(of("k", Transform::StandardTaps(0.0.into())), &[2, 4]).unwrap().to_f32();
+    let side = |x: f32| (x - 1.5) / 1.25f32.sqrt();
+    let want: Vec<f32> = [0., 2., 1., 3., 0., 2., 1., 3.].map(side).to_vec();
+    assert!(standard.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-6), "{standard:?}");
+    assert_eq!(make(of("book", Transform::UnitRows), &[2, 2]).unwrap().to_f32(), [0.6, 0.8, 0.0, 0.0]);
+    assert_eq!(make(of("book", Transform::HalfSquares { width: 2 }), &[2]).unwrap().to_f32(), [12.5, 0.0]);
+
+    let norm = |gain: &str| BatchNorm {
+        gain: gain.into(),
+        bias: "bias".into(),
+        mean: "mean".into(),
+        variance: "variance".into(),
+        eps: 1.0.into(),
+    };
+    let taps = |gain| Weight { parts: vec![Part::NormedTaps { kernel: "k".into(), norm: norm(gain) }] };
+    let offset = |gain| Weight { parts: vec![Part::NormedBias { norm: norm(gain) }] };
+    assert_eq!(make(taps("gain"), &[2, 4]).unwrap().to_f32(), [0., 2., 1., 3., 4., 6., 5., 7.]);
+    assert_eq!(make(offset("gain"), &[2]).unwrap().to_f32(), [-0.5, -5.0]);
+
+    model_error(make(of("bias", Transform::Taps), &[2, 1]), &["`bias`", "not a convolution kernel"]);
+    model_error(make(of("k", Transform::Taps), &[2, 5]), &["`k`", "[2,5]"]);
+    model_error(make(of("book", Transform::HalfSquares { width: 3 }), &[2]), &["rows of 3"]);
+    model_error(make(taps("odd"), &[2, 4]), &["`odd`", "[2]"]);
+    model_error(make(offset("gone"), &[2]), &["`gone`", "missing"]);
+    model_error(make(offset("odd"), &[2]), &["`odd`"]);
 }
 
 // ---------------------------------------------------------------- properties

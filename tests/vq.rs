@@ -188,6 +188,17 @@ fn encoder_and_decoder_agree_with_pytorch() {
 }
 
 #[test]
+fn the_largest_tensor_is_the_largest_of_the_plan() {
+    for (levels, grid) in [(vec![1, 1, 2, 2, 4], [16, 16]), (vec![1, 2, 2, 4], [8, 24])] {
+        let vq = Vq::of_config(&serde_json::json!({ "ch_mult": levels })).unwrap();
+        let desc = TensorDesc::new(DType::U32, [1, grid[0] * grid[1]]);
+        let g = graph(desc, |g, ids| vq.decode(g, ids, grid));
+        let largest = g.nodes().iter().filter(|n| n.op.def().is_some()).map(|n| n.desc.bytes()).max();
+        assert_eq!(vq.largest_tensor_bytes(grid), largest.unwrap() as u64, "{levels:?}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_by_name() {
     let temporary = tempfile::tempdir().unwrap();
     let checkpoint = made(temporary.path());

@@ -3,6 +3,8 @@
 // counts as zero. The picture may be doubled in both directions before (`up` is 1), by repeating
 // pixels; the coordinates of the doubled one are then halved.
 
+const TAPPED: bool = true;
+
 // First pixel of the picture; row and column of the first tap, which wrap below zero.
 alias Place = vec3<u32>;
 

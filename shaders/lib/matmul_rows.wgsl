@@ -1,6 +1,9 @@
 // Where a linear layer reads x: one row after the other, all of K in one tap. The kernels walk K tap
 // by tap, and `conv_rows.wgsl` answers the same questions for a convolution.
 
+// Whether there may be more than one tap.
+const TAPPED: bool = false;
+
 // What of a row is the same for every tap.
 alias Place = u32;
 

@@ -26,6 +26,17 @@ pub(super) trait PatchCodec: Send + Sync {
 
     /// Tokens of a picture of the model's size.
     fn encode(&self, generator: &Generator, picture: &Rgb) -> Result<Vec<u32>>;
+
+    /// The graph that decodes so many pictures, an input for it, and where its weights are; `None` if
+    /// the host decodes.
+    #[expect(clippy::type_complexity, reason = "three things for one caller")]
+    fn decoding(
+        &self,
+        _generator: &Generator,
+        _pictures: usize,
+    ) -> Result<Option<(Graph, HostTensor, &Checkpoint)>> {
+        Ok(None)
+    }
 }
 
 /// The codec of a model.
@@ -174,6 +185,17 @@ impl PatchCodec for Tokenizer {
             }
         }
         Ok(pictures)
+    }
+
+    fn decoding(
+        &self,
+        generator: &Generator,
+        pictures: usize,
+    ) -> Result<Option<(Graph, HostTensor, &Checkpoint)>> {
+        let info = generator.info();
+        let ids = HostTensor::u32([pictures, info.tokens], vec![0; pictures * info.tokens]);
+        let graph = Self::graph(ids.desc(), |g, ids| Ok(self.vq.decode(g, ids, info.grid)))?;
+        Ok(Some((graph, ids, &self.checkpoint)))
     }
 
     fn encode(&self, generator: &Generator, picture: &Rgb) -> Result<Vec<u32>> {

@@ -76,7 +76,10 @@ impl<'a> Sequences<'a> {
         self.write(STEP, HostTensor::u32([4], vec![0; 4]))?;
         self.write(TOKENS, HostTensor::u32([self.samples, length], tokens))?;
         self.write(SETTINGS, request.sampling.tensor())?;
-        self.write(STREAMS, HostTensor::u32([self.samples], samples.map(|s| request.first.wrapping_add(s as u32)).collect()))?;
+        self.write(
+            STREAMS,
+            HostTensor::u32([self.samples], samples.map(|s| request.first.wrapping_add(s as u32)).collect()),
+        )?;
         self.write(ENTROPY, HostTensor::f32([self.samples, length], vec![0.0; self.samples * length]))?;
         if info.classes.is_some() {
             self.write(CLASSES, HostTensor::u32([self.rows], classes))?;

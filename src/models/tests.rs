@@ -361,7 +361,7 @@ fn timm_blocks_that_nobody_reads_are_an_error() {
     let mut index = timm_index();
     index.insert("patch_embed.backbone.0.conv.weight".to_owned(), Shape::new(&[16, 3, 4, 4]));
     let said = message(from_config(&timm_config(timm_args()), &index));
-    assert!(said.contains("convolution stems are not supported yet"), "{said}");
+    assert!(said.contains("this convolution stem is not supported"), "{said}");
 }
 
 #[test]

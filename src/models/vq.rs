@@ -108,6 +108,18 @@ impl Vq {
         self.encoder
     }
 
+    /// Bytes of the largest tensor on the way from tokens to one picture, in f32: what an adapter must
+    /// be able to bind, and by which a batch is cut. Three of them are live at once.
+    pub fn largest_tensor_bytes(&self, grid: [usize; 2]) -> u64 {
+        let bytes = |level: usize| {
+            let coarser = self.widths.get(level + 1).copied().unwrap_or(0);
+            let pixels = (grid[0] * grid[1]) as u64 * (self.patch() as u64 >> level).pow(2);
+            // The upsampling of the coarser level still has its width.
+            4 * pixels * self.widths[level].max(coarser) as u64
+        };
+        (0..self.widths.len()).map(bytes).max().unwrap_or(0)
+    }
+
     /// Pictures from tokens. ids: (B, h·w) u32 in raster order; returns (B, h·P, w·P, 3).
     pub fn decode(&self, g: &mut Graph, ids: Value, grid: [usize; 2]) -> Value {
         g.scope("vq.codes");

@@ -296,7 +296,7 @@ impl OpDef for Conv2d {
             let or_x = |i: Option<usize>, cx: &LowerCx| cx.operand(i.unwrap_or(0));
             let binds =
                 vec![cx.operand(0), cx.part(1, part), or_x(bias, cx), or_x(residual, cx), cx.result()];
-            cx.dispatch(way.conv_kernel(), variant.clone(), params, binds, groups)?;
+            cx.dispatch(way.conv_kernel(cx.target), variant.clone(), params, binds, groups)?;
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
-//! Cases of ops on pictures (B,H,W,C): convolutions, group norm, pooling, codebooks.
+//! Cases of ops on pictures: patches and bytes, convolutions, group norm, pooling, codebooks.
 
 use super::{Case, case, x};
 use crate::graph::{Graph, Value, Weight};
 use crate::ops::{Act, Window};
-use crate::tensor::TensorDesc;
+use crate::tensor::{DType, TensorDesc};
 
 pub(super) fn all(cases: &mut Vec<Case>) {
+    pixels(cases);
     convolutions(cases);
     group_norms(cases);
     pools(cases);
@@ -105,4 +106,24 @@ fn pools(cases: &mut Vec<Case>) {
             g.max_pool(x, window)
         }));
     }
+}
+
+fn pixels(cases: &mut Vec<Case>) {
+    for (b, h, w, ph, pw) in
+        [(1, 1, 1, 1, 1), (2, 6, 10, 3, 5), (3, 14, 28, 14, 14), (1, 32, 48, 16, 16), (2, 10, 9, 4, 4)]
+    {
+        cases.push(case(format!("patchify {b}x{h}x{w} by {ph}x{pw}"), 0.0, |g| {
+            let image = x(g, [b, 3, h, w]);
+            g.patchify(image, [ph, pw])
+        }));
+        cases.push(case(format!("patchify bytes {b}x{h}x{w} by {ph}x{pw}"), 1e-6, |g| {
+            let image = g.input("x", TensorDesc::new(DType::U8, [b, h, w, 3]));
+            let image = g.normalise(image, [0.01, 0.02, 0.03], [-1.0, -2.0, -3.0]);
+            g.patchify(image, [ph, pw])
+        }));
+    }
+    cases.push(case("normalise", 1e-6, |g| {
+        let image = g.input("x", TensorDesc::new(DType::U8, [2, 5, 7, 3]));
+        g.normalise(image, [0.01, 0.02, 0.03], [-1.0, -2.0, -3.0])
+    }));
 }

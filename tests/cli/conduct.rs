@@ -57,7 +57,9 @@ fn pages_for_shells_and_man() {
         page.contains(".TH vit-gpu 1") && page.contains("VIT_GPU_DEVICE") && page.contains("130"),
         "{page}"
     );
-    for command in ["infer", "generate", "tokens", "devices", "inspect", "verify", "doctor", "completions", "man"] {
+    for command in
+        ["infer", "generate", "tokens", "devices", "inspect", "verify", "doctor", "completions", "man"]
+    {
         assert!(page.contains(&format!("vit\\-gpu\\-{command}(1)")), "{command}");
         let own = go(["man", command]).code(0).out;
         assert!(own.contains(&format!("vit-gpu-{command} 1")), "{own}");

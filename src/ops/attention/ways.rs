@@ -125,7 +125,7 @@ const fn cast(name: &'static str, queries: usize, cpu_speed: f64) -> Way {
 }
 
 /// Quads of sums that the lanes of `attention_cast` hold each, at most: they are variables of its
-/// own, and drivers take long over many.
+/// own, and drivers take long over many. Wider heads are made in chunks.
 const MOST_SUMS: usize = 32;
 
 /// What a choice rests on.
@@ -204,7 +204,9 @@ impl Way {
         let kernel = if quads { &self.kernel.quads } else { &self.kernel.scalars };
         if self.eights > 0 {
             let variant = variant.with_u32("ROWS", self.lanes).with_u32("GROUPS", self.eights);
-            return (kernel, variant.with_u32("CAP", self.cap(problem)).with_subgroups());
+            let chunk = problem.width.div_ceil(32).min(MOST_SUMS / self.lanes);
+            let variant = variant.with_u32("CAP", self.cap(problem)).with_u32("CHUNK", chunk);
+            return (kernel, variant.with_subgroups());
         }
         let keys = (self.keys)(problem.width.div_ceil(4));
         let variant = variant.with_u32("WG", self.lanes).with_u32("KEYS", keys);
@@ -227,8 +229,9 @@ impl Way {
         }
         let quads = problem.width.div_ceil(4);
         if self.eights > 0 {
+            // Chunks make the weights anew, so only the way of fewest queries is worth it for wide heads.
             return target.subgroup == 8
-                && self.lanes * quads.div_ceil(8) <= MOST_SUMS
+                && (self.lanes == 8 || self.lanes * quads.div_ceil(8) <= MOST_SUMS)
                 && 4 * self.cap(problem) * self.lanes <= target.max_workgroup_bytes as usize;
         }
         let memory = if self.staged { (self.keys)(quads) * quads * 32 } else { 0 };

@@ -3,35 +3,50 @@
 //! f32, so they are offered where the weight is stored in f16 and not otherwise.
 
 use super::MatMulParams;
-use super::ways::Problem;
+use super::ways::{Pair, Problem};
 use crate::kernel::{Kernel, Variant, shader};
+use crate::ops::conv::ConvParams;
 use crate::ops::lower::Target;
 use crate::tensor::DType;
 
+/// A kernel as it computes linear layers, and as it computes convolutions.
+macro_rules! pair {
+    ($linear:literal, $conv:literal, $memory:literal) => {
+        Pair {
+            linear: Kernel {
+                name: $linear,
+                source: shader!(
+                    "lib/act.wgsl",
+                    "lib/matmul_io4.wgsl",
+                    "lib/matmul_rows.wgsl",
+                    "lib/matmul_weight.wgsl",
+                    $memory,
+                    "matmul_coop.wgsl"
+                ),
+                params: MatMulParams::FIELDS,
+            },
+            conv: Kernel {
+                name: $conv,
+                source: shader!(
+                    "lib/act.wgsl",
+                    "lib/conv_params.wgsl",
+                    "lib/conv_io4.wgsl",
+                    "lib/conv_rows.wgsl",
+                    "lib/matmul_weight.wgsl",
+                    $memory,
+                    "matmul_coop.wgsl"
+                ),
+                params: ConvParams::FIELDS,
+            },
+        }
+    };
+}
+
 /// Workgroup memory as vec4s.
-pub(super) static QUADS: Kernel = Kernel {
-    name: "matmul_coop",
-    source: shader!(
-        "lib/act.wgsl",
-        "lib/matmul_io4.wgsl",
-        "lib/matmul_weight.wgsl",
-        "lib/matrix_quads.wgsl",
-        "matmul_coop.wgsl"
-    ),
-    params: MatMulParams::FIELDS,
-};
+pub(super) static QUADS: Pair = pair!("matmul_coop", "conv_coop", "lib/matrix_quads.wgsl");
 /// Workgroup memory as scalars.
-pub(super) static SCALARS: Kernel = Kernel {
-    name: "matmul_coop_scalars",
-    source: shader!(
-        "lib/act.wgsl",
-        "lib/matmul_io4.wgsl",
-        "lib/matmul_weight.wgsl",
-        "lib/matrix_scalars.wgsl",
-        "matmul_coop.wgsl"
-    ),
-    params: MatMulParams::FIELDS,
-};
+pub(super) static SCALARS: Pair =
+    pair!("matmul_coop_scalars", "conv_coop_scalars", "lib/matrix_scalars.wgsl");
 
 /// How the tile of a workgroup is cut; names as in `matmul_coop.wgsl`.
 pub(super) struct Tile {
@@ -55,7 +70,7 @@ const MAX_CPU_PRODUCTS: usize = 16;
 const SKEW: usize = 8;
 
 impl Tile {
-    pub(super) fn kernel(target: &Target) -> &'static Kernel {
+    pub(super) fn kernels(target: &Target) -> &'static Pair {
         if target.matrices.is_some_and(|m| m.quads) { &QUADS } else { &SCALARS }
     }
 
@@ -151,7 +166,7 @@ mod tests {
             for name in ["BIAS", "SCALE", "RESIDUAL", "IN_PLACE", "HEADS", "GATED", "SLABS"] {
                 variant = variant.with_bool(name, false);
             }
-            for kernel in [&QUADS, &SCALARS] {
+            for kernel in [&QUADS.linear, &SCALARS.linear, &QUADS.conv, &SCALARS.conv] {
                 let bytes = kernel.reflect(&variant).expect("it is valid").workgroup_bytes;
                 assert_eq!(bytes as usize, tile.memory(), "{} {size:?}", kernel.name);
             }

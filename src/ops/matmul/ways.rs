@@ -1,21 +1,21 @@
 //! The ways a linear layer or a convolution can be computed: one row of [`WAYS`] each, a kernel with
 //! its constants. All share one interface (`lib/matmul_io.wgsl`, `lib/conv_io.wgsl`), one weight layout
-//! and one epilogue, so that a plan may take any of them for any matmul it fits. Which is first is a static estimate: the time
-//! of the workgroups that run one after the other. Nothing here measures.
+//! and one epilogue, so that a plan may take any of them for any matmul it fits. Which is first is a
+//! static estimate: the time of the workgroups that run one after the other. Nothing here measures.
 
-use super::super::conv::ConvParams;
 use super::MatMulParams;
 use super::coop::{self, Tile};
 use super::step;
 use crate::kernel::{Kernel, Variant, shader};
 use crate::ops::choice::Candidates;
+use crate::ops::conv::ConvParams;
 use crate::ops::lower::Target;
 use crate::tensor::DType;
 
 /// A kernel as it computes linear layers, and as it computes convolutions.
-struct Pair {
-    linear: Kernel,
-    conv: Kernel,
+pub(super) struct Pair {
+    pub(super) linear: Kernel,
+    pub(super) conv: Kernel,
 }
 
 /// The two differ in where they read x, and in their epilogue's operands.
@@ -37,6 +37,7 @@ macro_rules! pair {
                 name: $conv,
                 source: shader!(
                     "lib/act.wgsl",
+                    "lib/conv_params.wgsl",
                     "lib/conv_io.wgsl",
                     "lib/conv_rows.wgsl",
                     "lib/matmul_weight.wgsl",
@@ -197,8 +198,8 @@ const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> Way {
     let (speed, tile) = ((speed, 0.01), (tile, (rows, cols)));
     Way {
         name,
-        kernel: &coop::QUADS,
-        conv: None,
+        kernel: &coop::QUADS.linear,
+        conv: Some(&coop::QUADS.conv),
         tile: tile.1,
         lanes: 0,
         x: Reads::Fours,
@@ -303,7 +304,11 @@ pub(crate) fn conv_names() -> Vec<&'static str> {
 /// Kernels of all ways, with repetitions.
 pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
     let steps = [&step::LINES, &step::LANES].into_iter().flat_map(|pair| [&pair.plain, &pair.cache]);
-    WAYS.iter().flat_map(|w| [Some(w.kernel), w.conv]).flatten().chain([&coop::SCALARS]).chain(steps)
+    WAYS.iter()
+        .flat_map(|w| [Some(w.kernel), w.conv])
+        .flatten()
+        .chain([&coop::SCALARS.linear, &coop::SCALARS.conv])
+        .chain(steps)
 }
 
 pub(in crate::ops) fn by_name(name: &str) -> &'static Way {
@@ -352,11 +357,14 @@ impl Way {
 
     /// The kernel as a target can run it.
     pub(super) fn kernel(&self, target: &Target) -> &'static Kernel {
-        if self.coop.is_some() { Tile::kernel(target) } else { self.kernel }
+        if self.coop.is_some() { &Tile::kernels(target).linear } else { self.kernel }
     }
 
     /// The kernel for convolutions.
-    pub(in crate::ops) fn conv_kernel(&self) -> &'static Kernel {
+    pub(in crate::ops) fn conv_kernel(&self, target: &Target) -> &'static Kernel {
+        if self.coop.is_some() {
+            return &Tile::kernels(target).conv;
+        }
         self.conv.expect("the way is on a list of candidates for convolutions")
     }
 
