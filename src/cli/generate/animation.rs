@@ -106,7 +106,7 @@ pub(super) fn gif(frames: &[RgbImage], delays: &[u16]) -> Result<Vec<u8>, gif::E
         })?;
         before = Some(picture);
     }
-    encoder.into_inner().map_err(Into::into)
+    encoder.into_inner()
 }
 
 /// A part of a picture, in pixels.

@@ -114,7 +114,7 @@ impl<'a> Growth<'a> {
         let apart = if thin { count.div_ceil(FRAMES - 2).max(1) } else { 1 };
         let batch = |i: usize| moments.get(i).map(|m| m.samples.start);
         // The last of a batch stays in all later frames.
-        let kept = |i: &usize| (i + 1) % apart == 0 || batch(*i) != batch(i + 1);
+        let kept = |i: &usize| (i + 1).is_multiple_of(apart) || batch(*i) != batch(i + 1);
         let kept: Vec<usize> = (0..count).filter(kept).collect();
         let mut pictures = std::mem::take(&mut self.begun);
         let mut frames = vec![sheet.draw(&pictures)];
