@@ -32,6 +32,15 @@ impl Value {
 /// What is known of a checkpoint before reading any element: tensor names and shapes.
 pub type TensorIndex = BTreeMap<String, Shape>;
 
+/// How a state is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// In the type it is declared with.
+    AsDeclared,
+    /// In f16 where activations are.
+    AsActivations,
+}
+
 /// One operation and the tensor it makes.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -108,6 +117,14 @@ impl Graph {
         self.insert(Node { op, inputs: vec![], desc: TensorDesc::f32(shape), label })
     }
 
+    /// A tensor that lies on the device and survives runs: a KV cache, the place in a sequence. Every
+    /// executor that shares the [`States`](crate::gpu::States) and names it sees the same contents,
+    /// zeros at first. Ops that change it say so in [`OpDef::writes`](crate::ops::OpDef::writes).
+    pub fn state(&mut self, name: &str, desc: TensorDesc, store: Storage) -> Value {
+        let op = Op::State { name: name.to_owned(), store };
+        self.insert(Node { op, inputs: vec![], desc, label: name.to_owned() })
+    }
+
     /// Declares a result under a name. A later declaration of the same name replaces the earlier.
     pub fn output(&mut self, name: impl Into<String>, v: Value) {
         let name = name.into();
@@ -160,6 +177,7 @@ impl Graph {
     }
 
     /// The part of the graph that the named outputs need, with only those outputs, in that order.
+    /// What changes a state is needed, too.
     ///
     /// # Errors
     /// [`Error::Usage`] if the graph has no output of a given name, or a name comes twice.
@@ -185,6 +203,7 @@ impl Graph {
             live[v.index()] = true;
         }
         for i in (0..self.nodes.len()).rev() {
+            live[i] |= self.nodes[i].op.def().is_some_and(|d| !d.writes().is_empty());
             if live[i] {
                 for v in &self.nodes[i].inputs {
                     live[v.index()] = true;

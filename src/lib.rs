@@ -10,12 +10,13 @@
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
 //! `error`, `tensor` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `data` | `gpu` |
-//! `selftest` | `session` | `profile` | `cli`. Only `gpu` names wgpu.
+//! `selftest` | `session` | `generate` | `profile` | `cli`. Only `gpu` names wgpu.
 
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
 pub mod error;
+pub mod generate;
 pub mod gpu;
 pub mod graph;
 pub mod kernel;

@@ -6,7 +6,7 @@
 //! around it, and as usual without any. Sums of launches are compared with the second, shares of the
 //! time the host waits with the third; what does not add up is said ([`Profile::remarks`]).
 
-mod letters;
+pub(crate) mod letters;
 mod picture;
 mod plot;
 mod roofline;
@@ -158,6 +158,24 @@ impl Profile {
             let one = |_| preprocess.pixels(&decode_bytes("picture", &jpeg, &DecodeOptions::default())?);
             (0..batch).into_par_iter().map(one).try_for_each(|pixels| pixels.map(drop))
         };
+        let what = (batch, [height, width]);
+        Self::measure_plan(prepared, what, &decode, timer, ceilings, runs, progress)
+    }
+
+    /// As [`Profile::measure`], for any plan: `what` it is run on (samples; height and width of their
+    /// pictures), and what the host does before it.
+    ///
+    /// # Errors
+    /// Device errors, and those of `decode`.
+    pub fn measure_plan(
+        prepared: &mut Prepared,
+        what: (usize, [usize; 2]),
+        decode: &dyn Fn() -> Result<()>,
+        timer: &mut Timer,
+        ceilings: Ceilings,
+        runs: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Self> {
         // First runs pay for pages, pipelines and caches.
         decode()?;
         prepared.time_steps(timer)?;
@@ -187,7 +205,8 @@ impl Profile {
         };
         let launches = prepared.plan().steps.iter().enumerate().map(launch).collect();
         let (clock, offset) = (timer.clock().clone(), timer.offset());
-        Ok(Self { clock, batch, size: [height, width], ceilings, launches, rounds, offset })
+        let (batch, size) = what;
+        Ok(Self { clock, batch, size, ceilings, launches, rounds, offset })
     }
 
     /// Rows by kernel, costliest first.

@@ -4,9 +4,10 @@
 
 mod narrow;
 mod pictures;
+mod sequence;
 
 use crate::error::Result;
-use crate::gpu::{Executor, Gpu, Store};
+use crate::gpu::{Executor, Gpu, States, Store};
 use crate::graph::{Graph, Part, Value, Weight};
 use crate::ops::{Act, Choices, HeadSplit, MatMul, Op, Target};
 use crate::plan::{self, Options, Precision};
@@ -20,6 +21,8 @@ pub struct Case {
     pub name: String,
     /// The graph; weights are noise, see [`weight`].
     pub graph: Graph,
+    /// What its states hold before a run.
+    pub states: Vec<(String, HostTensor)>,
     /// Largest f32 difference allowed, absolute and relative.
     pub tolerance: f32,
     /// True for the cases that `doctor` runs: one or two of every kernel.
@@ -109,15 +112,20 @@ impl Case {
             .collect()
     }
 
-    /// What the reference makes of the case.
+    /// What the reference makes of the case; what it leaves in its states lies behind the result.
     ///
     /// # Errors
     /// None that a case of [`all`] meets.
     pub fn reference(&self) -> Result<HostTensor> {
-        Ok(reference::run(&self.graph, &|w, s| Ok(weight(w, s)), &self.inputs())?.remove(0))
+        let mut states = self.states.iter().cloned().collect();
+        let inputs = self.inputs();
+        let y = reference::run_with_states(&self.graph, &|w, s| Ok(weight(w, s)), &inputs, &mut states)?;
+        let left = self.states.iter().map(|(name, _)| Ok(states[name].clone()));
+        joined(y, left)
     }
 
-    /// What a device makes of the case under a target and options, and which kernels ran.
+    /// What a device makes of the case under a target and options, states behind the result, and which
+    /// kernels ran.
     ///
     /// # Errors
     /// Whatever compiling and running a plan may meet.
@@ -133,9 +141,29 @@ impl Case {
         store.load(gpu, &plan, &|w, s| Ok(weight(w, s)))?;
         let inputs = self.inputs();
         let inputs: Vec<(&str, &HostTensor)> = inputs.iter().map(|(n, t)| (*n, t)).collect();
-        let mut results = Executor::new(gpu.clone(), plan, &store)?.run(&inputs)?;
-        Ok((results.remove(0), kernels))
+        let states = States::new();
+        let mut executor = Executor::with_states(gpu.clone(), plan, &store, &states)?;
+        for (name, contents) in &self.states {
+            states.write(gpu, name, contents.clone())?;
+        }
+        let results = executor.run(&inputs)?;
+        let left = self.states.iter().map(|(name, _)| states.read(gpu, name));
+        Ok((joined(results, left)?, kernels))
     }
+}
+
+/// The result, and behind it what is left in states, if there are any.
+fn joined(
+    mut results: Vec<HostTensor>,
+    states: impl Iterator<Item = Result<HostTensor>>,
+) -> Result<HostTensor> {
+    let states = states.collect::<Result<Vec<_>>>()?;
+    let y = results.remove(0);
+    if states.is_empty() {
+        return Ok(y);
+    }
+    let all: Vec<f32> = std::iter::once(&y).chain(&states).flat_map(HostTensor::to_f32).collect();
+    Ok(HostTensor::f32([all.len()], all))
 }
 
 /// Deterministic numbers in about [-1, 1] (a PCG step per element), different for each seed.
@@ -157,6 +185,11 @@ pub fn weight(recipe: &Weight, shape: Shape) -> HostTensor {
     for part in &recipe.parts {
         match part {
             Part::Zeros { rows } => data.extend(std::iter::repeat_n(0.0, rows * inner)),
+            Part::Pairs(a, b) => {
+                let half = Shape::new(&[&[shape.dims()[0] / 2], &shape.dims()[1..]].concat());
+                let [a, b] = [a, b].map(|w| weight(w, half).to_f32());
+                data.extend(a.chunks(inner).zip(b.chunks(inner)).flat_map(|(a, b)| a.iter().chain(b)));
+            }
             Part::Tensor { name, rows, .. } => {
                 let total = shape.dims()[0] / recipe.parts.len();
                 let n = rows.as_ref().map_or(total, |r| r.len());
@@ -193,7 +226,7 @@ fn case(name: impl Into<String>, tolerance: f32, build: impl FnOnce(&mut Graph) 
     let y = build(&mut graph);
     graph.output("y", y);
     let name = name.into();
-    Case { name, graph, tolerance, quick: false }
+    Case { name, graph, states: Vec::new(), tolerance, quick: false }
 }
 
 fn x(g: &mut Graph, shape: impl Into<Shape>) -> Value {
@@ -210,6 +243,7 @@ pub fn all() -> Vec<Case> {
     rows(&mut cases);
     elementwise(&mut cases);
     layout(&mut cases);
+    sequence::all(&mut cases);
     pictures::all(&mut cases);
     for case in &mut cases {
         case.quick = QUICK.contains(&case.name.as_str());
@@ -242,6 +276,12 @@ const QUICK: &[&str] = &[
     "patchify 2x6x10 by 3x5",
     "patchify bytes 2x6x10 by 3x5",
     "normalise",
+    "cached attention 2x3x1x12 at 4 of 5",
+    "projection into a cache 2x1x3x12 rotary=true bias=false",
+    "rms norm before gated matmul 2x36x129",
+    "embed 4x3",
+    "rotary later",
+    "draw both of 1000",
     "conv 2x5x7x3 to 5, 3x3 stride 1",
     "conv 1x9x6x8 to 36, 3x3 stride 2",
     "group_norm 2x3x5x36 by 4",

@@ -14,10 +14,12 @@ mod run;
 mod tuning;
 
 pub use device::DeviceInfo;
-
-use std::path::PathBuf;
+pub(crate) use device::open_device;
+pub(crate) use files::read_json;
+pub(crate) use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+pub(crate) use tuning::Tuning;
 
 use crate::data::labels::Labels;
 use crate::data::materialise::{materialise, scan};
@@ -31,11 +33,9 @@ use crate::ops::{Choices, Target};
 use crate::plan::{self, Plan, Precision};
 use crate::selftest;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
-use device::open_device;
 use files::read_files;
 use measure::Opening;
 pub use run::PendingPictures;
-use tuning::Tuning;
 
 /// Name of the embedded model, as `-m builtin:shapes`.
 pub const BUILTIN: &str = "shapes";
@@ -94,7 +94,8 @@ pub enum ModelSource {
     Path(PathBuf),
 }
 
-enum Engine {
+/// What runs graphs, and the weights it holds.
+pub(crate) enum Engine {
     Gpu { gpu: Arc<Gpu>, store: Store },
     Reference,
 }
@@ -159,11 +160,7 @@ impl Session {
         let read = Instant::now();
         let (engine, device) = open_device(&options.device, precision)?;
         let opening = Opening { files: (read - start).as_secs_f64(), device: read.elapsed().as_secs_f64() };
-        let (gpu, dir) = match (&engine, &options.device) {
-            (Engine::Gpu { gpu, .. }, Device::Gpu(choice)) => (Some(&**gpu), choice.cache_dir.clone()),
-            _ => (None, None),
-        };
-        let tuning = Tuning::new(gpu, &options.choices, dir, options.tuning_budget);
+        let tuning = Tuning::of(&engine, options);
         let mut warnings = info.warnings.clone();
         if info.classes.is_some() {
             warnings.extend(labels.warnings.iter().cloned());

@@ -200,6 +200,18 @@ impl HostTensor {
         Self { shape, elements }
     }
 
+    /// A tensor of zeros.
+    pub fn zeros(desc: TensorDesc) -> Self {
+        let n = desc.shape.elements();
+        let elements = match desc.dtype {
+            DType::F32 => Elements::F32(vec![0.0; n]),
+            DType::F16 => Elements::F16(vec![f16::ZERO; n]),
+            DType::U32 => Elements::U32(vec![0; n]),
+            DType::U8 => Elements::U8(vec![0; n]),
+        };
+        Self::new(desc.shape, elements)
+    }
+
     /// An f32 tensor.
     pub fn f32(shape: impl Into<Shape>, data: Vec<f32>) -> Self {
         Self::new(shape, Elements::F32(data))
@@ -244,6 +256,14 @@ impl HostTensor {
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.elements {
             Elements::F32(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The elements as u32, if that is what they are.
+    pub fn as_u32(&self) -> Option<&[u32]> {
+        match &self.elements {
+            Elements::U32(v) => Some(v),
             _ => None,
         }
     }

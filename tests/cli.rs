@@ -12,6 +12,8 @@ mod common;
 mod conduct;
 #[path = "cli/devices.rs"]
 mod devices;
+#[path = "cli/generate.rs"]
+mod generate;
 #[cfg(feature = "hub")]
 #[path = "cli/hub.rs"]
 mod hub;

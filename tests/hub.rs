@@ -382,6 +382,25 @@ fn sharded_revisions_and_lone_weights() {
 }
 
 #[test]
+fn a_generator_in_llamagens_layout() {
+    let files = || {
+        Repository::default()
+            .file("config.json", "{\"dim\": 36}")
+            .file("gpt.safetensors", weights(500))
+            .file("vq.safetensors", weights(300))
+    };
+    let server = HubServer::start(files(), |_, _| None);
+    let place = Place::new(&server.url());
+    let folder = place.pull().expect("a model");
+    for (name, content) in &files().0 {
+        assert!(fs::read(folder.join(name)).expect("a file") == *content, "{name}");
+    }
+    assert_eq!(cached(&id(), place.cache.path()), Cached::Complete(folder.clone()));
+    fs::remove_file(folder.join("vq.safetensors")).expect("removable");
+    assert_eq!(cached(&id(), place.cache.path()), Cached::Missing("lacks vq.safetensors".into()));
+}
+
+#[test]
 fn repositories_without_usable_weights() {
     let config = || Repository::default().file("config.json", "{}");
     for (repository, needles) in [

@@ -10,11 +10,14 @@ mod models;
 use std::sync::Arc;
 
 use models::Net;
-use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
+use vit_gpu::generate::Generator;
+use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, States, Store};
 use vit_gpu::graph::{Graph, Weight};
+use vit_gpu::models::sequence::New;
 use vit_gpu::ops::Target;
 use vit_gpu::plan::{self, Buffer, Options, Plan, Precision};
 use vit_gpu::selftest;
+use vit_gpu::session;
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
 use vit_gpu::{Error, Result};
 
@@ -87,6 +90,29 @@ fn every_op_case_records_in_silence() {
     let gpu = noop();
     for case in selftest::all() {
         record_all(&gpu, &case.name, &case.graph, BOTH);
+    }
+}
+
+/// The token loop: a prompt and many tokens over one set of states, in few submissions.
+#[test]
+fn a_token_loop_records_in_silence() {
+    let gpu = noop();
+    let options = session::Options { device: session::Device::Reference, ..session::Options::default() };
+    for case in ["llamagen", "imagegpt"] {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case);
+        let model = Generator::open(&session::ModelSource::Path(folder), &options).unwrap();
+        for (samples, given) in [(1, 0), (3, 5), (20, 1)] {
+            let (store, states) = (Store::new(), States::new());
+            let mut executors = [New::Prompt(given), New::Last].map(|new| {
+                let graph = model.graph(samples, model.info().guided, new).unwrap();
+                let plan = plan::compile(&graph, &Target::portable(), Options::default()).unwrap();
+                store.load(&gpu, &plan, &|_: &Weight, shape| Ok(zeros(TensorDesc::f32(shape)))).unwrap();
+                Executor::with_states(gpu.clone(), plan, &store, &states).unwrap()
+            });
+            for (executor, times) in executors.iter_mut().zip([1, 7]) {
+                executor.repeat(times).unwrap().wait().unwrap_or_else(|e| panic!("{case} {samples}: {e}"));
+            }
+        }
     }
 }
 

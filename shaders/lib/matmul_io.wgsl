@@ -1,6 +1,7 @@
 // What every matmul kernel reads and writes, and the epilogue they share.
 // Prelude: types XV (activations, one or four), W (weight), R (residual), Y (result); u32 ACT; bool BIAS, SCALE,
-// RESIDUAL, IN_PLACE (the residual is what y holds), HEADS. An operand that is off is bound to x and
+// RESIDUAL, IN_PLACE (the residual is what y holds), HEADS, GATED (two columns are gate and value of one
+// element of a result of N/2; nothing else is on but ACT then). An operand that is off is bound to x and
 // never read.
 
 struct Params {
@@ -63,7 +64,18 @@ fn finish(row: u32, col: u32, sum: f32) {
     y[at] = Y(v);
 }
 
+fn finish_gated(row: u32, col: u32, gate: f32, value: f32) {
+    if row < p.rows && col < p.cols {
+        y[(row * p.total_cols + p.first_col + col) / 2u] = Y(activate(ACT, gate) * value);
+    }
+}
+
 fn finish4(row: u32, quad: u32, sum: vec4<f32>) {
+    if GATED {
+        finish_gated(row, quad * 4u, sum.x, sum.y);
+        finish_gated(row, quad * 4u + 2u, sum.z, sum.w);
+        return;
+    }
     finish(row, quad * 4u, sum.x);
     finish(row, quad * 4u + 1u, sum.y);
     finish(row, quad * 4u + 2u, sum.z);

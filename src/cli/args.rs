@@ -1,8 +1,13 @@
 //! Floor 6. The command line as plain data. Doc comments here are the help text and the man page;
 //! nothing is opened or checked against the machine before `run`.
 
+mod generate;
 mod measure;
 
+pub(crate) use generate::{
+    FileArgs, GENERATE_HELP, GenerateArgs, HowArgs, Keep, MAX_SCALE, MAX_TEMPERATURE, Order, Schedule,
+    TOKENS_HELP, TokensArgs, WhatArgs, When,
+};
 pub(crate) use measure::{BENCH_HELP, BenchArgs, PROFILE_HELP, ProfileArgs, Rows, Tabular};
 
 use std::ffi::OsString;
@@ -92,6 +97,12 @@ pub(crate) enum Command {
     /// Classify images, or write their embeddings or attention
     #[command(after_help = INFER_HELP)]
     Infer(Box<InferArgs>),
+    /// Draw pictures patch by patch, as a language model writes
+    #[command(after_help = GENERATE_HELP)]
+    Generate(Box<GenerateArgs>),
+    /// Make tokens of a picture, or a picture of tokens
+    #[command(after_help = TOKENS_HELP)]
+    Tokens(Box<TokensArgs>),
     /// List the adapters of this machine and whether they will do
     Devices(DevicesArgs),
     /// Show a model: architecture, parameters, memory, work, graph and plan
@@ -168,8 +179,8 @@ pub(crate) struct InferArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArgs {
-    /// Model: folder or .safetensors file, hub name `org/name[@revision]`, or `builtin:shapes`
-    /// [default: builtin:shapes]
+    /// Model: folder or .safetensors file, hub name `org/name[@revision]`, or `builtin:NAME`
+    /// [default: builtin:shapes, to draw builtin:shapes-gpt]
     #[arg(short, long, value_name = "MODEL", env = "VIT_GPU_MODEL", hide_env_values = true)]
     pub model: Option<OsString>,
     /// Never go online; models come from the cache

@@ -8,6 +8,7 @@ mod args;
 mod bench;
 mod devices;
 mod doctor;
+mod generate;
 mod infer;
 mod inputs;
 mod inspect;
@@ -18,6 +19,7 @@ mod overlay;
 mod pages;
 mod profile;
 mod talk;
+mod tokens;
 mod tune;
 mod verify;
 
@@ -89,6 +91,8 @@ fn run(cli: &Cli) -> Outcome {
     let mut out = BufWriter::new(io::stdout().lock());
     let code = match &cli.command {
         Command::Infer(args) => infer::run(args, talk, &mut out),
+        Command::Generate(args) => generate::run(args, talk, &mut out),
+        Command::Tokens(args) => tokens::run(args, talk, &mut out),
         Command::Devices(args) => devices::run(args, &mut out),
         Command::Inspect(args) => inspect::run(args, talk, &mut out),
         Command::Verify(args) => verify::run(args, talk, &mut out),

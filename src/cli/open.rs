@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, tune};
 use crate::ops::Choices;
 use crate::plan::Precision;
-use crate::session::{BUILTIN, Device, ModelSource, Options, Session};
+use crate::session::{BUILTIN, Device, DeviceInfo, ModelSource, Options, Session};
 
 /// A session and what it was asked for by.
 pub(super) struct Opened {
@@ -39,10 +39,7 @@ pub(super) fn open(model: &ModelArgs, device: &DeviceArgs, talk: Talk) -> Result
 pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk: Talk) -> Result<Opened> {
     let session = Session::open(&source, options)?;
     let d = session.device();
-    if d.cpu && d.kind != "reference" {
-        talk.note(format_args!("running on the CPU ({})", d.name));
-    }
-    talk.detail(format_args!("device: {} ({}, {}, {})", d.name, d.kind, d.backend, d.driver));
+    say_device(d, talk);
     let info = session.info();
     let model = ModelFacts {
         id,
@@ -62,6 +59,14 @@ pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk
     Ok(Opened { session, source, model, device })
 }
 
+/// Says which device answers, where the user may not expect it.
+pub(super) fn say_device(d: &DeviceInfo, talk: Talk) {
+    if d.cpu && d.kind != "reference" {
+        talk.note(format_args!("running on the CPU ({})", d.name));
+    }
+    talk.detail(format_args!("device: {} ({}, {}, {})", d.name, d.kind, d.backend, d.driver));
+}
+
 /// The model that is meant, downloaded if need be, and what to call it.
 ///
 /// # Errors
@@ -74,6 +79,19 @@ pub(super) fn locate(args: &ModelArgs, talk: Talk) -> Result<(String, ModelSourc
         );
         return Ok((format!("builtin:{BUILTIN}"), ModelSource::Builtin(BUILTIN.to_owned())));
     };
+    named(spec, args.offline, talk)
+}
+
+/// As [`locate`], where `default` answers if no model is named.
+///
+/// # Errors
+/// As [`locate`].
+pub(super) fn locate_or(args: &ModelArgs, default: &str, talk: Talk) -> Result<(String, ModelSource)> {
+    let spec = args.model.as_deref().filter(|m| !m.is_empty());
+    named(spec.unwrap_or(OsStr::new(default)), args.offline, talk)
+}
+
+fn named(spec: &OsStr, offline: bool, talk: Talk) -> Result<(String, ModelSource)> {
     let id = spec.to_string_lossy().into_owned();
     if let Some(name) = id.strip_prefix("builtin:") {
         return Ok((id.clone(), ModelSource::Builtin(name.to_owned())));
@@ -86,7 +104,7 @@ pub(super) fn locate(args: &ModelArgs, talk: Talk) -> Result<(String, ModelSourc
         };
     };
     let mut options = HubOptions::from_env();
-    options.offline |= args.offline;
+    options.offline |= offline;
     let mut bar: Option<(String, Progress)> = None;
     let location = hub::locate(text, &options, &mut |file, done, total| {
         if bar.as_ref().is_none_or(|(name, _)| name != file) {

@@ -7,6 +7,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+mod generation;
+
 use super::Outcome;
 use super::args::{ProfileArgs, Tabular};
 use super::open::{self, Opened};
@@ -40,6 +42,9 @@ struct Document {
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+    if args.generate {
+        return generation::run(args, talk, out);
+    }
     // What cannot be written should fail before minutes of measuring.
     let trace = args.trace.as_deref().map(OutFile::create).transpose()?;
     let roofline =
@@ -60,17 +65,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outco
         talk.warn(warning);
     }
     let Opened { model, device, .. } = opened;
-    if let Some(file) = trace {
-        let json = profile.trace(&model.id, &device.name);
-        file.finish(format!("{json}\n").as_bytes())?;
-    }
-    if let Some((picture, file)) = roofline {
-        let scene = profile.roofline(&format!("{} {}", model.id, model.dtype), &device.name);
-        match picture {
-            Picture::Svg => file.finish(scene.svg().as_bytes())?,
-            Picture::Png => file.finish(&scene.png()?)?,
-        }
-    }
+    files(&profile, &model, &device, trace, roofline)?;
     match args.output {
         Tabular::Json => json(out, &document(&profile, model, device))?,
         Tabular::Csv => write!(out, "{}", profile.csv())?,
@@ -87,6 +82,28 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outco
     }
     out.flush()?;
     Ok(0)
+}
+
+/// Writes the trace and the picture that were asked for.
+fn files(
+    profile: &Profile,
+    model: &ModelFacts,
+    device: &DeviceFacts,
+    trace: Option<OutFile>,
+    roofline: Option<(Picture, OutFile)>,
+) -> Result<()> {
+    if let Some(file) = trace {
+        let json = profile.trace(&model.id, &device.name);
+        file.finish(format!("{json}\n").as_bytes())?;
+    }
+    if let Some((picture, file)) = roofline {
+        let scene = profile.roofline(&format!("{} {}", model.id, model.dtype), &device.name);
+        match picture {
+            Picture::Svg => file.finish(scene.svg().as_bytes())?,
+            Picture::Png => file.finish(&scene.png()?)?,
+        }
+    }
+    Ok(())
 }
 
 /// Measures; true if the ceilings were known already.

@@ -29,6 +29,11 @@ impl Talk {
         Self { quiet: args.quiet, verbose: args.verbose }
     }
 
+    /// Whether only errors are said.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Something the user should know.
     pub(crate) fn note(&self, text: impl Display) {
         if !self.quiet {

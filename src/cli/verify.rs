@@ -15,11 +15,13 @@ use super::talk::{self, Talk};
 use super::{FAILED, Outcome};
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
+use crate::generate::Generator;
 use crate::plan::Precision;
 use crate::session::Session;
 use compare::{Tolerance, Verdict, compare};
 
 mod compare;
+mod sequences;
 
 /// Name of the one input every model takes.
 const IMAGE: &str = "in.pixel_values";
@@ -39,11 +41,9 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcom
         )
         .into());
     }
-    let opened = open::open(&args.model, &args.device, talk)?;
-    for warning in opened.session.warnings() {
-        talk.warn(warning);
-    }
-    let path = match (&args.golden, open::folder(&opened.source)) {
+    let (id, source) = open::locate(&args.model, talk)?;
+    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let path = match (&args.golden, open::folder(&source)) {
         (Some(path), _) => path.clone(),
         (None, Some(folder)) => folder.join("golden.safetensors"),
         (None, None) => {
@@ -52,19 +52,48 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcom
             );
         }
     };
-    let usual = if opened.session.precision() == Precision::F16 { 2e-2 } else { 1e-4 };
+    let usual = if options.precision == Some(Precision::F16) { 2e-2 } else { 1e-4 };
     let tolerance = Tolerance { atol: args.atol.unwrap_or(usual), rtol: args.rtol.unwrap_or(usual) };
-    let golden = Golden::open(&path, !args.model.no_mmap)?;
-    let mut verdicts = Vec::new();
-    for case in golden.cases() {
-        let done = verdicts.len();
-        verdicts.extend(case.verify(&golden, &opened, tolerance)?);
+    let (verdicts, device, dtype) = if Generator::recognises(&source) {
+        let generator = Generator::open(&source, &options)?;
+        generator.warnings().iter().for_each(|w| talk.warn(w));
+        let golden = Golden::open(&path, !args.model.no_mmap)?;
+        let verdicts = sequences::verdicts(&generator, &golden.file, tolerance)?;
         if args.output == Plain::Text {
-            for verdict in &verdicts[done..] {
-                line(verdict, args.allow_missing, out)?;
+            verdicts.iter().try_for_each(|v| line(v, args.allow_missing, out))?;
+        }
+        (verdicts, generator.device().name.clone(), generator.precision().to_string())
+    } else {
+        let opened = open::open_with(id, source, &options, talk)?;
+        opened.session.warnings().iter().for_each(|w| talk.warn(w));
+        let golden = Golden::open(&path, !args.model.no_mmap)?;
+        let mut verdicts = Vec::new();
+        for case in golden.cases() {
+            let done = verdicts.len();
+            verdicts.extend(case.verify(&golden, &opened, tolerance)?);
+            if args.output == Plain::Text {
+                verdicts[done..].iter().try_for_each(|v| line(v, args.allow_missing, out))?;
             }
         }
-    }
+        (verdicts, opened.device.name.clone(), opened.model.dtype.clone())
+    };
+    conclude(args, verdicts, [&device, &dtype], tolerance, out)
+        .inspect(|&compared| {
+            if compared.0 == 0 {
+                talk.warn(format_args!("{}: nothing could be compared", path.display()));
+            }
+        })
+        .map(|(_, code)| code)
+}
+
+/// Prints the last line, or the document; yields how many outputs were compared and the exit code.
+fn conclude(
+    args: &VerifyArgs,
+    mut verdicts: Vec<Verdict>,
+    [device, dtype]: [&str; 2],
+    tolerance: Tolerance,
+    out: &mut impl Write,
+) -> Result<(usize, u8), super::Stop> {
     let compared = verdicts.iter().filter(|v| !v.missing).count();
     if args.allow_missing {
         verdicts.iter_mut().filter(|v| v.missing).for_each(|v| v.pass = true);
@@ -79,17 +108,14 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcom
                 out,
                 "{word}: {agree} of {compared} outputs agree, {} not produced ({}, {}, tolerance {:e} + {:e}|x|)",
                 verdicts.len() - compared,
-                opened.device.name,
-                opened.model.dtype,
+                device,
+                dtype,
                 tolerance.atol,
                 tolerance.rtol
             )?;
         }
     }
-    if compared == 0 {
-        talk.warn(format_args!("{}: nothing could be compared", path.display()));
-    }
-    Ok(if pass { 0 } else { FAILED })
+    Ok((compared, if pass { 0 } else { FAILED }))
 }
 
 fn line(v: &Verdict, allow_missing: bool, out: &mut impl Write) -> io::Result<()> {

@@ -18,7 +18,7 @@ use crate::data::blob::{self, cannot_write, sync_folder};
 use crate::data::http::{Answer, Client, Failure, hub_error};
 use crate::data::hub::{HubOptions, ModelId, Progress, is_commit, lacks};
 use crate::data::text::printable;
-use crate::data::weights::{self, INDEX, SINGLE, is_plain_file_name};
+use crate::data::weights::{self, DECODER, INDEX, SINGLE, TOKENIZER, is_plain_file_name};
 use crate::error::Result;
 
 /// Files taken when they exist, besides the configuration and the weights.
@@ -121,6 +121,10 @@ fn choose(id: &ModelId, info: &Info) -> Result<Vec<String>> {
     }
     let mut files = vec!["config.json".to_owned()];
     files.extend(OPTIONAL.iter().filter(|name| has(name)).map(|name| (*name).to_owned()));
+    if has(DECODER) && has(TOKENIZER) {
+        files.extend([DECODER, TOKENIZER].map(str::to_owned));
+        return Ok(files);
+    }
     let lone: Vec<&str> =
         names.iter().copied().filter(|n| n.ends_with(".safetensors") && is_plain_file_name(n)).collect();
     let weights = match lone.as_slice() {

@@ -304,6 +304,10 @@ pub(crate) fn lacks(folder: &Path) -> Option<String> {
     if !is_there(&folder.join("config.json")) {
         return Some("config.json".into());
     }
+    if is_there(&folder.join(weights::DECODER)) {
+        let tokenizer = folder.join(weights::TOKENIZER);
+        return (!is_there(&tokenizer)).then(|| weights::TOKENIZER.into());
+    }
     match weights::find(folder) {
         Ok(WeightFiles::Single(file)) => (!is_there(&file)).then(|| file.display().to_string()),
         Ok(WeightFiles::Sharded(index)) => match weights::shards(&index) {

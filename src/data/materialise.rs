@@ -61,6 +61,12 @@ pub fn materialise(weight: &Weight, shape: Shape, checkpoint: &Checkpoint) -> Re
     let mut out: Vec<f32> = Vec::new();
     for part in &weight.parts {
         match part {
+            Part::Pairs(a, b) => {
+                let half = half_of(shape);
+                let [a, b] = [a, b].map(|w| materialise(w, half, checkpoint));
+                let (a, b) = (a?.to_f32(), b?.to_f32());
+                out.extend(a.chunks(width).zip(b.chunks(width)).flat_map(|(a, b)| a.iter().chain(b)));
+            }
             Part::Zeros { rows } => out.resize(out.len() + rows * width, 0.0),
             Part::NormedTaps { kernel, norm } => {
                 let (found, values) = checkpoint.values(kernel)?;
@@ -89,6 +95,15 @@ pub fn materialise(weight: &Weight, shape: Shape, checkpoint: &Checkpoint) -> Re
     Ok(HostTensor::f32(shape, out))
 }
 
+/// A shape of half the outermost rows.
+fn half_of(shape: Shape) -> Shape {
+    let mut dims = shape.dims().to_vec();
+    if let Some(rows) = dims.first_mut() {
+        *rows /= 2;
+    }
+    Shape::new(&dims)
+}
+
 /// Elements in one outermost row of a shape.
 fn row_elements(shape: Shape) -> usize {
     shape.dims().iter().skip(1).product()
@@ -105,6 +120,10 @@ fn problem(weight: &Weight, shape: Shape, checkpoint: &Checkpoint) -> Option<Str
     for part in &weight.parts {
         let found = match part {
             Part::Zeros { rows } => Ok(*rows),
+            Part::Pairs(a, b) => [a, b]
+                .into_iter()
+                .find_map(|w| problem(w, half_of(shape), checkpoint))
+                .map_or(Ok(rows / 2 * 2), Err),
             Part::Tensor { name, rows, transform } => {
                 part_rows(name, rows.as_ref(), transform, shape, checkpoint)
             }

@@ -22,5 +22,6 @@ pub mod resize;
 pub mod sniff;
 mod source;
 pub mod synthetic;
+pub mod synthetic_llamagen;
 mod text;
 pub mod weights;

@@ -137,7 +137,7 @@ impl Synthetic {
 }
 
 /// The elements of a tensor.
-fn generate(name: &str, dims: &[usize]) -> Vec<f32> {
+pub(super) fn generate(name: &str, dims: &[usize]) -> Vec<f32> {
     let fan_in: usize = dims.iter().skip(1).product();
     let deviation = if dims.len() > 1 { (fan_in as f32).sqrt().recip() } else { 0.1 };
     let offset = if name.contains("norm") && name.ends_with("weight") { 1.0 } else { 0.0 };

@@ -28,6 +28,12 @@ use crate::tensor::{HostTensor, Shape};
 /// The one name of an unsharded checkpoint in a model folder.
 pub const SINGLE: &str = "model.safetensors";
 
+/// The decoder of a picture generator in LlamaGen's layout, beside its [`TOKENIZER`].
+pub const DECODER: &str = "gpt.safetensors";
+
+/// The picture tokenizer in LlamaGen's layout.
+pub const TOKENIZER: &str = "vq.safetensors";
+
 /// The name of a sharded checkpoint's index in a model folder.
 pub const INDEX: &str = "model.safetensors.index.json";
 
@@ -221,6 +227,40 @@ impl Checkpoint {
             }
         })?;
         Ok((shape, out))
+    }
+
+    /// A tensor of whole numbers that are ids: I32, I64, U32 or U64, each from 0 to 2^32 - 1.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`]; a number that is no id.
+    pub fn ids(&self, tensor: &str) -> Result<HostTensor> {
+        let (shard, stored) = self.stored(tensor)?;
+        let wrong = |what: String| Error::model(shard.name(), what, "ids are whole numbers from 0 on");
+        let named = || format!("tensor `{}`", printable(tensor));
+        let shape = Shape::checked(&stored.dims).ok_or_else(|| wrong(format!("{} is too deep", named())))?;
+        let mut out: Vec<Option<u32>> = Vec::with_capacity(stored.elements());
+        let wide = match stored.dtype.as_str() {
+            "I32" | "U32" => false,
+            "I64" | "U64" => true,
+            other => return Err(wrong(format!("{} is of type {}", named(), printable(other)))),
+        };
+        let signed = stored.dtype.starts_with('I');
+        shard.read(stored.bytes.clone(), |piece| {
+            if wide {
+                out.extend(
+                    piece.as_chunks::<8>().0.iter().map(|b| u32::try_from(u64::from_le_bytes(*b)).ok()),
+                );
+            } else {
+                let id = |b: &[u8; 4]| {
+                    let n = u32::from_le_bytes(*b);
+                    (!signed || n <= i32::MAX as u32).then_some(n)
+                };
+                out.extend(piece.as_chunks::<4>().0.iter().map(id));
+            }
+        })?;
+        let ids: Option<Vec<u32>> = out.into_iter().collect();
+        let ids = ids.ok_or_else(|| wrong(format!("{} holds a number that is no id", named())))?;
+        Ok(HostTensor::u32(shape, ids))
     }
 
     fn stored(&self, tensor: &str) -> Result<(&Source, &Stored)> {

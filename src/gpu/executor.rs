@@ -4,7 +4,7 @@
 mod running;
 mod timing;
 
-pub use running::Running;
+pub use running::{Repeated, Running};
 pub use timing::{HostSpan, TimedRun};
 
 use std::ops::Range;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use running::Idle;
 
-use super::{Gpu, Store};
+use super::{Gpu, States, Store};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Plan, Port};
 use crate::tensor::HostTensor;
@@ -37,6 +37,7 @@ pub struct Executor {
     launches: Vec<Launch>,
     inputs: Vec<wgpu::Buffer>,
     slots: Vec<wgpu::Buffer>,
+    states: Vec<Arc<wgpu::Buffer>>,
     outputs: Arc<[Port]>,
     idle: Idle,
     /// Floating-point operations after which a submission is cut, so that none runs into a
@@ -51,6 +52,14 @@ impl Executor {
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or a driver that rejects a kernel.
     pub fn new(gpu: Arc<Gpu>, plan: Plan, store: &Store) -> Result<Self> {
+        Self::with_states(gpu, plan, store, &States::new())
+    }
+
+    /// As [`Executor::new`], with states that other executors may share.
+    ///
+    /// # Errors
+    /// As [`Executor::new`]; [`Error::Usage`] for a state that exists in another shape.
+    pub fn with_states(gpu: Arc<Gpu>, plan: Plan, store: &Store, states: &States) -> Result<Self> {
         let pipelines = gpu.pipelines(&plan.steps.iter().collect::<Vec<_>>())?;
         let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let inputs = plan
@@ -73,6 +82,7 @@ impl Executor {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
+        let states = plan.states.iter().map(|p| states.buffer(&gpu, p)).collect::<Result<Vec<_>>>()?;
         let params = parameters(&gpu, &plan)?;
         let mut launches = Vec::with_capacity(plan.steps.len());
         for (i, (step, pipeline)) in plan.steps.iter().zip(pipelines).enumerate() {
@@ -80,6 +90,7 @@ impl Executor {
                 Buffer::Input(i) => inputs[i].as_entire_binding(),
                 Buffer::Slot(i) => slots[i].as_entire_binding(),
                 Buffer::Weight(i, part) => weights[i][part].as_entire_binding(),
+                Buffer::State(i) => states[i].as_entire_binding(),
             };
             let mut entries: Vec<wgpu::BindGroupEntry> = step
                 .binds
@@ -118,7 +129,8 @@ impl Executor {
         let deadline = Duration::from_secs(60 + plan.cost().flops / 250_000_000);
         let outputs = plan.outputs.clone().into();
         let idle = Idle::default();
-        let executor = Self { gpu, plan, launches, inputs, slots, outputs, idle, submit_flops, deadline };
+        let executor =
+            Self { gpu, plan, launches, inputs, slots, states, outputs, idle, submit_flops, deadline };
         // Room for the results of one run is part of being resident.
         let staging = executor.staging()?;
         executor.idle.lock().expect("no panic happens while this lock is held").push(staging);
@@ -165,6 +177,37 @@ impl Executor {
         Ok(self.running(last, staging))
     }
 
+    /// Submits `times` runs one after the other and comes back at once; inputs keep what they hold,
+    /// results are not read. What a run leaves in the states, the next one finds there: this is the
+    /// token loop, in which nothing passes between host and device.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and other faults known by now.
+    pub fn repeat(&mut self, times: u32) -> Result<Repeated> {
+        self.gpu.fault()?;
+        let mut last = None;
+        let cuts: Vec<Range<usize>> = self.submissions().collect();
+        if let [whole] = &cuts[..] {
+            let launches = &self.launches[whole.clone()];
+            let flops = launches.iter().map(|l| l.flops).sum::<u64>().max(1);
+            let most = (self.submit_flops / flops).clamp(1, u64::from(u32::MAX)) as u32;
+            let mut left = times;
+            while left > 0 {
+                let n = left.min(most);
+                last = Some(self.submit_times(launches, n, None));
+                left -= n;
+            }
+        } else {
+            for _ in 0..times {
+                for range in &cuts {
+                    last = Some(self.submit(&self.launches[range.clone()], None));
+                }
+            }
+        }
+        let submission = last.unwrap_or_else(|| self.submit(&[], None));
+        Ok(Repeated { gpu: self.gpu.clone(), submission, deadline: self.deadline * times.max(1) })
+    }
+
     fn running(&self, submission: wgpu::SubmissionIndex, staging: wgpu::Buffer) -> Running {
         let (gpu, idle, outputs) = (self.gpu.clone(), self.idle.clone(), self.outputs.clone());
         Running { gpu, submission, staging, idle, outputs, deadline: self.deadline }
@@ -200,7 +243,7 @@ impl Executor {
                     "pass a tensor of that type and shape",
                 )
             })?;
-            self.write(buffer, tensor.bytes());
+            self.gpu.write(buffer, tensor.bytes());
         }
         Ok(())
     }
@@ -223,22 +266,22 @@ impl Executor {
         })
     }
 
-    /// Copies host bytes to a buffer; wgpu wants whole words.
-    fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8]) {
-        let whole = bytes.len() / 4 * 4;
-        self.gpu.queue.write_buffer(buffer, 0, &bytes[..whole]);
-        if whole < bytes.len() {
-            let mut tail = [0; 4];
-            tail[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-            self.gpu.queue.write_buffer(buffer, whole as u64, &tail);
-        }
+    fn submit(&self, launches: &[Launch], results: Option<&wgpu::Buffer>) -> wgpu::SubmissionIndex {
+        self.submit_times(launches, 1, results)
     }
 
-    fn submit(&self, launches: &[Launch], results: Option<&wgpu::Buffer>) -> wgpu::SubmissionIndex {
+    fn submit_times(
+        &self,
+        launches: &[Launch],
+        times: u32,
+        results: Option<&wgpu::Buffer>,
+    ) -> wgpu::SubmissionIndex {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            launches.iter().for_each(|launch| launch.record(&mut pass));
+            for _ in 0..times {
+                launches.iter().for_each(|launch| launch.record(&mut pass));
+            }
         }
         if let Some(staging) = results {
             self.copy_results(&mut encoder, staging);
@@ -252,6 +295,7 @@ impl Executor {
             let buffer = match port.buffer {
                 Buffer::Input(i) => &self.inputs[i],
                 Buffer::Slot(i) => &self.slots[i],
+                Buffer::State(i) => &*self.states[i],
                 Buffer::Weight(..) => unreachable!("compile refuses a weight as an output"),
             };
             let bytes = output_bytes(port);

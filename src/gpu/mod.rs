@@ -11,13 +11,15 @@ pub mod ceilings;
 mod executor;
 mod pipeline;
 mod probe;
+mod states;
 mod store;
 pub mod timer;
 pub mod tune;
 
 pub use adapter::{AdapterReport, Adapters, DeviceChoice, DeviceSpec, Disabled};
-pub use executor::{Executor, HostSpan, Running, TimedRun};
+pub use executor::{Executor, HostSpan, Repeated, Running, TimedRun};
 pub use probe::probes;
+pub use states::States;
 pub use store::Store;
 
 use std::collections::HashMap;
@@ -175,6 +177,17 @@ impl Gpu {
         match full.or(invalid) {
             None => Ok(buffer),
             Some(_) => Err(Error::OutOfMemory { what: label.to_owned(), bytes: size }),
+        }
+    }
+
+    /// Copies host bytes to a buffer; wgpu wants whole words.
+    fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8]) {
+        let whole = bytes.len() / 4 * 4;
+        self.queue.write_buffer(buffer, 0, &bytes[..whole]);
+        if whole < bytes.len() {
+            let mut tail = [0; 4];
+            tail[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+            self.queue.write_buffer(buffer, whole as u64, &tail);
         }
     }
 

@@ -173,11 +173,7 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(gpu: &'a Gpu, plan: &Plan, steps: &[&Step]) -> Result<Self> {
         let pipelines = gpu.pipelines(steps)?;
-        let bytes = |b: &Buffer| match *b {
-            Buffer::Input(i) => plan.inputs[i].desc.bytes() as u64,
-            Buffer::Slot(i) => plan.slots[i],
-            Buffer::Weight(i, part) => plan.weights[i].part_bytes(part),
-        };
+        let bytes = |b: &Buffer| plan.buffer_bytes(*b);
         let storage = wgpu::BufferUsages::STORAGE;
         let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let mut launches = Vec::new();
@@ -190,7 +186,16 @@ impl<'a> Bench<'a> {
             let params = gpu.buffer("tuning parameters", step.params.len() as u64, uniform)?;
             gpu.queue.write_buffer(&params, 0, &step.params);
             let n = operands.len();
+            // A launch may write its states, and nothing else may be bound to what it writes.
+            let states = operands
+                .iter()
+                .map(|b| match b {
+                    Buffer::State(_) => gpu.buffer("tuning state", bytes(b), storage).map(Some),
+                    _ => Ok(None),
+                })
+                .collect::<Result<Vec<_>>>()?;
             let buffer = |i: usize| match i {
+                i if i < n && states[i].is_some() => states[i].as_ref().unwrap_or(&others),
                 0 => &first,
                 i if i < n => &others,
                 i if i == n => &result,

@@ -29,6 +29,8 @@ pub enum Part {
         /// How many rows.
         rows: usize,
     },
+    /// Rows of two weights of equal shape by turns: a0, b0, a1, b1, … (gate and value of a gated unit).
+    Pairs(Box<Weight>, Box<Weight>),
     /// A convolution kernel (O,I,kh,kw) as [`Transform::Taps`] has it, with the batch norm that
     /// follows folded in.
     NormedTaps {
@@ -82,6 +84,7 @@ impl Part {
         match self {
             Part::Tensor { name, .. } => vec![name],
             Part::Zeros { .. } => vec![],
+            Part::Pairs(a, b) => a.parts.iter().chain(&b.parts).flat_map(Part::names).collect(),
             Part::NormedTaps { kernel, norm } => vec![kernel, &norm.gain, &norm.variance],
             Part::NormedBias { norm } => vec![&norm.gain, &norm.bias, &norm.mean, &norm.variance],
         }
@@ -162,6 +165,11 @@ impl Weight {
         Self { parts: vec![Part::Zeros { rows }] }
     }
 
+    /// Rows of two weights of equal shape by turns.
+    pub fn pairs(a: Weight, b: Weight) -> Self {
+        Self { parts: vec![Part::Pairs(Box::new(a), Box::new(b))] }
+    }
+
     /// Several weights of equal inner dimensions, one after the other along the outermost.
     pub fn joined(weights: impl IntoIterator<Item = Weight>) -> Self {
         Self { parts: weights.into_iter().flat_map(|w| w.parts).collect() }
@@ -192,6 +200,7 @@ impl fmt::Display for Weight {
                     }
                 }
                 Part::Zeros { rows } => write!(f, "0[{rows}]")?,
+                Part::Pairs(a, b) => write!(f, "({a}|{b})")?,
                 Part::NormedTaps { kernel, norm } => write!(f, "{kernel}·{}", norm.gain)?,
                 Part::NormedBias { norm } => write!(f, "{}:folded", norm.bias)?,
             }

@@ -27,8 +27,11 @@ mod clip;
 mod deit;
 mod dinov2;
 mod fields;
+mod imagegpt;
+mod llamagen;
 mod names;
 mod parts;
+pub mod sequence;
 mod siglip;
 mod timm;
 mod timm_args;
@@ -42,6 +45,7 @@ use serde_json::Value as Json;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorIndex, Value};
+use sequence::TokenDecoder;
 
 /// A network that knows its tensors and can write itself into a graph.
 pub trait Model: Send + Sync {
@@ -197,6 +201,45 @@ pub fn from_config(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
         }
     };
     (family.open)(config, index)
+}
+
+/// A generative model: Hugging Face's ImageGPT, or LlamaGen by the keys of its small `config.json`.
+/// `picture` is the size (height, width) that the preprocessor states.
+///
+/// # Errors
+/// [`Error::Model`] naming the field or the tensors that do not fit.
+pub fn decoder_from_config(
+    config: &Json,
+    index: &TensorIndex,
+    picture: Option<[usize; 2]>,
+) -> Result<Box<dyn TokenDecoder>> {
+    match decoder_family(config) {
+        Some("imagegpt") => imagegpt::open(config, index, picture),
+        Some(_) => llamagen::open(config, index),
+        None => Err(Error::model(
+            fields::FILE,
+            match config.get("model_type").and_then(Json::as_str) {
+                Some(other) => format!("model_type `{other}` does not generate pictures"),
+                None => "is not the configuration of a model that generates pictures".to_owned(),
+            },
+            "supported: model_type imagegpt, and LlamaGen's keys (dim, n_layer, n_head, block_size, ...)",
+        )),
+    }
+}
+
+/// Whether a configuration is of a model that generates.
+pub fn is_decoder(config: &Json) -> bool {
+    decoder_family(config).is_some()
+}
+
+fn decoder_family(config: &Json) -> Option<&'static str> {
+    let sized = config.get("n_layer").is_some() && config.get("dim").is_some();
+    match config.get("model_type").and_then(Json::as_str) {
+        Some("imagegpt") => Some("imagegpt"),
+        Some("llamagen") => Some("llamagen"),
+        None if sized => Some("llamagen"),
+        _ => None,
+    }
 }
 
 fn supported_types() -> String {

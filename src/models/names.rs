@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::Fields;
+use super::sequence::{New, Sequence, TokenDecoder};
 use super::{Model, ModelInfo};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Part, TensorIndex, Transform, Value, Weight};
@@ -138,6 +139,25 @@ impl Names {
         self.check_graph(&g, built, fields)
     }
 
+    /// As [`Names::check`], for a model that makes tokens.
+    ///
+    /// # Errors
+    /// As [`Names::check`].
+    pub(super) fn check_decoder(
+        &self,
+        model: &dyn TokenDecoder,
+        fields: &Fields,
+    ) -> Result<(u64, Vec<String>)> {
+        let mut g = Graph::new();
+        let sequence = Sequence::declare(&mut g, model.info(), 1, false);
+        // A prompt of one token names every weight there is.
+        let new = New::Prompt(1.min(model.info().tokens - 1));
+        let built = model.build(&mut g, &sequence, new).map(|x| {
+            model.head(&mut g, x);
+        });
+        self.check_graph(&g, built, fields)
+    }
+
     /// Compares every weight of a graph with the file; `built` is what building it gave, and is
     /// returned if nothing is missing. Returns the number of parameters and the warnings.
     ///
@@ -154,7 +174,7 @@ impl Names {
         // In graph order, each once; a set, because a deep model beside a strange file misses thousands.
         let mut missing = Vec::new();
         let mut missed = BTreeSet::new();
-        let mut sliced: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        let mut sliced: BTreeMap<&str, (usize, usize, bool)> = BTreeMap::new();
         for node in g.nodes() {
             let Op::Weight(weight) = &node.op else { continue };
             for part in &weight.parts {
@@ -179,7 +199,8 @@ impl Names {
                 let inner: usize = node.desc.shape.dims().iter().skip(1).product();
                 match rows {
                     Some(rows) => {
-                        let reach = sliced.entry(name).or_insert((0, inner));
+                        let turned = *transform == Transform::Transpose;
+                        let reach = sliced.entry(name).or_insert((0, inner, turned));
                         reach.0 = reach.0.max(rows.end);
                     }
                     None => {
@@ -192,9 +213,12 @@ impl Names {
         if !missing.is_empty() {
             return Err(self.missing(&missing, &used));
         }
-        for (name, (rows, inner)) in sliced {
-            let want =
-                if inner == 1 && shapes[name].dims().len() == 1 { vec![rows] } else { vec![rows, inner] };
+        for (name, (rows, inner, turned)) in sliced {
+            let want = match turned {
+                true => vec![inner, rows],
+                false if inner == 1 && shapes[name].dims().len() == 1 => vec![rows],
+                false => vec![rows, inner],
+            };
             check_shape(name, &shapes[name], &want, fields)?;
         }
         built?;

@@ -2,6 +2,7 @@
 //! that no score matrix is kept, and a second op that does write the softmax weights, for pictures.
 //! The kernels are in [`ways`].
 
+pub(crate) mod cache;
 mod coop;
 mod ways;
 
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{HostTensor, TensorDesc};
+pub use cache::{CachedAttention, cache_shape};
 use ways::Problem;
 pub(crate) use ways::{kernels, names};
 

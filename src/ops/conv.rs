@@ -263,9 +263,10 @@ impl OpDef for Conv2d {
         to_u32("convolution result", y.shape.elements())?;
         let (rows, taps) = (b * out[0] * out[1], self.taps());
         let fours = n.is_multiple_of(4);
-        let problem = Problem { rows, inner: c, cols: n, x: x.dtype, w: w.dtype, y: y.dtype, fours };
+        let needs = Default::default();
+        let problem = Problem { rows, inner: c, cols: n, x: x.dtype, w: w.dtype, y: y.dtype, fours, needs };
         let way = ways::by_name(cx.choose("conv2d", ways::conv_candidates(cx.target, &problem, taps)));
-        let variant = way.specialise(variant, cx.target, x.dtype, c);
+        let variant = way.specialise(variant, cx.target, &problem);
         for (part, range) in cx.parts(1).into_iter().enumerate() {
             let cols = range.len();
             to_u32("convolution weight", taps * c * cols.next_multiple_of(WeightLayout::SLAB))?;

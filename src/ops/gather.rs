@@ -64,6 +64,10 @@ impl OpDef for Gather {
         if i == 0 { WeightLayout::Table } else { WeightLayout::Plain }
     }
 
+    fn cost_bytes(&self, inputs: &[TensorDesc], out: &TensorDesc) -> Option<u64> {
+        Some((inputs[1].bytes() + 2 * out.bytes()) as u64)
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let out = cx.output();
         let variant =

@@ -90,7 +90,8 @@ impl Graph {
 
     /// One token. x: (B,T,C); returns (B,C).
     pub fn token(&mut self, x: Value, i: usize) -> Value {
-        let sliced = self.slice_tokens(x, i..i + 1);
+        let all = self.shape(x).dims() == [self.shape(x).rows(), 1, self.shape(x).width()];
+        let sliced = if all && i == 0 { x } else { self.slice_tokens(x, i..i + 1) };
         let dims = self.shape(sliced);
         let (batch, width) = (dims.dims()[0], dims.width());
         self.reshape(sliced, [batch, width])

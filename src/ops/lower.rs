@@ -222,6 +222,8 @@ pub enum Operand {
         /// Which part.
         part: usize,
     },
+    /// A buffer between the launches of one op, by index among that op's.
+    Scratch(usize),
 }
 
 /// One kernel launch.
@@ -263,6 +265,7 @@ pub struct LowerCx<'a> {
     output_desc: TensorDesc,
     in_place: bool,
     dispatches: Vec<Dispatch>,
+    scratch: Vec<u64>,
 }
 
 impl<'a> LowerCx<'a> {
@@ -276,8 +279,8 @@ impl<'a> LowerCx<'a> {
         output_desc: TensorDesc,
         in_place: bool,
     ) -> Self {
-        let (choice, dispatches) = (None, Vec::new());
-        Self { target, choices, choice, inputs, output, output_desc, in_place, dispatches }
+        let (choice, dispatches, scratch) = (None, Vec::new(), Vec::new());
+        Self { target, choices, choice, inputs, output, output_desc, in_place, dispatches, scratch }
     }
 
     /// Decides between the ways an op can be computed; launches pushed from here on carry it.
@@ -328,6 +331,20 @@ impl<'a> LowerCx<'a> {
         }
     }
 
+    /// A buffer of so many f32 that lives between the launches of this op.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if one binding does not hold it.
+    pub fn scratch(&mut self, elements: usize) -> Result<Operand> {
+        let need = (elements as u64 * 4).max(16);
+        if need > self.target.max_binding_bytes {
+            let what = "scratch memory as one storage binding".to_owned();
+            return Err(Error::Limit { what, need, have: self.target.max_binding_bytes });
+        }
+        self.scratch.push(need);
+        Ok(Operand::Scratch(self.scratch.len() - 1))
+    }
+
     /// The result as something to bind.
     pub fn result(&self) -> Operand {
         Operand::Value(self.output)
@@ -367,9 +384,9 @@ impl<'a> LowerCx<'a> {
         Ok(())
     }
 
-    /// The launches pushed so far.
-    pub fn finish(self) -> Vec<Dispatch> {
-        self.dispatches
+    /// The launches pushed so far, and the bytes of each scratch buffer.
+    pub fn finish(self) -> (Vec<Dispatch>, Vec<u64>) {
+        (self.dispatches, self.scratch)
     }
 }
 

@@ -12,6 +12,7 @@ mod attention;
 mod choice;
 mod conv;
 mod elementwise;
+mod embed;
 mod gather;
 mod group_norm;
 mod layout;
@@ -21,25 +22,31 @@ mod nearest;
 mod norm;
 mod patchify;
 mod pool;
+mod rotary;
+mod sample;
 mod softmax;
 
-pub use attention::{Attention, AttentionWeights};
+pub use attention::{Attention, AttentionWeights, CachedAttention, cache_shape};
 pub use choice::{Candidates, Choice, Choices, Reason};
 pub use conv::{Conv2d, Window};
 pub use elementwise::{Act, Binary, BinaryKind, Glu, Unary};
+pub use embed::EmbedSequence;
 pub use gather::Gather;
 pub use group_norm::{GroupApply, GroupFactors, GroupStats};
 pub use layout::{ConcatTokens, ConcatWidth, MeanTokens, Reshape, SliceTokens, SplitHeads};
 pub use lower::{Dispatch, LowerCx, LowerInput, Matrices, Operand, Target, WeightLayout, WeightSlot};
-pub use matmul::{HeadSplit, MatMul};
+pub(crate) use matmul::STEP_ROWS;
+pub use matmul::{CacheWrite, HeadSplit, MatMul, Prologue};
 pub use nearest::NearestCode;
 pub use norm::{Norm, NormKind};
 pub use patchify::{Normalise, Patchify};
 pub use pool::MaxPool;
+pub use rotary::Rotary;
+pub use sample::{Guidance, Sample, Sampling};
 pub use softmax::Softmax;
 
 use crate::error::Result;
-use crate::graph::Weight;
+use crate::graph::{Storage, Weight};
 use crate::tensor::{HostTensor, TensorDesc};
 
 /// What a node computes.
@@ -52,6 +59,13 @@ pub enum Op {
     },
     /// A weight, uploaded once.
     Weight(Weight),
+    /// A tensor that stays on the device between runs.
+    State {
+        /// Name that executors share it under.
+        name: String,
+        /// How it is stored.
+        store: Storage,
+    },
     /// Linear layer with optional fused epilogue.
     MatMul(MatMul),
     /// Convolution with optional fused epilogue.
@@ -70,6 +84,8 @@ pub enum Op {
     Norm(Norm),
     /// Softmax attention.
     Attention(Attention),
+    /// Causal attention of new tokens over a KV cache that they join.
+    CachedAttention(CachedAttention),
     /// The softmax weights of attention, for pictures of them.
     AttentionWeights(AttentionWeights),
     /// Softmax over rows.
@@ -82,6 +98,12 @@ pub enum Op {
     Glu(Glu),
     /// Rows of a table by index.
     Gather(Gather),
+    /// Rows of a table by the ids of a sequence in the making.
+    EmbedSequence(EmbedSequence),
+    /// Rotary position embedding.
+    Rotary(Rotary),
+    /// Draws the next token of every sequence.
+    Sample(Sample),
     /// Bytes to normalised planes.
     Normalise(Normalise),
     /// Planes or bytes to flattened patches.
@@ -124,8 +146,24 @@ pub trait OpDef {
     /// The result by plain loops in f32: the oracle of kernel tests and of `--device reference`.
     fn reference(&self, inputs: &[&HostTensor], out: &TensorDesc) -> HostTensor;
 
+    /// Operands, all of them states, whose contents the launches change. A node that has some is
+    /// never dropped from a graph.
+    fn writes(&self) -> Vec<usize> {
+        vec![]
+    }
+
+    /// What the states of [`OpDef::writes`] hold afterwards, in that order, by plain loops.
+    fn reference_states(&self, _inputs: &[&HostTensor]) -> Vec<HostTensor> {
+        vec![]
+    }
+
     /// Floating-point work; bytes are counted from operands and result unless overridden.
     fn flops(&self, inputs: &[TensorDesc], out: &TensorDesc) -> u64;
+
+    /// Bytes read and written, where that is not each operand once.
+    fn cost_bytes(&self, _inputs: &[TensorDesc], _out: &TensorDesc) -> Option<u64> {
+        None
+    }
 
     /// How operand `i` must be stored for a target if it is a weight.
     fn weight_layout(&self, _i: usize, _target: &Target) -> WeightLayout {
@@ -149,7 +187,7 @@ impl Op {
     /// The one place that maps a variant to its definition; inputs and weights have none.
     pub fn def(&self) -> Option<&dyn OpDef> {
         Some(match self {
-            Op::Input { .. } | Op::Weight(_) => return None,
+            Op::Input { .. } | Op::Weight(_) | Op::State { .. } => return None,
             Op::MatMul(op) => op,
             Op::Conv2d(op) => op,
             Op::MaxPool(op) => op,
@@ -159,12 +197,16 @@ impl Op {
             Op::NearestCode(op) => op,
             Op::Norm(op) => op,
             Op::Attention(op) => op,
+            Op::CachedAttention(op) => op,
             Op::AttentionWeights(op) => op,
             Op::Softmax(op) => op,
             Op::Unary(op) => op,
             Op::Binary(op) => op,
             Op::Glu(op) => op,
             Op::Gather(op) => op,
+            Op::EmbedSequence(op) => op,
+            Op::Rotary(op) => op,
+            Op::Sample(op) => op,
             Op::Normalise(op) => op,
             Op::Patchify(op) => op,
             Op::SplitHeads(op) => op,
@@ -181,6 +223,7 @@ impl Op {
         match self {
             Op::Input { .. } => "input",
             Op::Weight(_) => "weight",
+            Op::State { .. } => "state",
             _ => self.def().map_or("", |d| d.name()),
         }
     }
@@ -192,14 +235,18 @@ impl Op {
     pub fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String> {
         match self.def() {
             Some(def) => def.infer(inputs),
-            None => Err("inputs and weights are declared, not inferred".to_owned()),
+            None => Err("inputs, weights and states are declared, not inferred".to_owned()),
         }
     }
 
     /// Work and traffic of the op.
     pub fn cost(&self, inputs: &[TensorDesc], out: &TensorDesc) -> Cost {
-        let bytes = inputs.iter().chain([out]).map(|d| d.bytes() as u64).sum();
-        self.def().map_or(Cost::default(), |d| Cost { flops: d.flops(inputs, out), bytes })
+        let once = || inputs.iter().chain([out]).map(|d| d.bytes() as u64).sum();
+        let cost = |d: &dyn OpDef| {
+            let bytes = d.cost_bytes(inputs, out).unwrap_or_else(once);
+            Cost { flops: d.flops(inputs, out), bytes }
+        };
+        self.def().map_or(Cost::default(), cost)
     }
 }
 

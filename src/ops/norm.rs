@@ -56,6 +56,25 @@ impl Graph {
     }
 }
 
+/// Normalises rows of the gain's width, by plain loops; only a layer norm reads the bias.
+pub(super) fn normalise_rows(x: &mut [f32], kind: NormKind, eps: f32, gain: &[f32], bias: &[f32]) {
+    let width = gain.len();
+    for row in x.chunks_mut(width) {
+        let mean = match kind {
+            NormKind::Layer => row.iter().sum::<f32>() / width as f32,
+            NormKind::Rms => 0.0,
+        };
+        let square = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / width as f32;
+        let inverse = 1.0 / (square + eps).sqrt();
+        for (i, x) in row.iter_mut().enumerate() {
+            *x = (*x - mean) * inverse * gain[i];
+            if kind == NormKind::Layer {
+                *x += bias[i];
+            }
+        }
+    }
+}
+
 impl OpDef for Norm {
     fn name(&self) -> &'static str {
         match self.kind {
@@ -74,23 +93,9 @@ impl OpDef for Norm {
     }
 
     fn reference(&self, inputs: &[&HostTensor], out: &TensorDesc) -> HostTensor {
-        let width = out.shape.width();
-        let gain = f32s(inputs[1]);
+        let bias: &[f32] = if self.kind == NormKind::Layer { f32s(inputs[2]) } else { &[] };
         let mut y = f32s(inputs[0]).to_vec();
-        for row in y.chunks_mut(width) {
-            let mean = match self.kind {
-                NormKind::Layer => row.iter().sum::<f32>() / width as f32,
-                NormKind::Rms => 0.0,
-            };
-            let square = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / width as f32;
-            let inverse = 1.0 / (square + self.eps).sqrt();
-            for (i, x) in row.iter_mut().enumerate() {
-                *x = (*x - mean) * inverse * gain[i];
-                if self.kind == NormKind::Layer {
-                    *x += f32s(inputs[2])[i];
-                }
-            }
-        }
+        normalise_rows(&mut y, self.kind, self.eps, f32s(inputs[1]), bias);
         HostTensor::f32(out.shape, y)
     }
 

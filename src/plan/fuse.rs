@@ -7,7 +7,11 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value, Weight};
-use crate::ops::{Attention, Binary, BinaryKind, Conv2d, HeadSplit, MatMul, Op, Patchify, Unary};
+use crate::ops::{
+    Attention, Binary, BinaryKind, CacheWrite, CachedAttention, Conv2d, HeadSplit, MatMul, Norm, NormKind,
+    Op, Patchify, Prologue, Rotary, STEP_ROWS, Unary,
+};
+use crate::tensor::Shape;
 
 /// Runs every rewrite in order and drops what nothing needs any more.
 ///
@@ -15,9 +19,16 @@ use crate::ops::{Attention, Binary, BinaryKind, Conv2d, HeadSplit, MatMul, Op, P
 /// A shape error kept by the graph.
 pub fn fuse(graph: &Graph) -> Result<Graph> {
     graph.check()?;
-    [normalise_into_patchify, epilogue_into_matmul, epilogue_into_conv, qkv_into_one_matmul]
-        .iter()
-        .try_fold(graph.clone(), |g, rewrite| prune(&rewrite_nodes(&g, *rewrite)))
+    [
+        normalise_into_patchify,
+        epilogue_into_matmul,
+        epilogue_into_conv,
+        gate_into_matmul,
+        qkv_into_one_matmul,
+        norm_into_matmul,
+    ]
+    .iter()
+    .try_fold(graph.clone(), |g, rewrite| prune(&rewrite_nodes(&g, *rewrite)))
 }
 
 /// A rewrite looks at one node of the old graph and either returns what replaces it, built into
@@ -168,46 +179,141 @@ fn epilogue_into_conv(r: &mut Rewriter, node: &Node) -> Option<Value> {
     }
 }
 
-/// Three projections of one tensor, split into heads for one attention: one matmul that writes
-/// head by head.
-fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
-    let Op::Attention(attention @ Attention { packed: false, .. }) = node.op else { return None };
-    let mut projections = Vec::new();
-    for &v in &node.inputs[..3] {
-        let split = r.old.node(v);
-        let Op::SplitHeads(heads) = split.op else { return None };
-        if r.uses[v.index()] != 1 {
+/// act(x·Aᵀ) · (x·Bᵀ): one matmul whose weight holds both, row by row.
+fn gate_into_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
+    let Op::Binary(Binary { kind: BinaryKind::Mul }) = node.op else { return None };
+    let (gate, a) = r.sole_matmul(node.inputs[0])?;
+    let (value, b) = r.sole_matmul(node.inputs[1])?;
+    let plain = gate == MatMul { act: gate.act, ..MatMul::default() } && value == MatMul::default();
+    let [Op::Weight(gates), Op::Weight(values)] = [&a, &b].map(|m| &r.new.node(m.inputs[1]).op) else {
+        return None;
+    };
+    let shape = r.new.shape(a.inputs[1]);
+    if !plain || gate.act.is_none() || a.inputs[0] != b.inputs[0] || shape != r.new.shape(b.inputs[1]) {
+        return None;
+    }
+    let [rows, inner] = *shape.dims() else { return None };
+    let pairs = Weight::pairs(gates.clone(), values.clone());
+    let weight = r.new.weight(pairs, [2 * rows, inner]);
+    let op = Op::MatMul(MatMul { act: gate.act, gated: true, ..MatMul::default() });
+    Some(r.new.insert(Node {
+        op,
+        inputs: vec![a.inputs[0], weight],
+        desc: node.desc,
+        label: node.label.clone(),
+    }))
+}
+
+/// A projection that is split into heads for an attention.
+struct Projection {
+    x: Value,
+    shape: Shape,
+    heads: usize,
+    weight: Weight,
+    bias: Option<Weight>,
+    label: String,
+    /// The table and step by which it is turned.
+    rotary: Option<(Value, Value)>,
+}
+
+impl Rewriter<'_> {
+    /// What `old` is, if it is a projection that only one node reads.
+    fn projection(&self, old: Value) -> Option<Projection> {
+        let node = self.old.node(old);
+        if self.uses[old.index()] != 1 {
             return None;
         }
-        let (m, matmul) = r.sole_matmul(split.inputs[0])?;
-        let Op::Weight(weight) = &r.new.node(matmul.inputs[1]).op else { return None };
-        let bias = match (m, m.bias.then(|| &r.new.node(matmul.inputs[2]).op)) {
+        if let Op::Rotary(Rotary { packed: false }) = node.op {
+            let rotary = Some((self.at(node.inputs[1]), self.at(node.inputs[2])));
+            let inner = self.projection(node.inputs[0])?;
+            return inner.rotary.is_none().then_some(Projection { rotary, ..inner });
+        }
+        let Op::SplitHeads(split) = node.op else { return None };
+        let (m, matmul) = self.sole_matmul(node.inputs[0])?;
+        let Op::Weight(weight) = &self.new.node(matmul.inputs[1]).op else { return None };
+        let bias = match (m, m.bias.then(|| &self.new.node(matmul.inputs[2]).op)) {
             (m, _) if m != (MatMul { bias: m.bias, ..MatMul::default() }) => return None,
             (_, Some(Op::Weight(b))) => Some(b.clone()),
             (_, None) => None,
             _ => return None,
         };
-        let shape = r.new.shape(matmul.inputs[1]);
-        projections.push((matmul.inputs[0], shape, heads.heads, weight.clone(), bias, matmul.label));
+        let shape = self.new.shape(matmul.inputs[1]);
+        let (x, weight) = (matmul.inputs[0], weight.clone());
+        Some(Projection { x, shape, heads: split.heads, weight, bias, label: matmul.label, rotary: None })
     }
-    let (x, shape, heads, ..) = projections[0];
-    if projections.iter().any(|p| (p.0, p.1, p.2) != (x, shape, heads)) {
+}
+
+/// Three projections of one tensor, split into heads for one attention: one matmul that writes
+/// head by head. For few rows it also turns q and k and enters k and v into the cache.
+fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
+    let cached = match node.op {
+        Op::Attention(Attention { packed: false, .. }) => false,
+        Op::CachedAttention(CachedAttention { packed: false, entered: false, .. }) => true,
+        _ => return None,
+    };
+    let projections: Vec<Projection> = node.inputs[..3].iter().map_while(|&v| r.projection(v)).collect();
+    let [q, k, v] = &projections[..] else { return None };
+    let alike = |p: &Projection| (p.x, p.shape, p.heads) == (q.x, q.shape, q.heads);
+    if !alike(k) || !alike(v) || q.rotary != k.rotary || v.rotary.is_some() || (q.rotary.is_some() && !cached)
+    {
         return None;
     }
-    let [out, inner] = *shape.dims() else { return None };
-    let weight = Weight::joined(projections.iter().map(|p| p.3.clone()));
+    let [out, inner] = *q.shape.dims() else { return None };
+    let weight = Weight::joined(projections.iter().map(|p| p.weight.clone()));
     let weight = r.new.weight(weight, [3 * out, inner]);
-    let mut inputs = vec![x, weight];
-    let bias = projections.iter().any(|p| p.4.is_some());
+    let mut inputs = vec![q.x, weight];
+    let bias = projections.iter().any(|p| p.bias.is_some());
     if bias {
-        let parts = projections.iter().map(|p| p.4.clone().unwrap_or_else(|| Weight::zeros(out)));
+        let parts = projections.iter().map(|p| p.bias.clone().unwrap_or_else(|| Weight::zeros(out)));
         inputs.push(r.new.weight(Weight::joined(parts), [3 * out]));
     }
-    r.new.scope(projections[0].5.clone());
-    let op = MatMul { bias, heads: Some(HeadSplit { ways: 3, heads }), ..MatMul::default() };
-    let qkv = r.new.push(Op::MatMul(op), inputs);
-    let mut inputs = vec![qkv];
-    inputs.extend(node.inputs[3..].iter().map(|&v| r.at(v)));
-    let op = Op::Attention(Attention { packed: true, ..attention });
+    let others: Vec<Value> = node.inputs[3..].iter().map(|&v| r.at(v)).collect();
+    let few =
+        cached && r.new.shape(q.x).rows() <= STEP_ROWS && q.rotary.is_none_or(|(_, step)| step == others[1]);
+    let cache = few.then_some(CacheWrite { rotary: q.rotary.is_some() });
+    if few {
+        inputs.extend(q.rotary.map(|(table, _)| table));
+        inputs.extend(&others);
+    }
+    r.new.scope(q.label.clone());
+    let op = MatMul { bias, heads: Some(HeadSplit { ways: 3, heads: q.heads }), cache, ..MatMul::default() };
+    let mut qkv = r.new.push(Op::MatMul(op), inputs);
+    if let (Some((table, step)), false) = (q.rotary, few) {
+        qkv = r.new.push(Op::Rotary(Rotary { packed: true }), vec![qkv, table, step]);
+    }
+    let op = match node.op {
+        Op::Attention(attention) => Op::Attention(Attention { packed: true, ..attention }),
+        Op::CachedAttention(a) => Op::CachedAttention(CachedAttention { packed: true, entered: few, ..a }),
+        _ => return None,
+    };
+    let inputs = [&[qkv], &others[..]].concat();
+    Some(r.new.insert(Node { op, inputs, ..node.clone() }))
+}
+
+/// norm -> matmul of few rows: each workgroup normalises for itself.
+fn norm_into_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
+    let Op::MatMul(m @ MatMul { norm: None, scale: false, .. }) = node.op else { return None };
+    let from = node.inputs[0];
+    let before = r.old.node(from);
+    let Op::Norm(Norm { kind, eps }) = before.op else { return None };
+    if r.uses[from.index()] != 1 || before.desc.shape.rows() > STEP_ROWS {
+        return None;
+    }
+    let recipe = |v: Value| match &r.old.node(v).op {
+        Op::Weight(w) => Some(w.clone()),
+        _ => None,
+    };
+    let width = before.desc.shape.width();
+    let parts: Vec<Weight> = before.inputs[1..].iter().map_while(|&v| recipe(v)).collect();
+    let rows = if kind == NormKind::Layer { 2 } else { 1 };
+    if parts.len() != rows {
+        return None;
+    }
+    let norm = r.new.weight(Weight::joined(parts), [rows * width]);
+    let mut inputs: Vec<Value> = node.inputs.iter().map(|&v| r.at(v)).collect();
+    inputs[0] = r.at(before.inputs[0]);
+    let behind = 2 + usize::from(m.bias) + usize::from(m.residual);
+    inputs.insert(behind, norm);
+    let op = Op::MatMul(MatMul { norm: Some(Prologue { kind, eps }), ..m });
     Some(r.new.insert(Node { op, inputs, ..node.clone() }))
 }

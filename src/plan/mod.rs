@@ -10,7 +10,7 @@ pub mod memory;
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Storage, Value};
 use crate::kernel::{Kernel, Variant};
 use crate::ops::{Choice, Choices, Cost, LowerCx, LowerInput, Op, Operand, Target, WeightLayout, WeightSlot};
 use crate::tensor::{DType, Shape, TensorDesc};
@@ -53,7 +53,7 @@ impl Default for Options {
 }
 
 /// A buffer of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Buffer {
     /// An input, by index in [`Plan::inputs`].
     Input(usize),
@@ -61,6 +61,8 @@ pub enum Buffer {
     Slot(usize),
     /// A weight part, by index in [`Plan::weights`] and part.
     Weight(usize, usize),
+    /// A state, by index in [`Plan::states`].
+    State(usize),
 }
 
 /// One launch.
@@ -110,7 +112,9 @@ pub struct Plan {
     pub slots: Vec<u64>,
     /// What the caller passes.
     pub inputs: Vec<Port>,
-    /// What comes back, always f32.
+    /// What stays on the device between runs, under names that plans share.
+    pub states: Vec<Port>,
+    /// What comes back, never narrowed.
     pub outputs: Vec<Port>,
     /// Weights as stored.
     pub weights: Vec<WeightSlot>,
@@ -138,6 +142,18 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Bytes of what lies in a buffer.
+    pub fn buffer_bytes(&self, buffer: Buffer) -> u64 {
+        match buffer {
+            Buffer::Input(i) => self.inputs[i].desc.bytes() as u64,
+            Buffer::Slot(i) => self.slots[i],
+            Buffer::Weight(i, part) => self.weights[i].part_bytes(part),
+            Buffer::State(i) => self.states[i].desc.bytes() as u64,
+        }
+    }
+}
+
 /// Compiles a graph for an adapter.
 ///
 /// # Errors
@@ -157,6 +173,7 @@ pub fn compile(graph: &Graph, target: &Target, options: Options) -> Result<Plan>
         descs: &descs,
         plan: Plan::default(),
         launches: vec![],
+        scratch: vec![],
     };
     for v in 0..graph.nodes().len() {
         builder.lower(Value(v as u32))?;
@@ -200,7 +217,7 @@ impl Homes {
             let Some(operand) = node.op.def().and_then(|d| d.in_place()) else { continue };
             let v = node.inputs[operand];
             let source = &nodes[alias[v.index()]];
-            let owned = !matches!(source.op, Op::Input { .. } | Op::Weight(_));
+            let owned = is_slot(&source.op);
             let once = node.inputs.iter().filter(|u| alias[u.index()] == alias[v.index()]).count() == 1;
             let same = graph.shape(v).elements() == node.desc.shape.elements();
             if owned && once && same && last[alias[v.index()]] == i {
@@ -212,15 +229,26 @@ impl Homes {
     }
 }
 
+/// True for what lies in an activation buffer.
+fn is_slot(op: &Op) -> bool {
+    !matches!(op, Op::Input { .. } | Op::Weight(_) | Op::State { .. })
+}
+
 /// Storage type of every value. Values that share a buffer share a type; results are f32.
 fn storage_types(graph: &Graph, homes: &Homes, f16: bool) -> Vec<TensorDesc> {
     let narrow = |node: &crate::graph::Node| match node.op {
         Op::MatMul(m) => !m.residual,
         Op::Conv2d(c) => !c.residual,
-        Op::GroupApply(_) | Op::MaxPool(_) => true,
-        Op::Norm(_) | Op::Attention(_) | Op::SplitHeads(_) | Op::Glu(_) | Op::Unary(_) | Op::Patchify(_) => {
-            true
-        }
+        Op::Norm(_)
+        | Op::GroupApply(_)
+        | Op::MaxPool(_)
+        | Op::Attention(_)
+        | Op::CachedAttention(_)
+        | Op::Rotary(_)
+        | Op::SplitHeads(_)
+        | Op::Glu(_)
+        | Op::Unary(_)
+        | Op::Patchify(_) => true,
         _ => false,
     };
     let mut wide = vec![!f16; graph.nodes().len()];
@@ -232,7 +260,15 @@ fn storage_types(graph: &Graph, homes: &Homes, f16: bool) -> Vec<TensorDesc> {
     for (_, v) in graph.outputs() {
         wide[homes.root[v.index()]] = true;
     }
+    // Tokens are drawn from scores of full width.
+    for node in graph.nodes().iter().filter(|n| matches!(n.op, Op::Sample(_))) {
+        wide[homes.root[node.inputs[0].index()]] = true;
+    }
     let describe = |(i, node): (usize, &crate::graph::Node)| {
+        let state = matches!(node.op, Op::State { store: Storage::AsActivations, .. });
+        if state && f16 {
+            return TensorDesc::new(DType::F16, node.desc.shape);
+        }
         let computed = node.op.def().is_some() && node.desc.dtype == DType::F32;
         let dtype = if computed && !wide[homes.root[i]] { DType::F16 } else { node.desc.dtype };
         TensorDesc::new(dtype, node.desc.shape)
@@ -245,6 +281,8 @@ struct Launch {
     node: usize,
     dispatch: crate::ops::Dispatch,
     cost: Cost,
+    /// Where the node's scratch buffers begin among all.
+    scratch: usize,
 }
 
 struct Builder<'a> {
@@ -256,6 +294,8 @@ struct Builder<'a> {
     descs: &'a [TensorDesc],
     plan: Plan,
     launches: Vec<Launch>,
+    /// Bytes of the buffers that nodes use between their own launches.
+    scratch: Vec<u64>,
 }
 
 impl Builder<'_> {
@@ -272,6 +312,10 @@ impl Builder<'_> {
         if let Op::Input { name } = &node.op {
             let buffer = Buffer::Input(self.plan.inputs.len());
             self.plan.inputs.push(Port { name: name.clone(), desc, buffer });
+        }
+        if let Op::State { name, .. } = &node.op {
+            let buffer = Buffer::State(self.plan.states.len());
+            self.plan.states.push(Port { name: name.clone(), desc, buffer });
         }
         let Some(def) = node.op.def() else { return Ok(()) };
         let mut inputs = Vec::with_capacity(node.inputs.len());
@@ -291,11 +335,13 @@ impl Builder<'_> {
         let operand_descs: Vec<TensorDesc> = inputs.iter().map(|i| i.desc).collect();
         let mut cx = LowerCx::new(self.target, self.choices, inputs, v, desc, in_place);
         def.lower(&mut cx)?;
-        let dispatches = cx.finish();
+        let (dispatches, scratch) = cx.finish();
         let total = node.op.cost(&operand_descs, &desc);
         let n = dispatches.len().max(1) as u64;
         let cost = Cost { flops: total.flops / n, bytes: total.bytes / n };
-        let launch = |dispatch| Launch { node: v.index(), dispatch, cost };
+        let first = self.scratch.len();
+        self.scratch.extend(scratch);
+        let launch = |dispatch| Launch { node: v.index(), dispatch, cost, scratch: first };
         self.launches.extend(dispatches.into_iter().map(launch));
         Ok(())
     }
@@ -331,42 +377,47 @@ impl Builder<'_> {
     }
 
     fn finish(self) -> Result<Plan> {
-        let Self { graph, homes, descs, mut plan, launches, .. } = self;
-        // Lives by root value; steps count from 1 so that `usize::MAX` stays past the end.
-        let mut lives: Vec<Option<Life>> = vec![None; graph.nodes().len()];
+        let Self { graph, homes, descs, mut plan, launches, scratch, .. } = self;
+        // Lives by root value, those of scratch buffers behind.
+        let values = graph.nodes().len();
+        let mut lives: Vec<Option<Life>> = vec![None; values + scratch.len()];
         let mut touch = |v: usize, step: usize| {
-            let bytes = padded(&descs[v]);
+            let bytes = if v < values { padded(&descs[v]) } else { scratch[v - values] };
             let life = lives[v].get_or_insert(Life { start: step, end: step, bytes });
             life.end = step;
         };
-        let is_slot = |v: usize| !matches!(graph.nodes()[v].op, Op::Input { .. } | Op::Weight(_));
+        let is_slot = |v: usize| is_slot(&graph.nodes()[v].op);
         for (step, launch) in launches.iter().enumerate() {
             for bind in &launch.dispatch.binds {
-                if let Operand::Value(v) = bind
-                    && is_slot(homes.root[v.index()])
-                {
-                    touch(homes.root[v.index()], step);
+                match bind {
+                    Operand::Value(v) if is_slot(homes.root[v.index()]) => touch(homes.root[v.index()], step),
+                    Operand::Scratch(i) => touch(values + launch.scratch + i, step),
+                    Operand::Value(_) | Operand::Weight { .. } => {}
                 }
             }
         }
         for (_, v) in graph.outputs().iter().filter(|(_, v)| is_slot(homes.root[v.index()])) {
             touch(homes.root[v.index()], launches.len());
         }
-        let (values, lives): (Vec<usize>, Vec<Life>) =
+        let (live, lives): (Vec<usize>, Vec<Life>) =
             lives.iter().enumerate().filter_map(|(v, l)| l.map(|l| (v, l))).unzip();
         let slots = memory::assign(&lives);
         plan.largest_live_set = memory::largest_live_set(&lives);
         plan.slots = slots.bytes;
         let slot_of = |v: usize| {
-            let i = values.binary_search(&v).expect("every bound value was given a life above");
+            let i = live.binary_search(&v).expect("every bound value was given a life above");
             Buffer::Slot(slots.of[i])
         };
-        let input_names: Vec<String> = plan.inputs.iter().map(|p| p.name.clone()).collect();
+        let names = |ports: &[Port]| ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+        let (input_names, state_names) = (names(&plan.inputs), names(&plan.states));
         let buffer = |v: Value| -> Result<Buffer> {
             let root = homes.root[v.index()];
             match &graph.nodes()[root].op {
                 Op::Input { name } => Ok(Buffer::Input(
                     input_names.iter().position(|n| n == name).expect("inputs were listed while lowering"),
+                )),
+                Op::State { name, .. } => Ok(Buffer::State(
+                    state_names.iter().position(|n| n == name).expect("states were listed while lowering"),
                 )),
                 Op::Weight(w) => Err(Error::usage(
                     format!("weight {w} cannot itself be an output"),
@@ -375,11 +426,12 @@ impl Builder<'_> {
                 _ => Ok(slot_of(root)),
             }
         };
-        for Launch { node, dispatch, cost } in launches {
+        for Launch { node, dispatch, cost, scratch } in launches {
             let n = &graph.nodes()[node];
             let bind = |&o: &Operand| match o {
                 Operand::Value(v) => buffer(v),
                 Operand::Weight { slot, part } => Ok(Buffer::Weight(slot, part)),
+                Operand::Scratch(i) => Ok(slot_of(values + scratch + i)),
             };
             let operands: Vec<String> = n.inputs.iter().map(|v| graph.shape(*v).to_string()).collect();
             plan.steps.push(Step {
@@ -451,6 +503,7 @@ impl fmt::Display for Buffer {
             Buffer::Slot(i) => write!(f, "s{i}"),
             Buffer::Weight(i, 0) => write!(f, "w{i}"),
             Buffer::Weight(i, part) => write!(f, "w{i}.{part}"),
+            Buffer::State(i) => write!(f, "st{i}"),
         }
     }
 }

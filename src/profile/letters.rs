@@ -120,13 +120,13 @@ fn unit(size: f32) -> f32 {
 }
 
 /// Width of words in pixels.
-pub(super) fn width(text: &str, size: f32) -> f32 {
+pub(crate) fn width(text: &str, size: f32) -> f32 {
     let units: f32 = text.chars().map(|c| f32::from(glyph(c).1) + GAP).sum();
     (units - GAP).max(0.0) * unit(size)
 }
 
 /// The pen's ways, from the beginning of the baseline.
-pub(super) fn strokes(text: &str, size: f32) -> Vec<Vec<At>> {
+pub(crate) fn strokes(text: &str, size: f32) -> Vec<Vec<At>> {
     let mut left = 0.0;
     let mut out = Vec::new();
     for c in text.chars() {

@@ -23,7 +23,7 @@ pub struct DeviceInfo {
 }
 
 /// Opens what runs the graph.
-pub(super) fn open_device(device: &Device, precision: Precision) -> Result<(Engine, DeviceInfo)> {
+pub(crate) fn open_device(device: &Device, precision: Precision) -> Result<(Engine, DeviceInfo)> {
     let Device::Gpu(choice) = device else {
         let info = DeviceInfo {
             name: "reference".to_owned(),

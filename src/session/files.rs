@@ -79,7 +79,7 @@ fn builtin() -> Result<Files> {
 }
 
 /// The text of a JSON file, `None` if there is no such file.
-fn read_json(path: &Path) -> Result<Option<String>> {
+pub(crate) fn read_json(path: &Path) -> Result<Option<String>> {
     let metadata = match std::fs::metadata(path) {
         Ok(m) => m,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -36,7 +36,7 @@ pub struct Preparation {
 /// A plan at work on a session's device, ready to be timed.
 pub struct Prepared {
     executor: Executor,
-    image: HostTensor,
+    inputs: Vec<(String, HostTensor)>,
     preparation: Preparation,
 }
 
@@ -78,12 +78,25 @@ impl Session {
             upload: (uploaded - planned).as_secs_f64(),
             pipelines: uploaded.elapsed().as_secs_f64(),
         };
-        let image = noise(batch, size);
-        Ok(Prepared { executor, image, preparation })
+        let inputs = vec![("image".to_owned(), noise(batch, size))];
+        Ok(Prepared { executor, inputs, preparation })
     }
 }
 
 impl Prepared {
+    /// A plan made resident, and what it is run on.
+    pub(crate) fn new(
+        executor: Executor,
+        inputs: Vec<(String, HostTensor)>,
+        preparation: Preparation,
+    ) -> Self {
+        Self { executor, inputs, preparation }
+    }
+
+    fn named(inputs: &[(String, HostTensor)]) -> Vec<(&str, &HostTensor)> {
+        inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
+    }
+
     /// The plan.
     pub fn plan(&self) -> &Plan {
         self.executor.plan()
@@ -105,7 +118,7 @@ impl Prepared {
     /// As [`Executor::run`].
     pub fn run(&mut self) -> Result<f64> {
         let start = Instant::now();
-        self.executor.run(&[("image", &self.image)])?;
+        self.executor.run(&Self::named(&self.inputs))?;
         Ok(start.elapsed().as_secs_f64())
     }
 
@@ -114,7 +127,7 @@ impl Prepared {
     /// # Errors
     /// As [`Executor::run`].
     pub fn time_steps(&mut self, timer: &mut Timer) -> Result<TimedRun> {
-        self.executor.time_steps(timer, &[("image", &self.image)])
+        self.executor.time_steps(timer, &Self::named(&self.inputs))
     }
 
     /// As [`Executor::time_run`].
@@ -122,7 +135,7 @@ impl Prepared {
     /// # Errors
     /// As [`Executor::run`].
     pub fn time_run(&mut self, timer: &mut Timer) -> Result<TimedRun> {
-        self.executor.time_run(timer, &[("image", &self.image)])
+        self.executor.time_run(timer, &Self::named(&self.inputs))
     }
 }
 

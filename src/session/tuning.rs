@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::{Device, Engine, Options};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::tune::{self, Effort};
@@ -12,15 +13,24 @@ use crate::ops::Choices;
 use crate::plan;
 
 /// Choices so far, where they are kept, and how much time may still go into measuring.
-pub(super) struct Tuning {
+pub(crate) struct Tuning {
     choices: Choices,
     dir: Option<PathBuf>,
     left: Duration,
 }
 
 impl Tuning {
+    /// As the options of a session say, for what runs its graphs.
+    pub(crate) fn of(engine: &Engine, options: &Options) -> Self {
+        let (gpu, dir) = match (engine, &options.device) {
+            (Engine::Gpu { gpu, .. }, Device::Gpu(choice)) => (Some(&**gpu), choice.cache_dir.clone()),
+            _ => (None, None),
+        };
+        Self::new(gpu, &options.choices, dir, options.tuning_budget)
+    }
+
     /// The user's choices; with a budget and a folder also those kept there for this adapter.
-    pub(super) fn new(gpu: Option<&Gpu>, forced: &Choices, dir: Option<PathBuf>, budget: Duration) -> Self {
+    fn new(gpu: Option<&Gpu>, forced: &Choices, dir: Option<PathBuf>, budget: Duration) -> Self {
         let mut choices = forced.clone();
         let on = gpu.filter(|_| !budget.is_zero());
         if let (Some(gpu), Some(dir)) = (on, &dir) {
@@ -30,7 +40,7 @@ impl Tuning {
     }
 
     /// The choices known now.
-    pub(super) fn choices(&self) -> &Choices {
+    pub(crate) fn choices(&self) -> &Choices {
         &self.choices
     }
 
@@ -44,7 +54,7 @@ impl Tuning {
     ///
     /// # Errors
     /// As [`tune::tune`].
-    pub(super) fn learn(&mut self, gpu: &Gpu, graph: &Graph, options: plan::Options) -> Result<()> {
+    pub(crate) fn learn(&mut self, gpu: &Gpu, graph: &Graph, options: plan::Options) -> Result<()> {
         if self.dir.is_some() && !self.left.is_zero() {
             let effort = Effort { budget: self.left, settle: true };
             let report = self.measure(gpu, graph, options, effort, false)?;

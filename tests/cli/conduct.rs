@@ -57,7 +57,9 @@ fn pages_for_shells_and_man() {
         page.contains(".TH vit-gpu 1") && page.contains("VIT_GPU_DEVICE") && page.contains("130"),
         "{page}"
     );
-    for command in ["infer", "devices", "inspect", "verify", "doctor", "completions", "man"] {
+    for command in
+        ["infer", "generate", "tokens", "devices", "inspect", "verify", "doctor", "completions", "man"]
+    {
         assert!(page.contains(&format!("vit\\-gpu\\-{command}(1)")), "{command}");
         let own = go(["man", command]).code(0).out;
         assert!(own.contains(&format!("vit-gpu-{command} 1")), "{own}");
@@ -161,7 +163,7 @@ fn json_stays_json_under_talk_and_failure() {
 
 /// Sends SIGINT and yields the exit code and how long it took to end.
 #[cfg(unix)]
-fn interrupt(mut child: Child) -> (Option<i32>, Duration) {
+pub fn interrupt(mut child: Child) -> (Option<i32>, Duration) {
     let start = Instant::now();
     let sent = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().expect("sh");
     assert!(sent.success());

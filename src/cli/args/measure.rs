@@ -23,15 +23,24 @@ that copy or multiply and do nothing else, and kept beside the compiled pipeline
   bound by   memory or compute, the lower roof; launch, where an empty one takes half as long
 
 Random weights take as long as trained ones: --synthetic takes the sizes vit-ti, vit-s, vit-b,
-vit-l, vit-h and vit-g with patches of 8, 14, 16, 28 or 32 pixels, as in vit-l/16.";
+vit-l, vit-h and vit-g with patches of 8, 14, 16, 28 or 32 pixels, as in vit-l/16.
+
+With --generate the model is one that draws tokens (-m FOLDER, or --synthetic llamagen-b, -l, -xl,
+-xxl, -3b, with /384 for the larger picture), and three parts are measured one after the other: the
+prompt, one token in the middle of a picture (guided where the model can be, so two rows a sample),
+and the decoding of the picture. --trace and --roofline FILE write FILE-prompt, FILE-token and
+FILE-picture.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ProfileArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Random weights of a named size instead of a model: vit-b/16
+    /// Random weights of a named size instead of a model: vit-b/16, with --generate llamagen-b
     #[arg(long, value_name = "NAME")]
     pub synthetic: Option<String>,
+    /// Profile generation: prompt, one token, and decoding of the picture apart
+    #[arg(long, conflicts_with = "image_size")]
+    pub generate: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Images computed at a time

@@ -23,6 +23,23 @@ pub struct Running {
     pub(super) deadline: Duration,
 }
 
+/// Runs under way whose results stay on the device.
+pub struct Repeated {
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) submission: wgpu::SubmissionIndex,
+    pub(super) deadline: Duration,
+}
+
+impl Repeated {
+    /// Waits until they are done.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Timeout`], [`Error::OutOfMemory`].
+    pub fn wait(self) -> Result<()> {
+        self.gpu.wait("generating", &self.submission, self.deadline)
+    }
+}
+
 impl Running {
     /// Waits for the results, in the plan's order.
     ///

@@ -145,7 +145,8 @@ mod tests {
     }
 
     fn names(target: &Target, rows: usize, inner: usize, cols: usize, w: DType) -> Vec<&'static str> {
-        let problem = Problem { rows, inner, cols, x: DType::F16, w, y: DType::F16, fours: true };
+        let needs = Default::default();
+        let problem = Problem { rows, inner, cols, x: DType::F16, w, y: DType::F16, fours: true, needs };
         candidates(target, &problem).names
     }
 
@@ -162,7 +163,7 @@ mod tests {
                 variant = variant.with_type(name, DType::F16);
             }
             variant = variant.with_vec4("XV", DType::F16).with_u32("ACT", 0);
-            for name in ["BIAS", "SCALE", "RESIDUAL", "IN_PLACE", "HEADS", "SLABS"] {
+            for name in ["BIAS", "SCALE", "RESIDUAL", "IN_PLACE", "HEADS", "GATED", "SLABS"] {
                 variant = variant.with_bool(name, false);
             }
             for kernel in [&QUADS.linear, &SCALARS.linear, &QUADS.conv, &SCALARS.conv] {

@@ -5,6 +5,7 @@
 
 use super::MatMulParams;
 use super::coop::{self, Tile};
+use super::step;
 use crate::kernel::{Kernel, Variant, shader};
 use crate::ops::choice::Candidates;
 use crate::ops::conv::ConvParams;
@@ -82,6 +83,8 @@ pub(in crate::ops) struct Way {
     speed: (f64, f64),
     /// How it is cut into cooperative matrices, if it is.
     coop: Option<&'static Tile>,
+    /// The kernels of a decode step, if it is for that; `kernel` does not count then.
+    pub(super) step: Option<&'static step::Pair>,
 }
 
 /// How many elements of x a kernel reads at a time.
@@ -107,6 +110,7 @@ const WAY: Way = Way {
     max_rows: usize::MAX,
     speed: (1.0, 1.0),
     coop: None,
+    step: None,
 };
 
 /// Every way. A kernel is added here and nowhere else.
@@ -166,6 +170,11 @@ static WAYS: &[Way] = &[
     cast("cast24", &[("TM", 24)], 24, 18.5),
     cast("cast32", &[("TM", 32)], 32, 20.0),
     cast("cast40", &[("TM", 40)], 40, 21.0),
+    lines("step16", &[("LINE", 4), ("WG", 256)], 16, 6.0),
+    lines("step32", &[("LINE", 8), ("WG", 256)], 32, 8.0),
+    lines("step64", &[("LINE", 16), ("WG", 256)], 64, 10.0),
+    step_lanes("steplanes8", &[("WG", 8)], 32, 11.5),
+    step_lanes("steplanes16", &[("WG", 16)], 64, 12.0),
     coop(
         "coop128x256",
         &Tile { side: 16, size: (128, 256, 16), grid: (2, 4, 1), stages: 2, resident: 1 },
@@ -223,6 +232,51 @@ const fn cast(
     Way { name, kernel, conv, consts, tile, lanes: 8, x: Reads::Either, subgroup: 8, speed, ..WAY }
 }
 
+const fn lines(
+    name: &'static str,
+    consts: &'static [(&'static str, usize)],
+    cols: usize,
+    gpu_speed: f64,
+) -> Way {
+    let step = Some(&step::LINES);
+    let (tile, speed) = ((step::MAX_ROWS, cols), (gpu_speed, 0.5));
+    let max_rows = step::MAX_ROWS;
+    Way {
+        name,
+        consts,
+        tile,
+        lanes: 256,
+        memory: 5120,
+        max_rows,
+        x: Reads::Either,
+        speed,
+        step,
+        conv: None,
+        ..WAY
+    }
+}
+
+const fn step_lanes(
+    name: &'static str,
+    consts: &'static [(&'static str, usize)],
+    cols: usize,
+    cpu_speed: f64,
+) -> Way {
+    let step = Some(&step::LANES);
+    let (tile, speed) = ((step::MAX_ROWS, cols), (0.02, cpu_speed));
+    let max_rows = step::MAX_ROWS;
+    Way { name, consts, tile, lanes: 16, max_rows, x: Reads::Either, speed, step, conv: None, ..WAY }
+}
+
+/// What not every way can do.
+#[derive(Clone, Copy, Default)]
+pub(in crate::ops) struct Needs {
+    /// A norm before the product or a cache behind it: a decode step.
+    pub(super) few: bool,
+    pub(super) gated: bool,
+    pub(super) scale: bool,
+}
+
 /// What a choice rests on.
 pub(in crate::ops) struct Problem {
     pub(in crate::ops) rows: usize,
@@ -234,6 +288,7 @@ pub(in crate::ops) struct Problem {
     pub(in crate::ops) y: DType,
     /// The result can be written in fours: N, and D where heads are split, are multiples of 4.
     pub(in crate::ops) fours: bool,
+    pub(in crate::ops) needs: Needs,
 }
 
 /// Names of all ways.
@@ -248,10 +303,12 @@ pub(crate) fn conv_names() -> Vec<&'static str> {
 
 /// Kernels of all ways, with repetitions.
 pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    let steps = [&step::LINES, &step::LANES].into_iter().flat_map(|pair| [&pair.plain, &pair.cache]);
     WAYS.iter()
         .flat_map(|w| [Some(w.kernel), w.conv])
         .flatten()
         .chain([&coop::SCALARS.linear, &coop::SCALARS.conv])
+        .chain(steps)
 }
 
 pub(in crate::ops) fn by_name(name: &str) -> &'static Way {
@@ -261,7 +318,8 @@ pub(in crate::ops) fn by_name(name: &str) -> &'static Way {
 /// The ways that can compute a linear layer on a target, best first by the estimate.
 pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
     let Problem { rows, inner, cols, x, w, y, .. } = problem;
-    let key = format!("matmul {}x{inner}x{cols} {x} {w} {y}", rows.next_power_of_two());
+    let few = if problem.needs.few { " few" } else { "" };
+    let key = format!("matmul {}x{inner}x{cols} {x} {w} {y}{few}", rows.next_power_of_two());
     ranked(WAYS.iter(), key, target, problem)
 }
 
@@ -311,13 +369,8 @@ impl Way {
     }
 
     /// The constants and the type x, with rows of `inner` elements, is read as.
-    pub(in crate::ops) fn specialise(
-        &self,
-        variant: Variant,
-        target: &Target,
-        x: DType,
-        inner: usize,
-    ) -> Variant {
+    pub(in crate::ops) fn specialise(&self, variant: Variant, target: &Target, problem: &Problem) -> Variant {
+        let Problem { x, inner, .. } = *problem;
         let fours = match self.x {
             Reads::Ones => false,
             Reads::Fours => true,
@@ -333,11 +386,18 @@ impl Way {
         if let Some(tile) = self.coop {
             variant = tile.specialise(variant, target);
         }
+        if self.step.is_some() {
+            variant = variant.with_u32("ROWS", step::rows(problem, target.cpu));
+        }
         self.consts.iter().fold(variant, |v, (name, value)| v.with_u32(name, *value))
     }
 
     fn fits(&self, target: &Target, problem: &Problem) -> bool {
+        let Needs { few, gated, scale } = problem.needs;
         problem.rows <= self.max_rows
+            && (!few || self.step.is_some())
+            && (!scale || self.step.is_none())
+            && (!gated || self.coop.is_none())
             && (self.x != Reads::Fours || problem.inner.is_multiple_of(4))
             && (self.subgroup == 0 || self.subgroup == target.subgroup)
             && self.lanes <= target.max_invocations
@@ -351,6 +411,8 @@ impl Way {
         let slots = target.workgroup_slots.max(1) as usize * self.coop.map_or(1, |tile| tile.resident);
         let rounds = groups.div_ceil(slots);
         let speed = if target.cpu { self.speed.1 } else { self.speed.0 };
-        (rounds * self.tile.0 * self.tile.1) as f64 / speed
+        // A decode step takes the rows there are, and reads the weight whatever their number.
+        let rows = if self.step.is_some() { problem.rows + 4 } else { self.tile.0 };
+        (rounds * rows * self.tile.1) as f64 / speed
     }
 }

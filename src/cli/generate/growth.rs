@@ -1,0 +1,143 @@
+//! Floor 6. What the engine reports while it draws: a bar or a live picture, and the tokens from which
+//! the frames of an animation are made when all is done.
+
+use std::ops::Range;
+
+use image::RgbImage;
+
+use super::preview::Preview;
+use super::sheet::Sheet;
+use crate::cli::talk;
+use crate::error::Result;
+use crate::generate::{Generator, Progress, Rgb as Picture};
+
+/// Most frames where the user does not say how far they are apart.
+pub(super) const FRAMES: usize = 64;
+
+/// Pictures that are decoded in one go, about.
+const AT_ONCE: usize = 32;
+
+/// How much of the samples was drawn at some time.
+struct Moment {
+    samples: Range<usize>,
+    tokens: Vec<Vec<u32>>,
+}
+
+/// Pictures as they grow.
+pub(super) struct Growth<'a> {
+    generator: &'a Generator,
+    sheet: Option<Sheet>,
+    /// What every sample begins as.
+    begun: Vec<Picture>,
+    shown: Vec<Picture>,
+    preview: Option<Preview>,
+    bar: Option<talk::Progress>,
+    moments: Option<Vec<Moment>>,
+}
+
+impl<'a> Growth<'a> {
+    /// Begins with `count` pictures of which `prime` is given. Without a sheet nothing is drawn;
+    /// `record` keeps what frames need.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub(super) fn new(
+        generator: &'a Generator,
+        (count, prime): (usize, &[u32]),
+        sheet: Option<Sheet>,
+        preview: Option<Preview>,
+        record: bool,
+    ) -> Result<Self> {
+        let mut begun = Vec::new();
+        if sheet.is_some() {
+            let [height, width] = generator.info().picture;
+            let first = match prime {
+                [] => Picture { height, width, pixels: vec![128; height * width * 3] },
+                prime => generator.decode(&[prime.to_vec()])?.remove(0),
+            };
+            begun = vec![first; count];
+        }
+        let moments = record.then(Vec::new);
+        Ok(Self { generator, sheet, shown: begun.clone(), begun, preview, bar: None, moments })
+    }
+
+    /// Whether pictures are needed at the end.
+    pub(super) fn is_drawn(&self) -> bool {
+        self.sheet.is_some()
+    }
+
+    /// Shows a bar.
+    pub(super) fn with_bar(self, bar: Option<talk::Progress>) -> Self {
+        Self { bar, ..self }
+    }
+
+    /// What the engine says.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub(super) fn report(&mut self, progress: &Progress<'_>) -> Result<()> {
+        if let Some(bar) = &mut self.bar {
+            // Batches come one after the other.
+            let done = progress.samples.start * progress.total + progress.samples.len() * progress.done;
+            bar.at(done as u64);
+        }
+        if progress.tokens.is_empty() {
+            return Ok(());
+        }
+        if let (Some(preview), Some(sheet)) = (&mut self.preview, &self.sheet) {
+            put(&mut self.shown, &progress.samples, self.generator.decode(progress.tokens)?);
+            preview.show(&sheet.draw(&self.shown));
+        }
+        if let Some(moments) = &mut self.moments {
+            moments.push(Moment { samples: progress.samples.clone(), tokens: progress.tokens.to_vec() });
+        }
+        Ok(())
+    }
+
+    /// The last picture, where it was watched.
+    pub(super) fn end(&mut self, pictures: &[Picture]) {
+        self.bar = None;
+        if let (Some(preview), Some(sheet)) = (&mut self.preview, &self.sheet) {
+            preview.show(&sheet.draw(pictures));
+        }
+        self.preview = None;
+    }
+
+    /// Sheets from nothing to `last`; `thin` leaves some out where there are many.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub(super) fn frames(&mut self, last: &[Picture], thin: bool) -> Result<Vec<RgbImage>> {
+        let Some(sheet) = &self.sheet else { return Ok(Vec::new()) };
+        let moments = self.moments.take().unwrap_or_default();
+        let count = moments.len();
+        let apart = if thin { count.div_ceil(FRAMES - 2).max(1) } else { 1 };
+        let batch = |i: usize| moments.get(i).map(|m| m.samples.start);
+        // The last of a batch stays in all later frames.
+        let kept = |i: &usize| (i + 1).is_multiple_of(apart) || batch(*i) != batch(i + 1);
+        let kept: Vec<usize> = (0..count).filter(kept).collect();
+        let mut pictures = std::mem::take(&mut self.begun);
+        let mut frames = vec![sheet.draw(&pictures)];
+        for some in kept.chunks((AT_ONCE / pictures.len().max(1)).max(1)) {
+            let tokens: Vec<Vec<u32>> = some.iter().flat_map(|&i| moments[i].tokens.clone()).collect();
+            let mut decoded = self.generator.decode(&tokens)?.into_iter();
+            for moment in some.iter().map(|&i| &moments[i]) {
+                put(&mut pictures, &moment.samples, decoded.by_ref().take(moment.samples.len()));
+                frames.push(sheet.draw(&pictures));
+            }
+        }
+        let end = sheet.draw(last);
+        if frames.last() != Some(&end) {
+            frames.push(end);
+        }
+        Ok(frames)
+    }
+}
+
+fn put(pictures: &mut [Picture], samples: &Range<usize>, new: impl IntoIterator<Item = Picture>) {
+    for (i, picture) in samples.clone().zip(new) {
+        if let Some(place) = pictures.get_mut(i) {
+            *place = picture;
+        }
+    }
+}

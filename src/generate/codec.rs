@@ -1,0 +1,209 @@
+//! Tokens to pixels and back. A codec is one implementation of [`PatchCodec`]: a palette, in which a
+//! token is the colour of one pixel, or the picture tokenizer of LlamaGen.
+
+use serde_json::{Value as Json, json};
+
+use super::files::Files;
+use super::{Codec, Generator, GeneratorInfo, Rgb};
+use crate::data::materialise::materialise;
+use crate::data::preprocess::Preprocess;
+use crate::data::weights::Checkpoint;
+use crate::error::{Error, Result};
+use crate::gpu::Executor;
+use crate::graph::{Graph, Value};
+use crate::models::vq::Vq;
+use crate::reference;
+use crate::session::Engine;
+use crate::tensor::{DType, HostTensor, TensorDesc};
+
+/// Turns whole pictures into tokens and back.
+pub(super) trait PatchCodec: Send + Sync {
+    /// How images become pictures of the model's size.
+    fn preprocess(&self) -> &Preprocess;
+
+    /// Pictures of whole sequences, whose ids are within the vocabulary: (H,W,3) each, about [-1, 1].
+    fn decode(&self, generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
+
+    /// Tokens of a picture of the model's size.
+    fn encode(&self, generator: &Generator, picture: &Rgb) -> Result<Vec<u32>>;
+
+    /// The graph that decodes so many pictures, an input for it, and where its weights are; `None` if
+    /// the host decodes.
+    #[expect(clippy::type_complexity, reason = "three things for one caller")]
+    fn decoding(
+        &self,
+        _generator: &Generator,
+        _pictures: usize,
+    ) -> Result<Option<(Graph, HostTensor, &Checkpoint)>> {
+        Ok(None)
+    }
+}
+
+/// The codec of a model.
+pub(super) fn open(files: &mut Files, info: &GeneratorInfo) -> Result<Box<dyn PatchCodec>> {
+    match info.codec {
+        Codec::Palette => Ok(Box::new(Palette::open(files, info)?)),
+        Codec::Vq => Ok(Box::new(Tokenizer::open(files, info)?)),
+    }
+}
+
+/// Colours in [-1, 1].
+struct Palette {
+    colours: Vec<[f32; 3]>,
+    preprocess: Preprocess,
+}
+
+impl Palette {
+    fn open(files: &Files, info: &GeneratorInfo) -> Result<Self> {
+        let Some((name, text)) = &files.preprocessor else {
+            let help = "it holds the colours under `clusters`; download it beside config.json";
+            return Err(Error::model("preprocessor_config.json", "is missing", help));
+        };
+        let json: Json = serde_json::from_str(text)
+            .map_err(|e| Error::model(name, format!("not valid JSON: {e}"), "download it again"))?;
+        let colour = |c: &Json| -> Option<[f32; 3]> {
+            let values: Vec<f32> =
+                c.as_array()?.iter().filter_map(|v| v.as_f64().map(|v| v as f32)).collect();
+            values.iter().all(|v| v.is_finite()).then_some(())?;
+            values.try_into().ok()
+        };
+        let colours: Option<Vec<[f32; 3]>> =
+            json.get("clusters").and_then(Json::as_array).map(|list| list.iter().map_while(colour).collect());
+        let colours = colours.unwrap_or_default();
+        if colours.len() != info.vocabulary {
+            let what =
+                format!("`clusters` holds {} colours, the model draws {}", colours.len(), info.vocabulary);
+            return Err(Error::model(name, what, "it belongs to another checkpoint"));
+        }
+        let preprocess = Preprocess::from_json(name, text, Some("imagegpt"))?
+            .with_size(info.picture[0], info.picture[1])?;
+        Ok(Self { colours, preprocess })
+    }
+}
+
+impl PatchCodec for Palette {
+    fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    fn decode(&self, _generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let picture = |ids: &Vec<u32>| ids.iter().flat_map(|&id| self.colours[id as usize]).collect();
+        Ok(tokens.iter().map(picture).collect())
+    }
+
+    fn encode(&self, _generator: &Generator, picture: &Rgb) -> Result<Vec<u32>> {
+        let nearest = |pixel: &[u8]| {
+            let x = [0, 1, 2].map(|i| f32::from(pixel[i]) / 127.5 - 1.0);
+            let distance = |c: &[f32; 3]| (0..3).map(|i| (x[i] - c[i]) * (x[i] - c[i])).sum::<f32>();
+            let far = |best: (usize, f32), (i, d): (usize, f32)| if d < best.1 { (i, d) } else { best };
+            self.colours.iter().map(distance).enumerate().fold((0, f32::INFINITY), far).0 as u32
+        };
+        Ok(picture.pixels.chunks(3).map(nearest).collect())
+    }
+}
+
+/// Most pixels decoded at a time: beyond, activations cost more than launches.
+const MOST_PIXELS: usize = 256 * 256;
+
+/// LlamaGen's picture tokenizer, on the device.
+struct Tokenizer {
+    vq: Vq,
+    checkpoint: Checkpoint,
+    preprocess: Preprocess,
+}
+
+impl Tokenizer {
+    fn open(files: &mut Files, info: &GeneratorInfo) -> Result<Self> {
+        let checkpoint = files.tokenizer.take().ok_or_else(|| {
+            let help = "convert the tokenizer (vq_ds16_c2i.pt) too, as the README says";
+            Error::model("vq.safetensors", "is missing", help)
+        })?;
+        let vq = Vq::open(&files.config, checkpoint.index())?;
+        if vq.codes < info.vocabulary {
+            let what = format!("the codebook has {} codes, the decoder draws {}", vq.codes, info.vocabulary);
+            return Err(Error::model("vq.safetensors", what, "it belongs to another checkpoint"));
+        }
+        let [height, width] = info.picture;
+        let half = [0.5; 3];
+        let processor = json!({
+            "image_processor_type": "BitImageProcessor", "resample": 3,
+            "do_resize": true, "size": {"shortest_edge": height.min(width)},
+            "do_center_crop": true, "crop_size": {"height": height, "width": width},
+            "do_rescale": true, "do_normalize": true, "image_mean": half, "image_std": half,
+        });
+        let preprocess =
+            Preprocess::from_json("the tokenizer's preprocessing", &processor.to_string(), None)?;
+        Ok(Self { vq, checkpoint, preprocess })
+    }
+
+    /// Runs a graph of one input and one output.
+    fn run(&self, generator: &Generator, graph: &Graph, input: HostTensor) -> Result<HostTensor> {
+        let load = |w: &crate::graph::Weight, s| materialise(w, s, &self.checkpoint);
+        let mut results = match &generator.engine {
+            Engine::Reference => reference::run(graph, &load, &[("x", input)])?,
+            Engine::Gpu { gpu, store } => {
+                let plan = generator.compile(graph)?;
+                store.load(gpu, &plan, &load)?;
+                Executor::new(gpu.clone(), plan, store)?.run(&[("x", &input)])?
+            }
+        };
+        Ok(results.remove(0))
+    }
+
+    fn graph(desc: TensorDesc, build: impl FnOnce(&mut Graph, Value) -> Result<Value>) -> Result<Graph> {
+        let mut g = Graph::new();
+        let x = g.input("x", desc);
+        let y = build(&mut g, x)?;
+        g.output("y", y);
+        g.check()?;
+        Ok(g)
+    }
+}
+
+impl PatchCodec for Tokenizer {
+    fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    fn decode(&self, generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let info = generator.info();
+        let [height, width] = info.picture;
+        let mut most = (MOST_PIXELS / (height * width)).clamp(1, 16);
+        let mut pictures = Vec::with_capacity(tokens.len());
+        while pictures.len() < tokens.len() {
+            let part = &tokens[pictures.len()..tokens.len().min(pictures.len() + most)];
+            let ids = HostTensor::u32([part.len(), info.tokens], part.concat());
+            let graph = Self::graph(ids.desc(), |g, ids| Ok(self.vq.decode(g, ids, info.grid)))?;
+            match self.run(generator, &graph, ids) {
+                Ok(out) => {
+                    pictures.extend(out.to_f32().chunks(height * width * 3).map(<[f32]>::to_vec));
+                }
+                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if part.len() > 1 => {
+                    most = part.len() / 2
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(pictures)
+    }
+
+    fn decoding(
+        &self,
+        generator: &Generator,
+        pictures: usize,
+    ) -> Result<Option<(Graph, HostTensor, &Checkpoint)>> {
+        let info = generator.info();
+        let ids = HostTensor::u32([pictures, info.tokens], vec![0; pictures * info.tokens]);
+        let graph = Self::graph(ids.desc(), |g, ids| Ok(self.vq.decode(g, ids, info.grid)))?;
+        Ok(Some((graph, ids, &self.checkpoint)))
+    }
+
+    fn encode(&self, generator: &Generator, picture: &Rgb) -> Result<Vec<u32>> {
+        let x = picture.pixels.iter().map(|&b| f32::from(b) / 127.5 - 1.0).collect();
+        let x = HostTensor::f32([1, picture.height, picture.width, 3], x);
+        let graph = Self::graph(x.desc(), |g, x| self.vq.encode(g, x))?;
+        let ids = self.run(generator, &graph, x)?;
+        debug_assert_eq!(ids.dtype(), DType::U32);
+        Ok(ids.as_u32().map(<[u32]>::to_vec).unwrap_or_default())
+    }
+}

@@ -1,0 +1,106 @@
+//! A generator measured: the plans of a prompt, of one token and of a picture's decoding, ready to be
+//! timed like any other plan.
+
+use std::time::Instant;
+
+use super::{ENTROPY, Generator, SETTINGS, STREAMS};
+use crate::error::{Error, Result};
+use crate::gpu::{Executor, Gpu, States};
+use crate::graph::Graph;
+use crate::models::sequence::{CLASSES, New, ROTARY, STEP, TOKENS};
+use crate::ops::{Guidance, Sampling};
+use crate::plan;
+use crate::session::Engine;
+use crate::session::measure::{Preparation, Prepared};
+use crate::tensor::HostTensor;
+use std::sync::Arc;
+
+impl Generator {
+    /// The device, unless it is the reference.
+    pub fn gpu(&self) -> Option<&Arc<Gpu>> {
+        match &self.engine {
+            Engine::Gpu { gpu, .. } => Some(gpu),
+            Engine::Reference => None,
+        }
+    }
+
+    /// Makes everything ready to time a prompt of no tokens, one token in the middle of a picture, and
+    /// the decoding of a picture (if that is the device's work): their names, and what runs.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] on the reference; [`Error::OutOfMemory`] and [`Error::Limit`] where the samples
+    /// do not fit: nothing is halved.
+    pub fn prepare(&self, samples: usize) -> Result<Vec<(&'static str, Prepared)>> {
+        let Engine::Gpu { gpu, .. } = &self.engine else {
+            let what = "the reference has no launches to measure";
+            return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"));
+        };
+        if samples == 0 {
+            return Err(Error::usage("no samples", "take at least one"));
+        }
+        let guided = self.info().guided;
+        let states = States::new();
+        let mut parts = Vec::new();
+        for (name, new) in [("prompt", New::Prompt(0)), ("token", New::Last)] {
+            let graph = self.graph(samples, guided, new)?;
+            parts.push((name, self.ready(&graph, &states, Vec::new(), |w, s| self.weight(w, s))?));
+        }
+        self.fill(gpu, &states, samples, guided)?;
+        if let Some((graph, input, checkpoint)) = self.codec.decoding(self, samples)? {
+            let load = |w: &_, s| crate::data::materialise::materialise(w, s, checkpoint);
+            parts.push(("picture", self.ready(&graph, &States::new(), vec![("x".to_owned(), input)], load)?));
+        }
+        Ok(parts)
+    }
+
+    fn ready(
+        &self,
+        graph: &Graph,
+        states: &States,
+        inputs: Vec<(String, HostTensor)>,
+        load: impl Fn(&crate::graph::Weight, crate::tensor::Shape) -> Result<HostTensor> + Sync,
+    ) -> Result<Prepared> {
+        let Engine::Gpu { gpu, store } = &self.engine else {
+            return Err(Error::usage("the reference has no plans", "choose an adapter"));
+        };
+        let start = Instant::now();
+        self.tuning().learn(gpu, graph, self.plan_options())?;
+        let tuned = Instant::now();
+        let plan = plan::compile(graph, gpu.target(), self.plan_options())?;
+        let planned = Instant::now();
+        store.load(gpu, &plan, &load)?;
+        let uploaded = Instant::now();
+        let executor = Executor::with_states(gpu.clone(), plan, store, states)?;
+        let preparation = Preparation {
+            tune: (tuned - start).as_secs_f64(),
+            plan: (planned - tuned).as_secs_f64(),
+            upload: (uploaded - planned).as_secs_f64(),
+            pipelines: uploaded.elapsed().as_secs_f64(),
+        };
+        Ok(Prepared::new(executor, inputs, preparation))
+    }
+
+    /// Sequences that are half drawn.
+    fn fill(&self, gpu: &Gpu, states: &States, samples: usize, guided: bool) -> Result<()> {
+        let info = self.info();
+        let (rows, length) = (if guided { 2 * samples } else { samples }, info.tokens + 1);
+        let scale = info.defaults.cfg_scale;
+        let sampling = Sampling {
+            seed: 1,
+            temperature: info.defaults.temperature,
+            top_k: info.defaults.top_k,
+            top_p: info.defaults.top_p,
+            guidance: Guidance { first: scale, last: scale, places: 1 },
+        };
+        let half = (info.tokens / 2) as u32;
+        states.write(gpu, STEP, HostTensor::u32([4], vec![half, 0, 0, 0]))?;
+        states.write(gpu, TOKENS, HostTensor::u32([samples, length], vec![0; samples * length]))?;
+        states.write(gpu, SETTINGS, sampling.tensor())?;
+        states.write(gpu, STREAMS, HostTensor::u32([samples], (0..samples as u32).collect()))?;
+        states.write(gpu, ENTROPY, HostTensor::f32([samples, length], vec![0.0; samples * length]))?;
+        if info.classes.is_some() {
+            states.write(gpu, CLASSES, HostTensor::u32([rows], vec![0; rows]))?;
+        }
+        self.decoder.rotary().map_or(Ok(()), |table| states.write(gpu, ROTARY, table))
+    }
+}

@@ -1,0 +1,161 @@
+//! Models that make a picture token by token. A [`TokenDecoder`] turns the tokens of a sequence into
+//! scores for the next one; what a token looks like is the business of a codec (see
+//! [`GeneratorInfo::codec`]), so that a further decoder or a further codec is one file.
+//!
+//! Places in a sequence: place 0 is the class or the start token, places 1 to N are the tokens of the
+//! picture in the order they are drawn. The token at the last place is never fed back, so a cache has N
+//! places.
+
+use crate::error::Result;
+use crate::graph::{Graph, Storage, Value};
+use crate::tensor::{DType, HostTensor, TensorDesc};
+
+/// A network that scores the next token of sequences.
+pub trait TokenDecoder: Send + Sync {
+    /// What it is.
+    fn info(&self) -> &GeneratorInfo;
+
+    /// Writes the embedding of new tokens and all blocks over the cache: returns (R,T,C), the input of
+    /// [`TokenDecoder::head`].
+    ///
+    /// # Errors
+    /// The first shape error of the graph.
+    fn build(&self, g: &mut Graph, sequence: &Sequence, new: New) -> Result<Value>;
+
+    /// Scores of the next token. x: (…,C); returns (…,V).
+    fn head(&self, g: &mut Graph, x: Value) -> Value;
+
+    /// The rotary table (N,D) of the places, for models that have one as state [`ROTARY`].
+    fn rotary(&self) -> Option<HostTensor> {
+        None
+    }
+}
+
+/// What a generative model is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GeneratorInfo {
+    /// Family: `llamagen`, `imagegpt`.
+    pub family: &'static str,
+    /// Class or architecture, for people.
+    pub architecture: String,
+    /// Rows and columns of tokens.
+    pub grid: [usize; 2],
+    /// Tokens of a picture N.
+    pub tokens: usize,
+    /// Tokens that can be drawn V.
+    pub vocabulary: usize,
+    /// Classes that can be asked for.
+    pub classes: Option<usize>,
+    /// True if it knows the absence of a class, so that guidance works.
+    pub guided: bool,
+    /// The token at place 0, of models without classes.
+    pub start: u32,
+    /// Height and width of the picture in pixels.
+    pub picture: [usize; 2],
+    /// Width C.
+    pub hidden: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Attention heads H.
+    pub heads: usize,
+    /// Elements of all tensors of the decoder.
+    pub parameters: u64,
+    /// How tokens become pixels.
+    pub codec: Codec,
+    /// Settings that suit it.
+    pub defaults: Defaults,
+    /// Things worth telling the user.
+    pub warnings: Vec<String>,
+}
+
+/// How tokens become pixels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Codec {
+    /// A token is a colour of a palette; a patch is a pixel.
+    #[default]
+    Palette,
+    /// A token is a code of a VQ tokenizer.
+    Vq,
+}
+
+/// Sampling settings that suit a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Defaults {
+    /// Divides the logits.
+    pub temperature: f32,
+    /// Likeliest tokens kept, 0 for all.
+    pub top_k: u32,
+    /// Probability kept, 1 for all.
+    pub top_p: f32,
+    /// Guidance scale, 1 for none.
+    pub cfg_scale: f32,
+}
+
+/// Names of the states that every sequence has.
+pub const STEP: &str = "step";
+/// Tokens (B,N+1) u32.
+pub const TOKENS: &str = "tokens";
+/// Classes (R) u32; those of the rows without condition are the number of classes.
+pub const CLASSES: &str = "classes";
+/// Rotary table (N,D).
+pub const ROTARY: &str = "rotary";
+
+/// Sequences in the making, as a graph sees them.
+pub struct Sequence {
+    /// Sequences B.
+    pub samples: usize,
+    /// Rows R: B, or 2·B with guidance.
+    pub rows: usize,
+    /// Places of the cache.
+    pub positions: usize,
+    /// (4) u32; the first word is the place of the first new token.
+    pub step: Value,
+    /// (B,N+1) u32.
+    pub tokens: Value,
+}
+
+/// Which tokens are new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum New {
+    /// Place 0 and so many tokens of the picture; the cache is empty.
+    Prompt(usize),
+    /// The one token drawn last.
+    Last,
+}
+
+impl New {
+    /// New tokens T.
+    pub fn count(self) -> usize {
+        match self {
+            New::Prompt(tokens) => 1 + tokens,
+            New::Last => 1,
+        }
+    }
+
+    /// True if the cache is empty.
+    pub fn prompt(self) -> bool {
+        matches!(self, New::Prompt(_))
+    }
+}
+
+impl Sequence {
+    /// Declares what sequences of a model share.
+    pub fn declare(g: &mut Graph, info: &GeneratorInfo, samples: usize, guided: bool) -> Self {
+        let words = |n: &[usize]| TensorDesc::new(DType::U32, crate::tensor::Shape::new(n));
+        let step = g.state(STEP, words(&[4]), Storage::AsDeclared);
+        let tokens = g.state(TOKENS, words(&[samples, info.tokens + 1]), Storage::AsDeclared);
+        let rows = if guided { 2 * samples } else { samples };
+        Self { samples, rows, positions: info.tokens, step, tokens }
+    }
+
+    /// Classes of the rows: (R) u32.
+    pub fn classes(&self, g: &mut Graph) -> Value {
+        g.state(CLASSES, TensorDesc::new(DType::U32, [self.rows]), Storage::AsDeclared)
+    }
+
+    /// The cache of a layer.
+    pub fn cache(&self, g: &mut Graph, layer: usize, heads: usize, head_width: usize) -> Value {
+        let shape = crate::ops::cache_shape(self.rows, heads, self.positions, head_width);
+        g.state(&format!("kv.{layer}"), TensorDesc::f32(shape), Storage::AsActivations)
+    }
+}

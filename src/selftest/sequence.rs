@@ -1,0 +1,211 @@
+//! Cases of what a token loop is made of: caches, rotations, embeddings by sequence, linear layers of a
+//! few rows with what rides along, draws. Their states begin with contents of their own, and what a run
+//! leaves in them is compared, too.
+
+use super::{Case, VOCABULARY, case, noise, x};
+use crate::graph::{Graph, Storage, Value, Weight};
+use crate::ops::{Act, EmbedSequence, Guidance, Sample, Sampling, cache_shape};
+use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
+
+/// A case with states: declares them by the contents they begin with.
+struct States<'a> {
+    graph: &'a mut Graph,
+    contents: Vec<(String, HostTensor)>,
+}
+
+impl States<'_> {
+    fn state(&mut self, name: &str, contents: HostTensor, store: Storage) -> Value {
+        let v = self.graph.state(name, contents.desc(), store);
+        self.contents.push((name.to_owned(), contents));
+        v
+    }
+
+    fn step(&mut self, place: u32) -> Value {
+        self.state("step", HostTensor::u32([4], vec![place, 0, 0, 0]), Storage::AsDeclared)
+    }
+
+    fn cache(&mut self, b: usize, h: usize, positions: usize, d: usize) -> Value {
+        let shape = cache_shape(b, h, positions, d);
+        // Columns beyond the head width are zeros and stay so.
+        let width = shape.dims()[3];
+        let kept = |(i, x): (usize, f32)| {
+            let keys = shape.elements() / 2;
+            let column = if i < keys { i / 4 / positions % (width / 4) * 4 + i % 4 } else { i % width };
+            if column < d { x } else { 0.0 }
+        };
+        let data = noise(5, shape.elements()).into_iter().enumerate().map(kept).collect();
+        self.state("kv", HostTensor::f32(shape, data), Storage::AsActivations)
+    }
+
+    fn table(&mut self, places: usize, d: usize) -> Value {
+        self.state("rotary", HostTensor::f32([places, d], noise(9, places * d)), Storage::AsDeclared)
+    }
+}
+
+fn with_states(name: impl Into<String>, tolerance: f32, build: impl FnOnce(&mut States) -> Value) -> Case {
+    let mut contents = Vec::new();
+    let case = case(name, tolerance, |graph| {
+        let mut states = States { graph, contents: Vec::new() };
+        let y = build(&mut states);
+        contents = states.contents;
+        y
+    });
+    Case { states: contents, ..case }
+}
+
+pub(super) fn all(cases: &mut Vec<Case>) {
+    attention(cases);
+    projections(cases);
+    few_rows(cases);
+    tokens(cases);
+    draws(cases);
+}
+
+fn attention(cases: &mut Vec<Case>) {
+    let sizes = [
+        (1, 1, 1, 1, 1, 0),
+        (2, 3, 1, 5, 12, 4),
+        (1, 2, 3, 70, 10, 33),
+        (3, 1, 1, 65, 64, 64),
+        (1, 1, 2, 600, 20, 590),
+        (1, 2, 1, 2100, 8, 2099),
+        (1, 2, 1, 2100, 8, 3),
+        (1, 1, 1, 9, 256, 8),
+        (1, 1, 2, 9, 255, 7),
+    ];
+    for (b, h, t, positions, d, place) in sizes {
+        let name = format!("cached attention {b}x{h}x{t}x{d} at {place} of {positions}");
+        cases.push(with_states(name, 2e-5, |s| {
+            let (step, kv) = (s.step(place), s.cache(b, h, positions, d));
+            let [q, k, v] = ["q", "k", "v"].map(|n| s.graph.input(n, TensorDesc::f32([b, h, t, d])));
+            s.graph.cached_attention([q, k, v], kv, step, false, 4.0 / (d as f32).sqrt())
+        }));
+    }
+    cases.push(with_states("cached attention of a prompt 2x2x17x12", 2e-5, |s| {
+        let (step, kv) = (s.step(0), s.cache(2, 2, 40, 12));
+        let [q, k, v] = ["q", "k", "v"].map(|n| s.graph.input(n, TensorDesc::f32([2, 2, 17, 12])));
+        s.graph.cached_attention([q, k, v], kv, step, true, 0.7)
+    }));
+    for (place, packed) in [(0, "whole"), (3, "later")] {
+        cases.push(with_states(format!("rotary {packed}"), 1e-6, |s| {
+            let (step, table) = (s.step(place), s.table(6, 10));
+            let q = s.graph.input("q", TensorDesc::f32([2, 3, 4, 10]));
+            s.graph.rotary(q, table, step)
+        }));
+    }
+}
+
+/// q, k and v of one tensor into a cache: for few rows one launch.
+fn projections(cases: &mut Vec<Case>) {
+    for (b, t, h, d, rotary, bias) in [
+        (1, 1, 1, 4, false, false),
+        (2, 1, 3, 12, true, false),
+        (3, 1, 2, 10, true, true),
+        (1, 5, 2, 15, false, true),
+        (2, 8, 2, 16, true, true),
+        (2, 9, 2, 16, true, true),
+        (17, 1, 1, 8, true, false),
+    ] {
+        let name = format!("projection into a cache {b}x{t}x{h}x{d} rotary={rotary} bias={bias}");
+        cases.push(with_states(name, 1e-4, |s| {
+            let (step, kv) = (s.step(2), s.cache(b, h, 30, d));
+            let table = rotary.then(|| s.table(30, d));
+            let g = &mut *s.graph;
+            let x = x(g, [b, t, 19]);
+            let x = g.layer_norm(x, Weight::tensor("gain"), Weight::tensor("shift"), 1e-5);
+            let [q, k, v] = ["q", "k", "v"].map(|name| {
+                let bias = bias.then(|| Weight::tensor(format!("{name}.bias")));
+                let y = g.linear(x, Weight::tensor(name), bias, h * d);
+                g.split_heads(y, h)
+            });
+            let [q, k] = match table {
+                Some(table) => [q, k].map(|x| g.rotary(x, table, step)),
+                None => [q, k],
+            };
+            g.cached_attention([q, k, v], kv, step, false, 0.4)
+        }));
+    }
+}
+
+fn few_rows(cases: &mut Vec<Case>) {
+    for (m, k, n) in [(1, 5, 3), (2, 36, 129), (3, 33, 64), (7, 768, 67), (16, 30, 20), (2, 768, 256)] {
+        let tolerance = 1e-4;
+        cases.push(case(format!("layer norm before matmul {m}x{k}x{n}"), tolerance, |g| {
+            let x = x(g, [m, k]);
+            let h = g.layer_norm(x, Weight::tensor("gain"), Weight::tensor("shift"), 1e-5);
+            let y = g.linear(h, Weight::tensor("w"), Some(Weight::tensor("b")), n);
+            let y = g.act(y, Act::GeluTanh);
+            let r = g.input("r", TensorDesc::f32([m, n]));
+            g.add(y, r)
+        }));
+        cases.push(case(format!("rms norm before gated matmul {m}x{k}x{n}"), tolerance, |g| {
+            let x = x(g, [m, k]);
+            let h = g.rms_norm(x, Weight::tensor("gain"), 1e-5);
+            gated(g, h, n)
+        }));
+    }
+    cases.push(case("gated matmul 40x20x33", 2e-5, |g| {
+        let x = x(g, [40, 20]);
+        gated(g, x, 33)
+    }));
+}
+
+fn gated(g: &mut Graph, x: Value, n: usize) -> Value {
+    let gate = g.linear(x, Weight::tensor("gate"), None, n);
+    let gate = g.act(gate, Act::Silu);
+    let value = g.linear(x, Weight::tensor("value"), None, n);
+    g.mul(gate, value)
+}
+
+fn tokens(cases: &mut Vec<Case>) {
+    let ids: Vec<u32> = (0..14).map(|i| i * 5 % (VOCABULARY + 2)).collect();
+    for (rows, count, first, positions) in [(2, 1, 0, false), (4, 3, 1, true)] {
+        cases.push(with_states(format!("embed {rows}x{count}"), 1e-6, |s| {
+            let step = s.step(2);
+            let ids = s.state("tokens", HostTensor::u32([2, 7], ids.clone()), Storage::AsDeclared);
+            let table = s.graph.weight(Weight::tensor("table"), [VOCABULARY as usize, 13]);
+            let positions = positions.then(|| s.graph.weight(Weight::tensor("positions"), [9, 13]));
+            let op = EmbedSequence { rows, count, first, positions: false };
+            s.graph.embed_sequence(op, [table, ids, step], positions)
+        }));
+    }
+}
+
+fn draws(cases: &mut Vec<Case>) {
+    let plain = Sampling {
+        seed: 0x1234_5678_9abc,
+        temperature: 1.0,
+        top_k: 0,
+        top_p: 1.0,
+        guidance: Guidance { first: 2.5, last: 2.5, places: 1 },
+    };
+    let greedy = Sampling { temperature: 0.0, ..plain };
+    let linear = Guidance { first: 1.0, last: 4.0, places: 9 };
+    for (name, vocabulary, guided, settings) in [
+        ("greedy", 1001, false, greedy),
+        ("greedy guided", 1001, true, greedy),
+        ("plain", 5003, false, plain),
+        ("warm", 300, true, Sampling { temperature: 1.7, guidance: linear, ..plain }),
+        ("top-k", 5003, false, Sampling { top_k: 40, ..plain }),
+        ("top-1", 77, false, Sampling { top_k: 1, ..plain }),
+        ("top-p", 5003, false, Sampling { top_p: 0.6, ..plain }),
+        ("both", 1000, true, Sampling { top_k: 100, top_p: 0.8, temperature: 0.7, ..plain }),
+        ("one token", 1, false, Sampling { top_k: 5, top_p: 0.5, ..plain }),
+    ] {
+        cases.push(with_states(format!("draw {name} of {vocabulary}"), 1e-4, |s| {
+            let rows = if guided { 6 } else { 3 };
+            let settings = s.state("settings", settings.tensor(), Storage::AsDeclared);
+            let samples = s.state("samples", HostTensor::u32([3], vec![0, 7, 1000]), Storage::AsDeclared);
+            let step = s.step(3);
+            let shape = Shape::new(&[3, 8]);
+            let tokens = s.state("tokens", HostTensor::u32(shape, (0..24).collect()), Storage::AsDeclared);
+            let entropy = s.state("entropy", HostTensor::zeros(TensorDesc::f32(shape)), Storage::AsDeclared);
+            let x = x(s.graph, [rows, vocabulary]);
+            let logits = s.graph.scale(x, 4.0);
+            let op = Sample { guided, advance: 2 };
+            let ids = s.graph.sample(op, logits, [settings, samples, step, tokens, entropy]);
+            debug_assert_eq!(s.graph.desc(ids).dtype, DType::U32);
+            ids
+        }));
+    }
+}
