@@ -202,7 +202,7 @@ fn gemm(sizes: &str) -> Result<Case, Box<dyn Error>> {
     let y = g.linear(x, Weight::tensor("w"), None, n);
     let y = g.scale(y, 1.0);
     g.output("y", y);
-    Ok(Case { name: format!("{GEMM}{sizes}"), graph: g, tolerance: 0.0, quick: false })
+    Ok(Case { name: format!("{GEMM}{sizes}"), graph: g, tolerance: 0.0, quick: false, states: Vec::new() })
 }
 
 /// How the names of bare convolutions begin.
@@ -223,7 +223,10 @@ fn conv(sizes: &str) -> Result<[Case; 2], Box<dyn Error>> {
     let y = g.scale(y, 1.0);
     g.output("y", y);
     g.check()?;
-    Ok([product, Case { name: format!("{CONV}{sizes}"), graph: g, tolerance: 0.0, quick: false }])
+    Ok([
+        product,
+        Case { name: format!("{CONV}{sizes}"), graph: g, tolerance: 0.0, quick: false, states: Vec::new() },
+    ])
 }
 
 /// The ops of a layer of ViT-B/16 on `batch` pictures, and those around the layers.
@@ -234,7 +237,13 @@ fn vit_b(batch: usize) -> Vec<Case> {
         graph.scope("case");
         let y = build(&mut graph);
         graph.output("y", y);
-        Case { name: format!("vit-b batch {batch} {name}"), graph, tolerance: 0.0, quick: false }
+        Case {
+            name: format!("vit-b batch {batch} {name}"),
+            graph,
+            tolerance: 0.0,
+            quick: false,
+            states: Vec::new(),
+        }
     };
     let x = |g: &mut Graph, c: usize| g.input("x", TensorDesc::f32([batch, tokens, c]));
     let linear =

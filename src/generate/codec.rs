@@ -29,7 +29,6 @@ pub(super) trait PatchCodec: Send + Sync {
 
     /// The graph that decodes so many pictures, an input for it, and where its weights are; `None` if
     /// the host decodes.
-    #[expect(clippy::type_complexity, reason = "three things for one caller")]
     fn decoding(
         &self,
         _generator: &Generator,

@@ -23,7 +23,13 @@ pub(super) struct Sequences<'a> {
 /// Where the sequences lie and what moves them on.
 enum Place {
     Device(Box<OnDevice>),
-    Reference { prompt: Graph, step: Graph, states: HostStates },
+    Reference(Box<OnHost>),
+}
+
+struct OnHost {
+    prompt: Graph,
+    step: Graph,
+    states: HostStates,
 }
 
 struct OnDevice {
@@ -41,7 +47,9 @@ impl<'a> Sequences<'a> {
         let step = generator.graph(samples, guided, New::Last)?;
         let rows = if guided { 2 * samples } else { samples };
         let place = match &generator.engine {
-            Engine::Reference => Place::Reference { prompt, step, states: HostStates::new() },
+            Engine::Reference => {
+                Place::Reference(Box::new(OnHost { prompt, step, states: HostStates::new() }))
+            }
             Engine::Gpu { gpu, store } => {
                 let states = States::new();
                 let mut ready = Vec::with_capacity(2);
@@ -91,9 +99,9 @@ impl<'a> Sequences<'a> {
     pub(super) fn prompt(&mut self) -> Result<()> {
         match &mut self.place {
             Place::Device(d) => d.running = Some(d.prompt.repeat(1)?),
-            Place::Reference { prompt, states, .. } => {
+            Place::Reference(h) => {
                 let generator = self.generator;
-                reference::run_with_states(prompt, &|w, s| generator.weight(w, s), &[], states)?;
+                reference::run_with_states(&h.prompt, &|w, s| generator.weight(w, s), &[], &mut h.states)?;
             }
         }
         Ok(())
@@ -106,10 +114,10 @@ impl<'a> Sequences<'a> {
                 let next = d.step.repeat(count as u32)?;
                 d.running.replace(next).map_or(Ok(()), Repeated::wait)
             }
-            Place::Reference { step, states, .. } => {
+            Place::Reference(h) => {
                 let generator = self.generator;
                 for _ in 0..count {
-                    reference::run_with_states(step, &|w, s| generator.weight(w, s), &[], states)?;
+                    reference::run_with_states(&h.step, &|w, s| generator.weight(w, s), &[], &mut h.states)?;
                 }
                 Ok(())
             }
@@ -120,7 +128,7 @@ impl<'a> Sequences<'a> {
     pub(super) fn finish(&mut self) -> Result<()> {
         match &mut self.place {
             Place::Device(d) => d.running.take().map_or(Ok(()), Repeated::wait),
-            Place::Reference { .. } => Ok(()),
+            Place::Reference(_) => Ok(()),
         }
     }
 
@@ -163,8 +171,8 @@ impl<'a> Sequences<'a> {
                 Engine::Gpu { gpu, .. } => d.states.write(gpu, name, tensor),
                 Engine::Reference => Ok(()),
             },
-            Place::Reference { states, .. } => {
-                states.insert(name.to_owned(), tensor);
+            Place::Reference(h) => {
+                h.states.insert(name.to_owned(), tensor);
                 Ok(())
             }
         }
@@ -177,7 +185,7 @@ impl<'a> Sequences<'a> {
                 Engine::Gpu { gpu, .. } => d.states.read(gpu, name),
                 Engine::Reference => Err(missing()),
             },
-            Place::Reference { states, .. } => states.get(name).cloned().ok_or_else(missing),
+            Place::Reference(h) => h.states.get(name).cloned().ok_or_else(missing),
         }
     }
 }

@@ -62,7 +62,7 @@ impl OpDef for EmbedSequence {
         if inputs[1].dtype != DType::U32 || inputs[2].dtype != DType::U32 {
             return Err("tokens and step are u32".to_owned());
         }
-        if sequences == 0 || self.rows % sequences != 0 {
+        if sequences == 0 || !self.rows.is_multiple_of(sequences) {
             return Err(format!("{} rows are no multiple of {sequences} sequences", self.rows));
         }
         if self.positions && dims::<2>("positions", &inputs[3])?[1] != width {

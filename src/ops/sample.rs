@@ -144,7 +144,7 @@ impl Sample {
         let place = step[0] + self.advance as u32 - 1;
         let scale = settings.scale(place);
         let mut ids = Vec::with_capacity(sequences);
-        for b in 0..sequences {
+        for (b, &sample) in samples.iter().enumerate().take(sequences) {
             let row = |b: usize| &logits[b * vocabulary..][..vocabulary];
             let mut l: Vec<f32> = if self.guided {
                 row(b).iter().zip(row(b + sequences)).map(|(c, u)| u + (c - u) * scale).collect()
@@ -162,7 +162,7 @@ impl Sample {
             let z: f64 = weights.iter().sum();
             let kept = if greedy { vec![true; vocabulary] } else { kept(&settings, &l, &weights) };
             let best = (0..vocabulary).filter(|&i| kept[i]).fold(None, |best: Option<(f32, usize)>, i| {
-                let noise = if greedy { 0.0 } else { gumbel(settings.seed, samples[b], place, i as u32) };
+                let noise = if greedy { 0.0 } else { gumbel(settings.seed, sample, place, i as u32) };
                 let score = l[i] / t + noise;
                 if best.is_none_or(|(b, _)| score > b) { Some((score, i)) } else { best }
             });

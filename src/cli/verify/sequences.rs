@@ -47,6 +47,9 @@ fn guided_name(outputs: &[&str]) -> Option<(String, f32, usize)> {
     })
 }
 
+/// Classes and tokens of each row.
+type Recorded = (Vec<u32>, Vec<Vec<u32>>);
+
 struct Record<'a> {
     generator: &'a Generator,
     file: &'a Checkpoint,
@@ -84,7 +87,7 @@ impl Record<'_> {
     }
 
     /// Classes and tokens of the recorded input.
-    fn input(&self) -> Result<Option<(Vec<u32>, Vec<Vec<u32>>)>> {
+    fn input(&self) -> Result<Option<Recorded>> {
         if self.file.contains("in.ids") && self.file.contains("in.labels") {
             return Ok(Some((self.ids("in.labels")?.concat(), self.ids("in.ids")?)));
         }
