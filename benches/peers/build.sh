@@ -25,7 +25,8 @@ build() { # PACKAGE, NAME, further arguments for cargo
     printf 'build.sh: %s\n' "$name"
     CARGO_TARGET_DIR=$target cargo build --release "${flags[@]}" --package "$package" "$@"
     # By renaming: a program that is running now goes on with its old file.
-    cp "$target/release/$package" "$target/peers/$name.new"
+    cp "$target/release/$name" "$target/peers/$name.new" 2>/dev/null ||
+        cp "$target/release/$package" "$target/peers/$name.new"
     mv "$target/peers/$name.new" "$target/peers/$name"
 }
 
@@ -42,7 +43,11 @@ for program; do
     case $program in
         vit-gpu) build peer-vit-gpu peer-vit-gpu ;;
         # candle's own repository builds for the CPU at hand; so does this.
-        candle) RUSTFLAGS="${RUSTFLAGS-} -C target-cpu=native" build peer-candle peer-candle ;;
+        candle)
+            for name in peer-candle peer-candle-llamagen; do
+                RUSTFLAGS="${RUSTFLAGS-} -C target-cpu=native" build peer-candle "$name"
+            done
+            ;;
         # The name that compare.py gives to the best settings.
         burn) burn "$(sed -n 's/^BURN = "\(.*\)"$/\1/p' compare.py)" ;;
         burn-all)
