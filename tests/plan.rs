@@ -384,7 +384,7 @@ fn llamagen(samples: usize, target: &Target) -> [Plan; 2] {
     let options = session::Options { device: session::Device::Reference, ..session::Options::default() };
     let source = session::ModelSource::Synthetic("llamagen-b".to_owned());
     let model = Generator::open(&source, &options).unwrap();
-    [New::Prompt(0), New::Last].map(|new| {
+    [New::Prompt(0), New::LAST].map(|new| {
         let graph = model.graph(samples, true, new).unwrap();
         plan::compile(&graph, target, Options::default()).unwrap()
     })

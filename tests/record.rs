@@ -103,7 +103,7 @@ fn a_token_loop_records_in_silence() {
         let model = Generator::open(&session::ModelSource::Path(folder), &options).unwrap();
         for (samples, given) in [(1, 0), (3, 5), (20, 1)] {
             let (store, states) = (Store::new(), States::new());
-            let mut executors = [New::Prompt(given), New::Last].map(|new| {
+            let mut executors = [New::Prompt(given), New::LAST].map(|new| {
                 let graph = model.graph(samples, model.info().guided, new).unwrap();
                 let plan = plan::compile(&graph, &Target::portable(), Options::default()).unwrap();
                 store.load(&gpu, &plan, &|_: &Weight, shape| Ok(zeros(TensorDesc::f32(shape)))).unwrap();

@@ -202,7 +202,7 @@ fn draws(cases: &mut Vec<Case>) {
             let entropy = s.state("entropy", HostTensor::zeros(TensorDesc::f32(shape)), Storage::AsDeclared);
             let x = x(s.graph, [rows, vocabulary]);
             let logits = s.graph.scale(x, 4.0);
-            let op = Sample { guided, advance: 2 };
+            let op = Sample { guided, advance: 2, draws: 1 };
             let ids = s.graph.sample(op, logits, [settings, samples, step, tokens, entropy]);
             debug_assert_eq!(s.graph.desc(ids).dtype, DType::U32);
             ids

@@ -115,8 +115,15 @@ impl Record<'_> {
     fn draw(&self, class: Option<usize>, scale: f32, prime: Vec<u32>) -> Result<Vec<u32>> {
         let guidance = Guidance { first: scale, last: scale, places: 1 };
         let sampling = Sampling { seed: 0, temperature: 0.0, top_k: 0, top_p: 1.0, guidance };
-        let request =
-            Request { classes: vec![class], first: 0, sampling, prime, order: Order::Raster, every: 0 };
+        let request = Request {
+            classes: vec![class],
+            first: 0,
+            sampling,
+            prime,
+            order: Order::Raster,
+            parallel: None,
+            every: 0,
+        };
         Ok(self.generator.generate(&request, &mut |_| Ok(()))?.tokens.remove(0))
     }
 
