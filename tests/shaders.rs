@@ -39,6 +39,8 @@ struct Reached {
     variant: Variant,
     /// Storage buffers that each step using it binds.
     binds: BTreeSet<usize>,
+    /// The least that an adapter it is made for allows.
+    invocations: u32,
 }
 
 /// Every variant of every plan, each once.
@@ -56,6 +58,7 @@ fn reached() -> &'static [Reached] {
                         kernel: step.kernel,
                         variant: step.variant,
                         binds: BTreeSet::new(),
+                        invocations: target.max_invocations,
                     });
                     assert!(
                         std::ptr::eq(entry.kernel, step.kernel),
@@ -63,6 +66,7 @@ fn reached() -> &'static [Reached] {
                         step.kernel.name
                     );
                     entry.binds.insert(step.binds.len());
+                    entry.invocations = entry.invocations.min(target.max_invocations);
                 }
             }
         }
@@ -70,6 +74,7 @@ fn reached() -> &'static [Reached] {
             kernel,
             variant,
             binds: BTreeSet::from([storage]),
+            invocations: MAX_INVOCATIONS,
         });
         all.into_values().chain(probes).collect()
     })
@@ -139,8 +144,16 @@ fn matrix_targets() -> [Target; 3] {
     ]
 }
 
+/// Most buffers one kernel writes: three states and a result, of a draw.
+const MAX_WRITTEN: usize = 4;
+
 /// Everything that must hold of one variant, or what does not.
-fn check(kernel: &Kernel, variant: &Variant, binds: &BTreeSet<usize>) -> Result<Reflection, String> {
+fn check(
+    kernel: &Kernel,
+    variant: &Variant,
+    binds: &BTreeSet<usize>,
+    most_invocations: u32,
+) -> Result<Reflection, String> {
     // Parses, validates with the declared capabilities, and refuses another entry point than one
     // `main`, another group than 0, and bindings that are not dense.
     let reflection = kernel.reflect(variant)?;
@@ -148,12 +161,17 @@ fn check(kernel: &Kernel, variant: &Variant, binds: &BTreeSet<usize>) -> Result<
     if last.kind != BindingKind::Uniform {
         return Err(format!("the last binding is `{}`, not the parameters", last.name));
     }
-    let (result, operands) = storage.split_last().ok_or("no storage bindings")?;
+    let result = storage.last().ok_or("no storage bindings")?;
     if result.kind != BindingKind::ReadWrite {
         return Err(format!("the last storage binding `{}` cannot be written", result.name));
     }
-    if let Some(other) = operands.iter().find(|b| b.kind != BindingKind::Read) {
-        return Err(format!("`{}` is no result and not read-only", other.name));
+    // Operands first, then the states that the op writes, then its result.
+    let written = storage.iter().skip_while(|b| b.kind == BindingKind::Read);
+    if let Some(other) = written.clone().find(|b| b.kind != BindingKind::ReadWrite) {
+        return Err(format!("`{}` is an operand after something that is written", other.name));
+    }
+    if written.count() > MAX_WRITTEN {
+        return Err(format!("more than {MAX_WRITTEN} storage buffers are written"));
     }
     if storage.len() > MAX_STORAGE_BUFFERS {
         return Err(format!("{} storage buffers", storage.len()));
@@ -170,7 +188,7 @@ fn check(kernel: &Kernel, variant: &Variant, binds: &BTreeSet<usize>) -> Result<
         return Err("no parameters, or too many".to_owned());
     }
     let invocations: u32 = reflection.workgroup.iter().product();
-    if invocations == 0 || invocations > MAX_INVOCATIONS {
+    if invocations == 0 || invocations > most_invocations {
         return Err(format!("{invocations} invocations a workgroup"));
     }
     let most = if variant.uses_matrices() { MAX_MATRIX_BYTES } else { MAX_WORKGROUP_BYTES };
@@ -239,8 +257,8 @@ fn write(reflection: &Reflection, variant: &Variant) -> Result<(), String> {
 #[test]
 fn every_variant_is_valid_and_every_back_end_takes_it() {
     let mut failures = Vec::new();
-    for Reached { kernel, variant, binds } in reached() {
-        let checked = check(kernel, variant, binds).and_then(|r| write(&r, variant));
+    for Reached { kernel, variant, binds, invocations } in reached() {
+        let checked = check(kernel, variant, binds, *invocations).and_then(|r| write(&r, variant));
         if let Err(e) = checked {
             failures.push(format!("{} with\n{}{e}", kernel.name, variant.prelude()));
         }
@@ -339,7 +357,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 fn verdict(text: &str) -> Result<(), String> {
     let source = Vec::leak(vec![("synthetic.wgsl", &*String::leak(text.to_owned()))]);
     let kernel = Kernel { name: "synthetic", source, params: FIELDS };
-    check(&kernel, &Variant::new(), &BTreeSet::from([2])).and_then(|r| write(&r, &Variant::new()))
+    check(&kernel, &Variant::new(), &BTreeSet::from([2]), MAX_INVOCATIONS)
+        .and_then(|r| write(&r, &Variant::new()))
 }
 
 #[test]
@@ -350,7 +369,6 @@ fn the_checks_can_fail() {
         (fields, "factor: f32, count: u32", "parameters are"),
         (fields, "count: f32, factor: f32", "parameters are"),
         (fields, "count: u32, spare: u32, factor: f32", "parameters are"),
-        ("var<storage, read> x", "var<storage, read_write> x", "not read-only"),
         ("var<storage, read_write> y", "var<storage, read> y", "y"),
         ("@binding(1)", "@binding(3)", "not dense"),
         ("@group(0) @binding(0)", "@group(1) @binding(0)", "group 1"),
@@ -365,10 +383,17 @@ fn the_checks_can_fail() {
         let error = verdict(&text).expect_err(to);
         assert!(error.contains(expected), "{to}: expected `{expected}` in: {error}");
     }
+    let late = GOOD
+        .replace("binding(1)", "binding(9)")
+        .replace("binding(0)", "binding(1)")
+        .replace("binding(9)", "binding(0)");
+    let error = verdict(&late).expect_err("an operand last");
+    assert!(error.contains("cannot be written"), "{error}");
     let extra =
         GOOD.replace("var<workgroup>", "@group(0) @binding(3) var<uniform> q: Params;\nvar<workgroup>");
     assert!(verdict(&extra).is_err(), "a second uniform");
     let kernel = Kernel { name: "good", source: Vec::leak(vec![("good.wgsl", GOOD)]), params: FIELDS };
-    let error = check(&kernel, &Variant::new(), &BTreeSet::from([2, 3])).expect_err("three buffers");
+    let error =
+        check(&kernel, &Variant::new(), &BTreeSet::from([2, 3]), MAX_INVOCATIONS).expect_err("three buffers");
     assert!(error.contains("steps bind"), "{error}");
 }

@@ -1,12 +1,12 @@
-// The epilogue of a decode step's projection to q, k and v: bias, rotation of q and k by their place
+// The epilogue of a decode step's projection to q, k and v: bias, or rotation of q and k by their place
 // in the sequence, and k and v to their places in the cache. The result holds q, k and v, too.
-// Prelude: type KV (cache); bool BIAS, ROTARY (else `rotary` is bound to x and not read).
+// Prelude: type KV (cache); bool BIAS, ROTARY. With ROTARY there is no bias, and the rotary table
+// (P, D), cos and sin of each pair, is bound in its place: one binding more would be too many for Metal.
 
-@group(0) @binding(4) var<storage, read> rotary: array<f32>;  // (P, D): cos and sin of each pair
-@group(0) @binding(5) var<storage, read> step: array<u32>;    // the first row's place in the sequence
-@group(0) @binding(6) var<storage, read_write> kv: array<KV>; // k (B, H, D/4, P, 4), then v (B, H, P, D)
-@group(0) @binding(7) var<storage, read_write> y: array<Y>;   // (3·B, H, T, D)
-@group(0) @binding(8) var<uniform> p: Params;
+@group(0) @binding(4) var<storage, read> step: array<u32>;    // the first row's place in the sequence
+@group(0) @binding(5) var<storage, read_write> kv: array<KV>; // k (B, H, D/4, P, 4), then v (B, H, P, D)
+@group(0) @binding(6) var<storage, read_write> y: array<Y>;   // (3·B, H, T, D)
+@group(0) @binding(7) var<uniform> p: Params;
 
 fn biased(col: u32, sum: f32) -> f32 {
     if BIAS && col < p.cols {
@@ -22,8 +22,8 @@ fn turned(row: u32, col: u32, pair: vec2<f32>) -> vec2<f32> {
         return pair;
     }
     let at = min(step[0] + row % p.tokens, p.positions - 1u) * p.head_width + n % p.head_width;
-    let c = rotary[at];
-    let s = rotary[at + 1u];
+    let c = bias[at];
+    let s = bias[at + 1u];
     return vec2<f32>(pair.x * c - pair.y * s, pair.y * c + pair.x * s);
 }
 

@@ -21,7 +21,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<XV>;              // (rows, K)
 @group(0) @binding(1) var<storage, read> weight: array<vec4<W>>;    // see matmul_weight.wgsl
-@group(0) @binding(2) var<storage, read> bias: array<f32>;          // (N)
+@group(0) @binding(2) var<storage, read> bias: array<f32>;          // (N); see step_cache.wgsl
 @group(0) @binding(3) var<storage, read> norm: array<f32>;          // gain (K), and bias (K) of a layer norm
 
 // Mean and inverse deviation of each row.

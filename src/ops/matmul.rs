@@ -57,7 +57,7 @@ pub struct Prologue {
 /// How q, k and v go on; see [`super::CachedAttention`] for the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheWrite {
-    /// Rotates q and k by a table first; see [`super::Rotary`].
+    /// Rotates q and k by a table first, where there is no bias; see [`super::Rotary`].
     pub rotary: bool,
 }
 
@@ -262,6 +262,9 @@ impl OpDef for MatMul {
         if let (Some(kv), Some(step)) = (at.kv, at.step) {
             cache::check(&inputs[kv], &inputs[step], [b, heads, t, d])?;
             at.rotary.map_or(Ok(()), |table| rotary::check(&inputs[table], d))?;
+            if self.bias && at.rotary.is_some() {
+                return Err("a bias and a rotary table share a binding".to_owned());
+            }
         }
         Ok(TensorDesc::f32([ways * b, heads, t, d]))
     }

@@ -268,8 +268,8 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
         inputs.push(r.new.weight(Weight::joined(parts), [3 * out]));
     }
     let others: Vec<Value> = node.inputs[3..].iter().map(|&v| r.at(v)).collect();
-    let few =
-        cached && r.new.shape(q.x).rows() <= STEP_ROWS && q.rotary.is_none_or(|(_, step)| step == others[1]);
+    let turns_here = q.rotary.is_none_or(|(_, step)| step == others[1] && !bias);
+    let few = cached && r.new.shape(q.x).rows() <= STEP_ROWS && turns_here;
     let cache = few.then_some(CacheWrite { rotary: q.rotary.is_some() });
     if few {
         inputs.extend(q.rotary.map(|(table, _)| table));

@@ -128,10 +128,10 @@ impl MatMul {
             params.stride4 = cols.div_ceil(4) as u32;
             params.groups = to_u32("matmul workgroups", groups(cols))?;
             let or_x = |i: Option<usize>, cx: &LowerCx| cx.operand(i.unwrap_or(0));
-            let mut binds: Vec<Operand> =
-                vec![cx.operand(0), cx.part(1, part), or_x(at.bias, cx), or_x(at.norm, cx)];
+            let bias = or_x(at.bias.or(at.rotary), cx);
+            let mut binds: Vec<Operand> = vec![cx.operand(0), cx.part(1, part), bias, or_x(at.norm, cx)];
             let kernel = if self.cache.is_some() {
-                binds.extend([or_x(at.rotary, cx), or_x(at.step, cx), or_x(at.kv, cx)]);
+                binds.extend([or_x(at.step, cx), or_x(at.kv, cx)]);
                 &pair.cache
             } else {
                 let residual = at.residual.filter(|_| !cx.in_place());
