@@ -15,19 +15,18 @@ struct Params {
     first: u32,       // place of the first row, less twice the step
     spread: u32,      // row from which on there are instructions only
     head_width: u32,  // D, even
-    ordered: u32,     // N
     places: u32,      // P
+    turns: u32,       // P + N
 }
 
 @group(0) @binding(0) var<storage, read> table: array<W>;            // (part_rows, C)
 @group(0) @binding(1) var<storage, read> ids: array<u32>;            // (B, S)
 @group(0) @binding(2) var<storage, read> step: array<u32>;
 @group(0) @binding(3) var<storage, read> instruction: array<f32>;    // (C)
-@group(0) @binding(4) var<storage, read> angles: array<f32>;         // (N, D): cos and sin of each pair
-@group(0) @binding(5) var<storage, read_write> rotary: array<f32>;   // (P, D), of the places in the cache
-@group(0) @binding(6) var<storage, read_write> begins: array<u32>;   // the new rows' first place there
-@group(0) @binding(7) var<storage, read_write> y: array<Y>;          // (R, T, C)
-@group(0) @binding(8) var<uniform> p: Params;
+@group(0) @binding(4) var<storage, read_write> rotary: array<f32>;   // (P + N, D): cos and sin of each pair
+@group(0) @binding(5) var<storage, read_write> begins: array<u32>;   // the new rows' first place in the cache
+@group(0) @binding(6) var<storage, read_write> y: array<Y>;          // (R, T, C)
+@group(0) @binding(7) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -45,10 +44,10 @@ fn main(
     let start = 2u * step[0];
     let entered = start + p.first + t;
     let place = entered + (t - min(t, p.spread));
-    let turn = min((max(place, 1u) - 1u) / 2u, p.ordered - 1u) * p.head_width;
+    let turn = min(p.places + (max(place, 1u) - 1u) / 2u, p.turns - 1u) * p.head_width;
     let whole = p.first_row == 0u;
     if whole && row == 0u && column < p.head_width && entered < p.places {
-        rotary[entered * p.head_width + column] = angles[turn + column];
+        rotary[entered * p.head_width + column] = rotary[turn + column];
     }
     if whole && i == 0u {
         begins[0] = start;
@@ -58,8 +57,8 @@ fn main(
             let pair = column / 2u * 2u;
             let a = instruction[pair];
             let b = instruction[pair + 1u];
-            let c = angles[turn + pair % p.head_width];
-            let s = angles[turn + pair % p.head_width + 1u];
+            let c = rotary[turn + pair % p.head_width];
+            let s = rotary[turn + pair % p.head_width + 1u];
             y[i] = Y(select(b * c + a * s, a * c - b * s, column == pair));
         }
         return;

@@ -7,7 +7,7 @@ use super::{ENTROPY, Generator, SETTINGS, STREAMS};
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, States};
 use crate::graph::Graph;
-use crate::models::sequence::{CLASSES, New, STEP, TOKENS};
+use crate::models::sequence::{CLASSES, New, ROTARY, STEP, TOKENS};
 use crate::ops::{Guidance, Sampling};
 use crate::plan;
 use crate::session::Engine;
@@ -102,7 +102,6 @@ impl Generator {
             states.write(gpu, CLASSES, HostTensor::u32([rows], vec![0; rows]))?;
         }
         let raster: Vec<u32> = (0..info.tokens as u32).collect();
-        let angles = self.decoder.angles(&raster);
-        angles.map_or(Ok(()), |(state, table)| states.write(gpu, state, table))
+        self.decoder.rotary(&raster).map_or(Ok(()), |table| states.write(gpu, ROTARY, table))
     }
 }

@@ -9,7 +9,7 @@ use super::{ENTROPY, Generator, HostStates, NOT_DRAWN, Request, SETTINGS, STREAM
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Repeated, States};
 use crate::graph::Graph;
-use crate::models::sequence::{CLASSES, New, STEP, TOKENS};
+use crate::models::sequence::{CLASSES, New, ROTARY, STEP, TOKENS};
 use crate::plan::{Buffer, Plan};
 use crate::reference;
 use crate::session::Engine;
@@ -124,8 +124,8 @@ impl<'a> Sequences<'a> {
         if info.classes.is_some() {
             self.write(CLASSES, HostTensor::u32([self.rows], classes))?;
         }
-        let angles = generator.decoder.angles(&self.order);
-        angles.map_or(Ok(()), |(state, table)| self.write(state, table))
+        let rotary = generator.decoder.rotary(&self.order);
+        rotary.map_or(Ok(()), |table| self.write(ROTARY, table))
     }
 
     /// Runs the prompt and draws the first token.
@@ -292,7 +292,7 @@ pub(super) fn run_once(
     if info.classes.is_some() {
         contents.push((CLASSES, HostTensor::u32([classes.len()], classes.to_vec())));
     }
-    contents.extend(generator.decoder.angles(order));
+    contents.extend(generator.decoder.rotary(order).map(|table| (ROTARY, table)));
     match &generator.engine {
         Engine::Reference => {
             let mut states = contents.into_iter().map(|(name, t)| (name.to_owned(), t)).collect();

@@ -68,7 +68,7 @@ impl TokenDecoder for LlamaGen {
             }
             New::Step { drawn, .. } => self.tokens(g, s, 0, drawn),
         };
-        let table = self.llama.table(g, s);
+        let table = self.llama.table(g, s.positions);
         self.llama.blocks(g, x, table, s, new)
     }
 
@@ -76,12 +76,12 @@ impl TokenDecoder for LlamaGen {
         self.llama.head(g, x)
     }
 
-    fn angles(&self, _order: &[u32]) -> Option<(&'static str, HostTensor)> {
+    fn rotary(&self, _order: &[u32]) -> Option<HostTensor> {
         let (n, d) = (self.llama.info.tokens, self.llama.head_width());
         // The class is turned to nothing; the last place of the raster is never fed.
         let mut table = vec![0.0; d];
         table.extend_from_slice(&self.llama.raster()[..(n - 1) * d]);
-        Some((ROTARY, HostTensor::f32([n, d], table)))
+        Some(HostTensor::f32([n, d], table))
     }
 }
 
@@ -176,9 +176,9 @@ impl Llama {
         g.reshape(class, [s.rows, 1, c])
     }
 
-    /// The rotary table (P,D) of the places in the cache.
-    pub(super) fn table(&self, g: &mut Graph, s: &Sequence) -> Value {
-        g.state(ROTARY, TensorDesc::f32([s.positions, self.head_width()]), Storage::AsDeclared)
+    /// The rotary table, whose first rows are of the places in the cache.
+    pub(super) fn table(&self, g: &mut Graph, rows: usize) -> Value {
+        g.state(ROTARY, TensorDesc::f32([rows, self.head_width()]), Storage::AsDeclared)
     }
 
     /// All blocks. x: (R,T,C), new rows; table: (P,D), rotary; returns (R,T,C).

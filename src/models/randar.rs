@@ -11,11 +11,11 @@ use serde_json::Value as Json;
 
 use super::fields::Fields;
 use super::llamagen::{Llama, TOKEN_TABLE};
-use super::sequence::{ANGLES, Defaults, GeneratorInfo, New, Sequence, TokenDecoder};
+use super::sequence::{Defaults, GeneratorInfo, New, Sequence, TokenDecoder};
 use crate::error::Result;
-use crate::graph::{Graph, Storage, TensorIndex, Value};
+use crate::graph::{Graph, TensorIndex, Value};
 use crate::ops::EmbedOrdered;
-use crate::tensor::{HostTensor, TensorDesc};
+use crate::tensor::HostTensor;
 
 /// The learned vector (1,C), by which a checkpoint is known.
 pub(super) const INSTRUCTION: &str = "pos_instruct_embeddings";
@@ -49,12 +49,14 @@ impl TokenDecoder for RandAr {
     fn build(&self, g: &mut Graph, s: &Sequence, new: New) -> Result<Value> {
         let c = self.llama.info.hidden;
         g.scope("embeddings");
-        let table = self.llama.table(g, s);
+        // The places of the cache, and the angles in the order of drawing.
+        let table = self.llama.table(g, s.positions + self.llama.info.tokens);
+        let place = EmbedOrdered { rows: s.rows, count: 0, first: 0, spread: 0, places: s.positions };
         match new {
             New::Prompt(given) => {
                 let class = self.llama.class(g, s);
                 let count = 2 * given + 1;
-                let op = EmbedOrdered { rows: s.rows, count, first: 1, spread: count };
+                let op = EmbedOrdered { count, first: 1, spread: count, ..place };
                 let pairs = self.rows(g, op, table, s);
                 let x = g.concat_tokens(s.rows, &[class, pairs]); // class I, T I, T I, …
                 let x = self.llama.blocks(g, x, table, s, new)?;
@@ -65,7 +67,7 @@ impl TokenDecoder for RandAr {
             New::Step { drawn, next } => {
                 let spread = (2 * drawn).saturating_sub(1);
                 let count = spread + next;
-                let op = EmbedOrdered { rows: s.rows, count, first: 0, spread };
+                let op = EmbedOrdered { count, first: 0, spread, ..place };
                 let x = self.rows(g, op, table, s); // T I T … and I I I …
                 let x = self.llama.blocks(g, x, table, s, new)?;
                 Ok(g.slice_tokens(x, spread..count))
@@ -77,21 +79,21 @@ impl TokenDecoder for RandAr {
         self.llama.head(g, x)
     }
 
-    fn angles(&self, order: &[u32]) -> Option<(&'static str, HostTensor)> {
+    fn rotary(&self, order: &[u32]) -> Option<HostTensor> {
         let (raster, d) = (self.llama.raster(), self.llama.head_width());
-        let table = order.iter().flat_map(|&i| &raster[i as usize * d..][..d]).copied().collect();
-        Some((ANGLES, HostTensor::f32([order.len(), d], table)))
+        // Of the class, zeros, of other places what is written when they are entered.
+        let mut table = vec![0.0; self.llama.info.places() * d];
+        table.extend(order.iter().flat_map(|&i| &raster[i as usize * d..][..d]));
+        Some(HostTensor::f32([table.len() / d, d], table))
     }
 }
 
 impl RandAr {
     /// Tokens and instructions: (R,T,C).
     fn rows(&self, g: &mut Graph, op: EmbedOrdered, rotary: Value, s: &Sequence) -> Value {
-        let GeneratorInfo { vocabulary, tokens, hidden, .. } = self.llama.info;
-        let d = self.llama.head_width();
-        let embeddings = g.weight(self.llama.names.weight(TOKEN_TABLE), [vocabulary, hidden]);
+        let GeneratorInfo { vocabulary, hidden, .. } = self.llama.info;
+        let table = g.weight(self.llama.names.weight(TOKEN_TABLE), [vocabulary, hidden]);
         let instruction = g.weight(self.llama.names.weight(INSTRUCTION), [1, hidden]);
-        let angles = g.state(ANGLES, TensorDesc::f32([tokens, d]), Storage::AsDeclared);
-        g.embed_ordered(op, embeddings, [s.tokens, s.step, instruction, angles, rotary, s.place])
+        g.embed_ordered(op, [table, s.tokens, s.step, instruction, rotary, s.place])
     }
 }

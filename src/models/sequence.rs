@@ -26,9 +26,9 @@ pub trait TokenDecoder: Send + Sync {
     /// Scores of the next token. x: (…,C); returns (…,V).
     fn head(&self, g: &mut Graph, x: Value) -> Value;
 
-    /// For models with rotary positions, the state that holds the angles and its contents, (N,D), where
-    /// the i-th token is drawn at place `order[i]` of the raster.
-    fn angles(&self, _order: &[u32]) -> Option<(&'static str, HostTensor)> {
+    /// What state [`ROTARY`] begins with, in models that have it, where the i-th token is drawn at place
+    /// `order[i]` of the raster.
+    fn rotary(&self, _order: &[u32]) -> Option<HostTensor> {
         None
     }
 }
@@ -111,10 +111,8 @@ pub const STEP: &str = "step";
 pub const TOKENS: &str = "tokens";
 /// Classes (R) u32; those of the rows without condition are the number of classes.
 pub const CLASSES: &str = "classes";
-/// Rotary table by place in the cache.
+/// Rotary table; its first rows are of the places in the cache.
 pub const ROTARY: &str = "rotary";
-/// Angles (N,D) of the tokens in the order they are drawn, where that is any.
-pub const ANGLES: &str = "angles";
 /// Where the first new row stands in the cache (1) u32, in models of any order.
 pub const PLACE: &str = "place";
 

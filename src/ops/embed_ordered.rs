@@ -18,9 +18,9 @@ use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// Embeds tokens and instructions. Operands: table (V,C); tokens (B,S) u32, the i-th drawn at 1 + i; step
 /// (u32, the first new token's place among the tokens, 0 for a prompt); instruction (C) elements, before
-/// it is turned; angles (N,D), cosines and sines of each drawn token's position; and two states that are
-/// written: rotary table (P,D) by place in the cache, and place (u32, twice the step). Result (R,T,C),
-/// where row r belongs to sequence r modulo B.
+/// it is turned; and two states that are written: rotary table (P+N,D), P rows by place in the cache and
+/// behind them, only read, the angles of each drawn token's position; and place (u32, twice the step).
+/// Result (R,T,C), where row r belongs to sequence r modulo B.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmbedOrdered {
     /// Rows R, a multiple of B.
@@ -31,13 +31,15 @@ pub struct EmbedOrdered {
     pub first: usize,
     /// From this row on there are instructions only.
     pub spread: usize,
+    /// Places P of the cache.
+    pub places: usize,
 }
 
 params! {
     /// Parameters of the kernel.
     struct OrderedParams {
         count: u32, width: u32, first_row: u32, part_rows: u32, vocabulary: u32, rows: u32,
-        sequences: u32, length: u32, first: u32, spread: u32, head_width: u32, ordered: u32, places: u32,
+        sequences: u32, length: u32, first: u32, spread: u32, head_width: u32, places: u32, turns: u32,
     }
 }
 
@@ -45,22 +47,28 @@ static ORDERED: Kernel =
     Kernel { name: "embed_ordered", source: shader!("embed_ordered.wgsl"), params: OrderedParams::FIELDS };
 
 impl Graph {
-    /// Embeddings of new tokens and instructions. others: tokens (B,S) u32, step u32, instruction (1,C),
-    /// angles (N,D), rotary (P,D), place u32; returns (R,T,C).
-    pub fn embed_ordered(&mut self, op: EmbedOrdered, table: Value, others: [Value; 6]) -> Value {
-        self.push(Op::EmbedOrdered(op), [&[table], &others[..]].concat())
+    /// Embeddings of new tokens and instructions. Operands as [`EmbedOrdered`] has them; returns (R,T,C).
+    pub fn embed_ordered(&mut self, op: EmbedOrdered, operands: [Value; 6]) -> Value {
+        self.push(Op::EmbedOrdered(op), operands.to_vec())
     }
 }
 
 /// Where the states are among the operands.
-const ROTARY: usize = 5;
-const PLACE: usize = 6;
+const ROTARY: usize = 4;
+const PLACE: usize = 5;
 
 impl EmbedOrdered {
     /// Where new row `t` is entered, and its place in the sequence.
-    fn places(&self, step: usize, t: usize) -> (usize, usize) {
+    fn row(&self, step: usize, t: usize) -> (usize, usize) {
         let entered = 2 * step + self.first + t;
         (entered, entered + t.saturating_sub(self.spread))
+    }
+
+    /// The angles of a place in the sequence, (D).
+    fn turn<'a>(&self, rotary: &'a HostTensor, place: usize) -> &'a [f32] {
+        let (rows, d) = (rotary.shape().dims()[0], rotary.shape().width());
+        let which = self.places + (place.max(1) - 1) / 2;
+        &f32s(rotary)[which.min(rows - 1) * d..][..d]
     }
 }
 
@@ -70,7 +78,7 @@ impl OpDef for EmbedOrdered {
     }
 
     fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String> {
-        arity(inputs, 7)?;
+        arity(inputs, 6)?;
         let [_, width] = dims("table", &inputs[0])?;
         let [sequences, length] = dims("tokens", &inputs[1])?;
         if [1, 2, PLACE].iter().any(|&i| inputs[i].dtype != DType::U32) {
@@ -79,12 +87,12 @@ impl OpDef for EmbedOrdered {
         if sequences == 0 || length == 0 || !self.rows.is_multiple_of(sequences) {
             return Err(format!("{} rows are no multiple of {sequences} sequences", self.rows));
         }
-        let ([n, d], [_, turned]) = (dims("angles", &inputs[4])?, dims("rotary", &inputs[ROTARY])?);
+        let [turns, d] = dims("rotary", &inputs[ROTARY])?;
         let even = d > 0 && d.is_multiple_of(2) && width.is_multiple_of(d);
-        if n == 0 || !even || turned != d || inputs[3].shape.elements() != width {
+        if turns <= self.places || !even || inputs[3].shape.elements() != width {
             return Err(format!(
-                "instruction {}, angles {} and rotary {} do not fit width {width}",
-                inputs[3].shape, inputs[4].shape, inputs[ROTARY].shape
+                "instruction {} and rotary {} do not fit width {width} and {} places",
+                inputs[3].shape, inputs[ROTARY].shape, self.places
             ));
         }
         Ok(TensorDesc::f32([self.rows, self.count, width]))
@@ -99,20 +107,19 @@ impl OpDef for EmbedOrdered {
         let ids = inputs[1].as_u32().expect("checked by infer");
         let [sequences, length]: [usize; 2] = dims("tokens", &inputs[1].desc()).expect("checked by infer");
         let step = inputs[2].as_u32().expect("checked by infer")[0] as usize;
-        let (instruction, angles) = (f32s(inputs[3]), f32s(inputs[4]));
-        let [ordered, d]: [usize; 2] = dims("angles", &inputs[4].desc()).expect("checked by infer");
+        let d = inputs[ROTARY].shape().width();
         let zeros = vec![0.0; width];
         let mut y = Vec::with_capacity(out.shape.elements());
         for row in 0..self.rows {
             for t in 0..self.count {
-                let (_, place) = self.places(step, t);
+                let (_, place) = self.row(step, t);
                 if place % 2 == 0 {
                     let id = ids[row % sequences * length + (place / 2).min(length - 1)] as usize;
                     y.extend(table.get(id * width..(id + 1) * width).unwrap_or(&zeros));
                     continue;
                 }
-                let turn = &angles[(place / 2).min(ordered - 1) * d..][..d];
-                for (pair, x) in instruction.chunks(2).enumerate() {
+                let turn = self.turn(inputs[ROTARY], place);
+                for (pair, x) in f32s(inputs[3]).chunks(2).enumerate() {
                     let [cos, sin] = [0, 1].map(|i| turn[2 * pair % d + i]);
                     y.extend([x[0] * cos - x[1] * sin, x[1] * cos + x[0] * sin]);
                 }
@@ -123,13 +130,12 @@ impl OpDef for EmbedOrdered {
 
     fn reference_states(&self, inputs: &[&HostTensor]) -> Vec<HostTensor> {
         let step = inputs[2].as_u32().expect("checked by infer")[0] as usize;
-        let [ordered, d]: [usize; 2] = dims("angles", &inputs[4].desc()).expect("checked by infer");
+        let d = inputs[ROTARY].shape().width();
         let mut rotary = f32s(inputs[ROTARY]).to_vec();
         for t in 0..self.count {
-            let (entered, place) = self.places(step, t);
-            if let Some(turned) = rotary.get_mut(entered * d..(entered + 1) * d) {
-                let which = (place.max(1) - 1) / 2;
-                turned.copy_from_slice(&f32s(inputs[4])[which.min(ordered - 1) * d..][..d]);
+            let (entered, place) = self.row(step, t);
+            if entered < self.places {
+                rotary[entered * d..][..d].copy_from_slice(self.turn(inputs[ROTARY], place));
             }
         }
         let mut place = inputs[PLACE].as_u32().expect("checked by infer").to_vec();
@@ -152,12 +158,10 @@ impl OpDef for EmbedOrdered {
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let out = cx.output();
         let [sequences, length]: [usize; 2] = dims("tokens", &cx.input(1)).expect("checked by infer");
-        let [ordered, d]: [usize; 2] = dims("angles", &cx.input(4)).expect("checked by infer");
-        let [places, _]: [usize; 2] = dims("rotary", &cx.input(ROTARY)).expect("checked by infer");
+        let [turns, d]: [usize; 2] = dims("rotary", &cx.input(ROTARY)).expect("checked by infer");
         let variant =
             Variant::new().with_type("W", cx.input(0).dtype).with_type("Y", out.dtype).with_u32("WG", LANES);
-        to_u32("angles", ordered * d)?;
-        to_u32("rotary table", places * d)?;
+        to_u32("rotary table", turns * d)?;
         for (part, range) in cx.parts(0).into_iter().enumerate() {
             to_u32("table part", range.len() * out.shape.width())?;
             let params = OrderedParams {
@@ -172,10 +176,10 @@ impl OpDef for EmbedOrdered {
                 first: self.first as u32,
                 spread: to_u32("sequence", self.spread)?,
                 head_width: d as u32,
-                ordered: ordered as u32,
-                places: places as u32,
+                places: self.places as u32,
+                turns: turns as u32,
             };
-            let operands = (1..7).map(|i| cx.operand(i));
+            let operands = (1..6).map(|i| cx.operand(i));
             let binds = [cx.part(0, part)].into_iter().chain(operands).chain([cx.result()]).collect();
             cx.dispatch(&ORDERED, variant.clone(), params, binds, out.shape.elements().div_ceil(LANES))?;
         }

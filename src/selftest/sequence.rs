@@ -182,14 +182,12 @@ fn ordered(cases: &mut Vec<Case>) {
         cases.push(with_states(format!("embed in any order {rows}x{count} at {place}"), 1e-6, |s| {
             let step = s.step(place);
             let ids = s.state("tokens", HostTensor::u32([2, 7], ids.clone()), Storage::AsDeclared);
-            let angles = HostTensor::f32([6, d], noise(3, 6 * d));
-            let angles = s.state("angles", angles, Storage::AsDeclared);
-            let rotary = s.table(12, d);
+            let rotary = s.table(12 + 6, d);
             let begins = s.state("place", HostTensor::u32([1], vec![77]), Storage::AsDeclared);
             let table = s.graph.weight(Weight::tensor("table"), [VOCABULARY as usize, 3 * d]);
             let instruction = s.graph.weight(Weight::tensor("instruction"), [1, 3 * d]);
-            let op = EmbedOrdered { rows, count, first, spread };
-            s.graph.embed_ordered(op, table, [ids, step, instruction, angles, rotary, begins])
+            let op = EmbedOrdered { rows, count, first, spread, places: 12 };
+            s.graph.embed_ordered(op, [table, ids, step, instruction, rotary, begins])
         }));
     }
 }
