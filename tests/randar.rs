@@ -230,6 +230,10 @@ fn a_checkpoint_is_known_by_its_instruction() {
     assert!(!model.warnings().iter().any(|w| w.contains("not used")), "{:?}", model.warnings());
     std::fs::copy(folder().with_file_name("llamagen/gpt.safetensors"), copy.path().join("gpt.safetensors"))
         .unwrap();
+    // That checkpoint is smaller, and has no instruction.
+    for (key, value) in [("dim", 36), ("n_head", 3), ("n_layer", 2)] {
+        config[key] = value.into();
+    }
     config["model_type"] = "randar".into();
     let missing = open(&config).err().unwrap().to_string();
     assert!(missing.contains("pos_instruct_embeddings"), "{missing}");

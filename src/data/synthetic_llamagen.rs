@@ -210,7 +210,9 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_the_paper() {
-        for (name, millions) in [("llamagen-b", 111.0), ("llamagen-l/384", 343.0), ("llamagen-xl", 775.0)] {
+        for (name, millions) in
+            [("llamagen-b", 111.0), ("llamagen-l/384", 343.0), ("llamagen-xl", 775.0), ("randar-0.3b", 343.0)]
+        {
             let got = SyntheticLlamaGen::named(name).unwrap().decoder().parameters() as f64 / 1e6;
             assert!((got - millions).abs() < 1.0, "{name}: {got}");
         }
