@@ -91,5 +91,15 @@ pub(super) fn read_config(source: &ModelSource) -> Option<Json> {
 
 /// The embedded generator of shapes: an ordinary LlamaGen folder, inside the binary.
 fn builtin() -> Result<Files> {
-    Err(Error::usage(format!("there is no builtin:{BUILTIN} yet"), "pass -m FOLDER"))
+    let name = format!("builtin:{BUILTIN}");
+    let config = include_str!("../../assets/builtin-shapes-gpt/config.json");
+    let open = |part: &str, bytes: &'static [u8]| Checkpoint::from_static(&format!("{name}/{part}"), bytes);
+    Ok(Files {
+        config: serde_json::from_str(config)
+            .map_err(|e| Error::model(&name, format!("config.json: {e}"), "build the program anew"))?,
+        preprocessor: None,
+        checkpoint: open(DECODER, include_bytes!("../../assets/builtin-shapes-gpt/gpt.safetensors"))?,
+        tokenizer: Some(open(TOKENIZER, include_bytes!("../../assets/builtin-shapes-gpt/vq.safetensors"))?),
+        name,
+    })
 }
