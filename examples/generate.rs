@@ -28,7 +28,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         guidance: Guidance { first: scale, last: scale, places: 1 },
     };
     let classes = vec![class.or(info.classes.map(|_| 0))];
-    let request = Request { classes, first: 0, sampling, prime: vec![], order: Order::Raster, every: 16 };
+    let request = Request {
+        classes,
+        first: 0,
+        sampling,
+        prime: vec![],
+        order: Order::Raster,
+        parallel: None,
+        every: 16,
+    };
     let generated = generator.generate(&request, &mut |progress| {
         println!("{} of {} patches", progress.done, progress.total);
         Ok(())

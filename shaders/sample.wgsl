@@ -1,23 +1,24 @@
-// Draws the next token: one workgroup a sequence. Exact top-k and top-p by radix selection: logits are
-// mapped to integers of the same order, and a histogram of eight bits at a time finds the least one that
-// is kept, counting tokens (top-k) or their probability in units of 2^-31 (top-p), so that the outcome
-// does not depend on the order of additions. Then the maximum of logit plus Gumbel noise is the draw.
-// The last workgroup to arrive moves the step on. Prelude: type L; bool GUIDED; u32 WG.
+// Draws tokens: one workgroup each, `draws` of a sequence side by side. Exact top-k and top-p by radix
+// selection: logits are mapped to integers of the same order, and a histogram of eight bits at a time
+// finds the least one that is kept, counting tokens (top-k) or their probability in units of 2^-31
+// (top-p), so that the outcome does not depend on the order of additions. Then the maximum of logit plus
+// Gumbel noise is the draw. The last workgroup to arrive moves the step on. Prelude: type L; bool GUIDED; u32 WG.
 
 struct Params {
     sequences: u32,   // B
     vocabulary: u32,  // V
     places: u32,      // S, of each sequence
     advance: u32,     // places the step moves on
+    draws: u32,       // n
 }
 
-@group(0) @binding(0) var<storage, read> logits: array<L>;           // (B, V), or (2·B, V) if guided
+@group(0) @binding(0) var<storage, read> logits: array<L>;           // (n·B, V), or (2·n·B, V) if guided
 @group(0) @binding(1) var<storage, read> settings: array<u32>;       // ops/sample.rs: Sampling::tensor
 @group(0) @binding(2) var<storage, read> samples: array<u32>;        // (B)
 @group(0) @binding(3) var<storage, read_write> step: array<atomic<u32>>;  // place, arrivals, not finite
 @group(0) @binding(4) var<storage, read_write> tokens: array<u32>;   // (B, S)
 @group(0) @binding(5) var<storage, read_write> entropy: array<f32>;  // (B, S)
-@group(0) @binding(6) var<storage, read_write> ids: array<u32>;      // (B)
+@group(0) @binding(6) var<storage, read_write> ids: array<u32>;      // (n·B)
 @group(0) @binding(7) var<uniform> p: Params;
 
 const LOWEST: f32 = -3.0e38;
@@ -40,17 +41,17 @@ fn finite(v: f32) -> bool {
     return (bitcast<u32>(v) & 0x7f800000u) != 0x7f800000u;
 }
 
-fn raw_logit(b: u32, i: u32, scale: f32) -> f32 {
-    let c = f32(logits[b * p.vocabulary + i]);
+fn raw_logit(query: u32, i: u32, scale: f32) -> f32 {
+    let c = f32(logits[query * p.vocabulary + i]);
     if GUIDED {
-        let u = f32(logits[(b + p.sequences) * p.vocabulary + i]);
+        let u = f32(logits[(query + p.sequences * p.draws) * p.vocabulary + i]);
         return u + (c - u) * scale;
     }
     return c;
 }
 
-fn logit(b: u32, i: u32, scale: f32) -> f32 {
-    let l = raw_logit(b, i, scale);
+fn logit(query: u32, i: u32, scale: f32) -> f32 {
+    let l = raw_logit(query, i, scale);
     return select(LOWEST, l, finite(l));
 }
 
@@ -60,17 +61,19 @@ fn main(
     @builtin(num_workgroups) wgs: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let b = wg.y * wgs.x + wg.x;
-    if b >= p.sequences {
+    let query = wg.y * wgs.x + wg.x;
+    if query >= p.sequences * p.draws {
         return;
     }
-    let place = atomicLoad(&step[0]) + p.advance - 1u;
+    let b = query / p.draws;
+    let first = atomicLoad(&step[0]) + p.advance - 1u;
+    let place = first + query % p.draws;
     let greedy = bitcast<f32>(settings[3]) == 0.0;
     let t = select(bitcast<f32>(settings[3]), 1.0, greedy);
     let top_k = settings[2];
     let top_p = bitcast<f32>(settings[4]);
     let first_scale = bitcast<f32>(settings[5]);
-    let scale = first_scale + (bitcast<f32>(settings[6]) - first_scale) * f32(place) / f32(max(settings[7], 1u));
+    let scale = first_scale + (bitcast<f32>(settings[6]) - first_scale) * f32(first) / f32(max(settings[7], 1u));
     if lane == 0u {
         atomicStore(&broken, 0u);
     }
@@ -78,7 +81,7 @@ fn main(
 
     var top = LOWEST;
     for (var i = lane; i < p.vocabulary; i += WG) {
-        let l = raw_logit(b, i, scale);
+        let l = raw_logit(query, i, scale);
         if finite(l) {
             top = max(top, l);
         } else {
@@ -89,7 +92,7 @@ fn main(
     var weight = 0.0;
     var moment = 0.0;
     for (var i = lane; i < p.vocabulary; i += WG) {
-        let d = (logit(b, i, scale) - top) / t;
+        let d = (logit(query, i, scale) - top) / t;
         let e = exp(d);
         weight += e;
         moment += select(0.0, e * d, e > 0.0);
@@ -99,23 +102,23 @@ fn main(
 
     var lowest = 0u;
     if !greedy && top_k > 0u && top_k < p.vocabulary {
-        lowest = threshold(lane, b, scale, false, top_k - 1u, 0u, top, t, 1.0);
+        lowest = threshold(lane, query, scale, false, top_k - 1u, 0u, top, t, 1.0);
     }
     if !greedy && top_p < 1.0 {
         var left = 0.0;
         for (var i = lane; i < p.vocabulary; i += WG) {
-            let l = logit(b, i, scale);
+            let l = logit(query, i, scale);
             left += select(0.0, exp((l - top) / t), ordered(l) >= lowest);
         }
         left = row_sum(lane, left);
-        lowest = threshold(lane, b, scale, true, u32(top_p * UNIT), lowest, top, t, left);
+        lowest = threshold(lane, query, scale, true, u32(top_p * UNIT), lowest, top, t, left);
     }
 
     let high = settings[1] ^ (samples[b] * 0x9e3779b9u);
     var best = -3.4e38;
     var at = 0xffffffffu;
     for (var i = lane; i < p.vocabulary; i += WG) {
-        let l = logit(b, i, scale);
+        let l = logit(query, i, scale);
         if ordered(l) >= lowest {
             var score = l / t;
             if !greedy {
@@ -147,7 +150,7 @@ fn main(
         return;
     }
     let id = min(places[0], p.vocabulary - 1u);
-    ids[b] = id;
+    ids[query] = id;
     if place + 1u < p.places {
         tokens[b * p.places + place + 1u] = id;
         entropy[b * p.places + place + 1u] = log(weight) - moment / weight;
@@ -156,15 +159,15 @@ fn main(
         atomicAdd(&step[2], 1u);
     }
     // Everybody has read the place before he arrives.
-    if atomicAdd(&step[1], 1u) + 1u == p.sequences {
+    if atomicAdd(&step[1], 1u) + 1u == p.sequences * p.draws {
         atomicStore(&step[1], 0u);
-        atomicStore(&step[0], place + 1u);
+        atomicStore(&step[0], first + 1u);
     }
 }
 
 // The least integer, not below `floor`, of which all larger ones together count for no more than `limit`.
 fn threshold(
-    lane: u32, b: u32, scale: f32, by_mass: bool, limit: u32, floor: u32, top: f32, t: f32, whole: f32,
+    lane: u32, query: u32, scale: f32, by_mass: bool, limit: u32, floor: u32, top: f32, t: f32, whole: f32,
 ) -> u32 {
     var prefix = 0u;
     var seen = 0u;
@@ -175,7 +178,7 @@ fn threshold(
         }
         workgroupBarrier();
         for (var i = lane; i < p.vocabulary; i += WG) {
-            let l = logit(b, i, scale);
+            let l = logit(query, i, scale);
             let key = ordered(l);
             // Of the first digit nothing is fixed yet, and a shift by 32 has no meaning.
             if key >= floor && (round == 0u || (key >> (shift + 8u)) == (prefix >> (shift + 8u))) {

@@ -1,6 +1,6 @@
 //! Pictures token by token. A [`Generator`] is a generative checkpoint made ready: files -> decoder and
-//! codec -> two plans over one store (a prompt, and one token) -> a loop in which nothing passes between
-//! host and device but submissions.
+//! codec -> two plans over one store (a prompt, and one token; or more, where a model draws several at a
+//! time) -> a loop in which nothing passes between host and device but submissions.
 //!
 //! The loop: weights, KV cache, tokens, settings and the place in the sequence lie on the device. The
 //! plan of one token embeds the token drawn last, runs the blocks over the cache, draws the next token
@@ -12,7 +12,10 @@
 
 mod codec;
 mod files;
+mod graphs;
 mod measure;
+mod pictures;
+mod request;
 mod sequences;
 
 use std::ops::Range;
@@ -20,25 +23,29 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 pub use crate::models::sequence::{Codec, Defaults, GeneratorInfo};
+pub use pictures::Rgb;
+pub use request::{Order, Request};
 
-use crate::data::image::Decoded;
 use crate::data::labels::Labels;
 use crate::data::materialise::materialise;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Weight};
 use crate::models;
-use crate::models::sequence::{New, Sequence, TokenDecoder};
-use crate::ops::{Guidance, Sample, Sampling};
+use crate::models::sequence::TokenDecoder;
+use crate::ops::Guidance;
 use crate::plan::{self, Plan, Precision};
 use crate::reference;
 use crate::session::{DeviceInfo, Engine, ModelSource, Options, Tuning, open_device};
-use crate::tensor::{HostTensor, Shape, TensorDesc};
+use crate::tensor::{HostTensor, Shape};
 use codec::PatchCodec;
 use sequences::Sequences;
 
 /// Name of the embedded model, as `-m builtin:shapes-gpt`.
 pub const BUILTIN: &str = "shapes-gpt";
+
+/// Stands for a token that is not drawn yet.
+pub const NOT_DRAWN: u32 = u32::MAX;
 
 /// Most samples in one batch: beyond, the cache grows and the reads of weights no longer count.
 const MAX_BATCH: usize = 64;
@@ -61,45 +68,6 @@ pub struct Generator {
     warnings: Mutex<Vec<String>>,
 }
 
-/// A picture of bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rgb {
-    /// Rows of pixels.
-    pub height: usize,
-    /// Columns of pixels.
-    pub width: usize,
-    /// (H,W,3).
-    pub pixels: Vec<u8>,
-}
-
-/// In which order the patches of a picture are drawn.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Row by row.
-    #[default]
-    Raster,
-    /// Anyhow; only models that are told each patch's place can.
-    Random,
-}
-
-/// What to generate.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Request {
-    /// The class of each sample, `None` for no class in particular; as many as samples are wanted.
-    pub classes: Vec<Option<usize>>,
-    /// The number of the first sample; a sample's number chooses its random numbers, so that one of many
-    /// can be made again alone.
-    pub first: u32,
-    /// How tokens are drawn.
-    pub sampling: Sampling,
-    /// Tokens that every sample begins with, in raster order.
-    pub prime: Vec<u32>,
-    /// The order of patches.
-    pub order: Order,
-    /// Tokens between two reports; 0 to report the count alone, now and then.
-    pub every: usize,
-}
-
 /// How far a batch is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress<'a> {
@@ -109,7 +77,8 @@ pub struct Progress<'a> {
     pub total: usize,
     /// Which samples the batch holds.
     pub samples: Range<usize>,
-    /// Their tokens so far, in raster order; empty if no preview was asked for.
+    /// Their tokens so far, in raster order, as far as the last that is drawn: before it there may be
+    /// [`NOT_DRAWN`]. Empty if no preview was asked for.
     pub tokens: &'a [Vec<u32>],
 }
 
@@ -133,15 +102,16 @@ pub struct Stats {
     pub prompt: Duration,
     /// All tokens after the first.
     pub decode: Duration,
-    /// Runs of the plan of one token.
+    /// Runs after the prompt: one for each token, or fewer where several are drawn at a time.
     pub steps: usize,
     /// Samples made.
     pub samples: usize,
     /// Samples of the largest batch.
     pub batch: usize,
-    /// Bytes that one such run must read: weights once, and half of the cache, its mean filling.
+    /// Bytes that one such run must read, on the average: weights once, and half of the cache, its mean
+    /// filling.
     pub bytes_per_step: u64,
-    /// Launches of one such run.
+    /// Launches of one such run, on the average.
     pub launches_per_step: usize,
 }
 
@@ -215,61 +185,6 @@ impl Generator {
         self.warnings.lock().map(|w| w.clone()).unwrap_or_default()
     }
 
-    /// Checks a request without touching the device.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] naming what cannot be.
-    pub fn check(&self, request: &Request) -> Result<()> {
-        let info = self.info();
-        let Sampling { temperature, top_p, guidance, .. } = request.sampling;
-        let wrong = |what: String, help: &str| Err(Error::usage(what, help));
-        if request.classes.is_empty() {
-            return wrong("no samples to make".to_owned(), "ask for one at least");
-        }
-        if !(0.0..=1e6).contains(&temperature) {
-            return wrong(format!("temperature {temperature}"), "it is 0 (the likeliest token) to 1000000");
-        }
-        if !(top_p > 0.0 && top_p <= 1.0) {
-            return wrong(format!("top-p {top_p}"), "it is above 0, at most 1");
-        }
-        if [guidance.first, guidance.last].iter().any(|s| !s.is_finite() || s.abs() > 1e6) {
-            return wrong(format!("guidance scale {}", guidance.last), "it is a finite number; 1 is none");
-        }
-        if !info.guided && (guidance.first != 1.0 || guidance.last != 1.0) {
-            let what = "the model knows no absence of a class, so that there is no guidance".to_owned();
-            return wrong(what, "leave the guidance scale at 1");
-        }
-        for class in &request.classes {
-            match (class, info.classes) {
-                (Some(class), None) => {
-                    return wrong(format!("class {class}: the model has no classes"), "name none");
-                }
-                (Some(class), Some(n)) if *class >= n => {
-                    return wrong(format!("class {class} of {n}"), "classes count from 0");
-                }
-                (None, Some(_)) if !info.guided => {
-                    return wrong("the model needs a class".to_owned(), "name one");
-                }
-                _ => {}
-            }
-        }
-        if request.prime.len() >= info.tokens {
-            let what = format!("{} tokens are given, a picture has {}", request.prime.len(), info.tokens);
-            return wrong(what, "leave at least one to draw");
-        }
-        if let Some(id) = request.prime.iter().find(|&&id| id as usize >= info.vocabulary) {
-            return wrong(
-                format!("token {id} of a vocabulary of {}", info.vocabulary),
-                "encode with this model",
-            );
-        }
-        if request.order == Order::Random {
-            let what = "the model draws patches in raster order only".to_owned();
-            return wrong(what, "only models with position tokens (RandAR) take another");
-        }
-        Ok(())
-    }
-
     /// Draws samples. `report` hears how far it is and may stop it by an error.
     ///
     /// # Errors
@@ -317,7 +232,7 @@ impl Generator {
         let given = request.prime.len();
         let Guidance { first, last, .. } = request.sampling.guidance;
         let guided = self.info().guided && (first, last) != (1.0, 1.0);
-        let mut loops = Sequences::new(self, samples.len(), guided, given)?;
+        let mut loops = Sequences::new(self, samples.len(), guided, request)?;
         loops.begin(self, request, samples.clone())?;
         let start = Instant::now();
         loops.prompt()?;
@@ -335,8 +250,7 @@ impl Generator {
         tell(&mut loops, have)?;
         while have < total {
             let chunk = if request.every > 0 { request.every } else { CHUNK }.min(total - have);
-            loops.steps(chunk)?;
-            have += chunk;
+            have += loops.steps(chunk)?;
             if request.every > 0 {
                 loops.finish()?;
             }
@@ -344,146 +258,14 @@ impl Generator {
         }
         loops.finish()?;
         stats.decode += start.elapsed();
-        stats.steps += total - given - 1;
+        stats.steps += loops.count();
         stats.batch = stats.batch.max(samples.len());
         (stats.bytes_per_step, stats.launches_per_step) = loops.step_cost();
         if let broken @ 1.. = loops.broken()? {
             let what = format!("scores of {}", self.name);
             return Err(Error::NonFinite { what, count: broken, total: samples.len() * (total - given) });
         }
-        Ok((loops.tokens(total)?, loops.entropy(total)?))
-    }
-
-    /// Outputs of the decoder for whole sequences given: `logits` (B,1+k,V) for every place, `hidden.N`.
-    /// `classes`: the class of each sequence, the number of classes for none; `tokens`: k of each.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for sequences of different lengths or an unknown output; device errors.
-    pub fn score(&self, classes: &[u32], tokens: &[Vec<u32>], outputs: &[&str]) -> Result<Vec<HostTensor>> {
-        let given = tokens.first().map_or(0, Vec::len);
-        let fits = classes.len() == tokens.len() && tokens.iter().all(|t| t.len() == given);
-        if tokens.is_empty() || !fits || given >= self.info().tokens {
-            let what = format!("{} classes and {} sequences", classes.len(), tokens.len());
-            return Err(Error::usage(what, "pass a class and equally many tokens for each"));
-        }
-        let graph = self.whole_graph(tokens.len(), given)?.select(outputs)?;
-        sequences::run_once(self, &graph, classes, tokens)
-    }
-
-    /// Names of what [`Generator::score`] can give.
-    ///
-    /// # Errors
-    /// If the model does not build.
-    pub fn score_names(&self) -> Result<Vec<String>> {
-        Ok(self.whole_graph(1, 0)?.outputs().iter().map(|(name, _)| name.clone()).collect())
-    }
-
-    fn whole_graph(&self, samples: usize, given: usize) -> Result<Graph> {
-        let mut g = Graph::new();
-        let sequence = Sequence::declare(&mut g, self.info(), samples, false);
-        let x = self.decoder.build(&mut g, &sequence, New::Prompt(given))?;
-        let logits = self.decoder.head(&mut g, x);
-        g.output("logits", logits);
-        g.check()?;
-        Ok(g)
-    }
-
-    /// The graph that draws the token after the new ones.
-    ///
-    /// # Errors
-    /// If the model does not build.
-    pub fn graph(&self, samples: usize, guided: bool, new: New) -> Result<Graph> {
-        let mut g = Graph::new();
-        let sequence = Sequence::declare(&mut g, self.info(), samples, guided);
-        let x = self.decoder.build(&mut g, &sequence, new)?;
-        let x = g.token(x, new.count() - 1); // (R,C)
-        let logits = self.decoder.head(&mut g, x); // (R,V)
-        g.scope("sample");
-        let words = |n: usize| TensorDesc::new(crate::tensor::DType::U32, Shape::new(&[n]));
-        let declared = crate::graph::Storage::AsDeclared;
-        let settings = g.state(SETTINGS, words(Sampling::WORDS), declared);
-        let streams = g.state(STREAMS, words(samples), declared);
-        let shape = g.shape(sequence.tokens);
-        let entropy = g.state(ENTROPY, TensorDesc::f32(shape), declared);
-        let op = Sample { guided, advance: new.count() };
-        let others = [settings, streams, sequence.step, sequence.tokens, entropy];
-        let ids = g.sample(op, logits, others);
-        g.output("ids", ids);
-        g.select(&["ids"])
-    }
-
-    /// The plan of one token, or of a prompt, for this session's device; for people and profilers.
-    ///
-    /// # Errors
-    /// [`Error::Limit`]; [`Error::Usage`] on the reference, which has no plans.
-    pub fn plan(&self, samples: usize, guided: bool, new: New) -> Result<Plan> {
-        let Engine::Gpu { gpu, .. } = &self.engine else {
-            return Err(Error::usage("the reference has no plans", "choose an adapter of `vit-gpu devices`"));
-        };
-        plan::compile(&self.graph(samples, guided, new)?, gpu.target(), self.plan_options())
-    }
-
-    /// Pictures of tokens in raster order; patches that a short sequence leaves out are grey.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for too many tokens or one beyond the vocabulary; device errors.
-    pub fn decode(&self, tokens: &[Vec<u32>]) -> Result<Vec<Rgb>> {
-        let info = self.info();
-        let whole = |t: &Vec<u32>| -> Vec<u32> {
-            t.iter().copied().chain(std::iter::repeat(0)).take(info.tokens.max(t.len())).collect()
-        };
-        let whole: Vec<Vec<u32>> = tokens.iter().map(whole).collect();
-        let planes = self.decode_values(&whole)?;
-        let [height, width] = info.picture;
-        let byte = |x: &f32| (127.5 * (x + 1.0)).round_ties_even().clamp(0.0, 255.0) as u8;
-        let picture = |(values, given): (&Vec<f32>, &Vec<u32>)| {
-            let mut picture = Rgb { height, width, pixels: values.iter().map(byte).collect() };
-            blank(&mut picture, info.grid, given.len());
-            picture
-        };
-        Ok(planes.iter().zip(tokens).map(picture).collect())
-    }
-
-    /// Pictures of whole sequences before they are rounded: (H,W,3) each, in about [-1, 1].
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for too many or too few tokens, or one beyond the vocabulary; device errors.
-    pub fn decode_values(&self, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-        let info = self.info();
-        for sequence in tokens {
-            let help = "were they made by another model?";
-            if sequence.len() != info.tokens {
-                let what = format!("{} tokens, a picture has {}", sequence.len(), info.tokens);
-                return Err(Error::usage(what, help));
-            }
-            if let Some(id) = sequence.iter().find(|&&id| id as usize >= info.vocabulary) {
-                let what = format!("token {id} of a vocabulary of {}", info.vocabulary);
-                return Err(Error::usage(what, help));
-            }
-        }
-        self.codec.decode(self, tokens)
-    }
-
-    /// Tokens of a picture of exactly [`GeneratorInfo::picture`], in raster order.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for another size, or a checkpoint without the encoder; device errors.
-    pub fn encode(&self, picture: &Rgb) -> Result<Vec<u32>> {
-        let [height, width] = self.info().picture;
-        if (picture.height, picture.width) != (height, width) || picture.pixels.len() != height * width * 3 {
-            let what = format!("a picture of {}x{}", picture.width, picture.height);
-            return Err(Error::usage(what, format!("the model takes {width}x{height}; `fit` resizes")));
-        }
-        self.codec.encode(self, picture)
-    }
-
-    /// An image resized, and cropped where its shape is another, to [`GeneratorInfo::picture`].
-    ///
-    /// # Errors
-    /// If the image cannot be brought to that size.
-    pub fn fit(&self, image: &Decoded) -> Result<Rgb> {
-        let [height, width] = self.info().picture;
-        Ok(Rgb { height, width, pixels: self.codec.preprocess().pixels(image)? })
+        Ok((loops.tokens(total)?, loops.entropy()?))
     }
 
     fn compile(&self, graph: &Graph) -> Result<Plan> {
@@ -522,20 +304,6 @@ const SETTINGS: &str = "settings";
 const STREAMS: &str = "streams";
 /// Entropy of each draw (B,N+1).
 const ENTROPY: &str = "entropy";
-
-/// Greys what is not drawn yet.
-fn blank(picture: &mut Rgb, [rows, columns]: [usize; 2], drawn: usize) {
-    let (patch_height, patch_width) = (picture.height / rows, picture.width / columns);
-    for i in drawn..rows * columns {
-        let (top, left) = (i / columns * patch_height, i % columns * patch_width);
-        for y in top..top + patch_height {
-            let start = (y * picture.width + left) * 3;
-            picture.pixels[start..start + patch_width * 3].fill(GREY);
-        }
-    }
-}
-
-const GREY: u8 = 128;
 
 /// Puts the model's name in front of errors that only know a file or a place in the graph.
 fn within(e: Error, model: &str) -> Error {

@@ -4,6 +4,7 @@
 
 mod narrow;
 mod pictures;
+mod quick;
 mod sequence;
 
 use crate::error::Result;
@@ -13,6 +14,7 @@ use crate::ops::{Act, Choices, HeadSplit, MatMul, Op, Target};
 use crate::plan::{self, Options, Precision};
 use crate::reference;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
+use quick::{F16_TOLERANCE, QUICK, QUICK_F16};
 use std::sync::Arc;
 
 /// One small graph with one output `y`.
@@ -250,53 +252,6 @@ pub fn all() -> Vec<Case> {
     }
     cases
 }
-
-/// Cases that `doctor` runs: every kernel, small and a little awkward, quick to compile.
-const QUICK: &[&str] = &[
-    "matmul 1x768x1001",
-    "matmul full epilogue 17x33x129",
-    "matmul residual in place 65x31x67",
-    "matmul heads 2x5x3x12 x3",
-    "attention 2x3x5x7x12 causal=true bias=false",
-    "attention 2x3x5x7x12 causal=false bias=true",
-    "attention 2x3x5x7x12 causal=false bias=true weights",
-    "attention from one projection",
-    "layer_norm 7x255",
-    "rms_norm 3x257",
-    "softmax 7x255",
-    "Gelu",
-    "glu Silu",
-    "binary [2, 5, 7] [5, 7] mul=false",
-    "split_heads 2x5x3x12",
-    "concat_tokens",
-    "mean_tokens",
-    "gather",
-    "matmul of computed rows, head split 2x35x2x20 x3",
-    "attention of computed heads 1x2x33x35x24 causal=true bias=true",
-    "patchify 2x6x10 by 3x5",
-    "patchify bytes 2x6x10 by 3x5",
-    "normalise",
-    "cached attention 2x3x1x12 at 4 of 5",
-    "projection into a cache 2x1x3x12 rotary=true bias=false",
-    "rms norm before gated matmul 2x36x129",
-    "embed 4x3",
-    "rotary later",
-    "draw both of 1000",
-    "conv 2x5x7x3 to 5, 3x3 stride 1",
-    "conv 1x9x6x8 to 36, 3x3 stride 2",
-    "group_norm 2x3x5x36 by 4",
-    "group_norm 1x7x5x9 by 3",
-    "max_pool 2x7x6x5, 3x3 stride 2",
-    "nearest_code 7x8 of 50",
-];
-
-/// Those that it also runs with f16 storage, in every way there is for that.
-const QUICK_F16: &[&str] = &[
-    "matmul of computed rows, head split 2x35x2x20 x3",
-    "attention of computed heads 1x2x33x35x24 causal=true bias=true",
-];
-/// The cases' values are of order one.
-const F16_TOLERANCE: f32 = 2e-2;
 
 fn matmul(cases: &mut Vec<Case>) {
     let sizes = [

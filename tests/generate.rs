@@ -45,7 +45,15 @@ fn greedy(scale: f32) -> Sampling {
 }
 
 fn request(classes: &[Option<usize>], sampling: Sampling) -> Request {
-    Request { classes: classes.to_vec(), first: 0, sampling, prime: vec![], order: Order::Raster, every: 0 }
+    Request {
+        classes: classes.to_vec(),
+        first: 0,
+        sampling,
+        prime: vec![],
+        order: Order::Raster,
+        parallel: None,
+        every: 0,
+    }
 }
 
 fn tokens(generator: &Generator, request: &Request) -> Vec<Vec<u32>> {

@@ -381,10 +381,15 @@ fn a_vit_layer_is_seven_launches() {
 
 /// The plans of a prompt and of one token of LlamaGen-B, for one or more samples with guidance.
 fn llamagen(samples: usize, target: &Target) -> [Plan; 2] {
+    plans("llamagen-b", samples, [New::Prompt(0), New::LAST], target)
+}
+
+/// Plans of a synthetic generator with guidance.
+fn plans<const N: usize>(name: &str, samples: usize, news: [New; N], target: &Target) -> [Plan; N] {
     let options = session::Options { device: session::Device::Reference, ..session::Options::default() };
-    let source = session::ModelSource::Synthetic("llamagen-b".to_owned());
+    let source = session::ModelSource::Synthetic(name.to_owned());
     let model = Generator::open(&source, &options).unwrap();
-    [New::Prompt(0), New::Last].map(|new| {
+    news.map(|new| {
         let graph = model.graph(samples, true, new).unwrap();
         plan::compile(&graph, target, Options::default()).unwrap()
     })
@@ -412,6 +417,24 @@ fn a_token_is_at_most_six_launches_a_layer_and_four() {
     // More rows than the kernels of a step take: norms, rotation and cache are launches of their own.
     let [_, step] = llamagen(9, &portable(false, false));
     assert_eq!(ops(&step, "layer.3.").len(), 9, "{step}");
+}
+
+/// With an instruction before each token there are more rows, and no more launches in a layer.
+#[test]
+fn any_order_costs_a_launch_outside_the_layers() {
+    for cpu in [false, true] {
+        let news = [New::LAST, New::Step { drawn: 3, next: 3 }];
+        let [one, three] = plans("randar-0.3b", 1, news, &portable(false, cpu));
+        for plan in [&one, &three] {
+            assert_eq!(ops(plan, "layer.3.").len(), 5, "{plan}");
+            // Embeddings, the rows that are scored, the head, the draw.
+            assert_eq!(plan.steps.len(), 24 * 5 + 4, "{plan}");
+        }
+    }
+    // More rows than the kernels of a step take.
+    let several = [New::Step { drawn: 5, next: 5 }];
+    let [plan] = plans("randar-0.3b", 1, several, &portable(false, false));
+    assert_eq!(ops(&plan, "layer.3.").len(), 9, "{plan}");
 }
 
 #[test]

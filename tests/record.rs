@@ -98,18 +98,22 @@ fn every_op_case_records_in_silence() {
 fn a_token_loop_records_in_silence() {
     let gpu = noop();
     let options = session::Options { device: session::Device::Reference, ..session::Options::default() };
-    for case in ["llamagen", "imagegpt"] {
+    for case in ["llamagen", "imagegpt", "randar"] {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case);
         let model = Generator::open(&session::ModelSource::Path(folder), &options).unwrap();
         for (samples, given) in [(1, 0), (3, 5), (20, 1)] {
             let (store, states) = (Store::new(), States::new());
-            let mut executors = [New::Prompt(given), New::Last].map(|new| {
+            let several = [New::Step { drawn: 1, next: 3 }, New::Step { drawn: 3, next: 2 }];
+            let more = if model.info().any_order { &several[..] } else { &[] };
+            let plans = [&[New::Prompt(given), New::LAST], more].concat();
+            let mut executors: Vec<Executor> = Vec::new();
+            for new in plans {
                 let graph = model.graph(samples, model.info().guided, new).unwrap();
                 let plan = plan::compile(&graph, &Target::portable(), Options::default()).unwrap();
                 store.load(&gpu, &plan, &|_: &Weight, shape| Ok(zeros(TensorDesc::f32(shape)))).unwrap();
-                Executor::with_states(gpu.clone(), plan, &store, &states).unwrap()
-            });
-            for (executor, times) in executors.iter_mut().zip([1, 7]) {
+                executors.push(Executor::with_states(gpu.clone(), plan, &store, &states).unwrap());
+            }
+            for (executor, times) in executors.iter_mut().zip([1, 7, 1, 1]) {
                 executor.repeat(times).unwrap().wait().unwrap_or_else(|e| panic!("{case} {samples}: {e}"));
             }
         }

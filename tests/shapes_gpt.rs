@@ -49,7 +49,15 @@ fn samples_are_named_right_and_differ() {
     let sampling =
         Sampling { seed: 20, temperature: d.temperature, top_k: d.top_k, top_p: d.top_p, guidance };
     let classes: Vec<Option<usize>> = (0..SAMPLES).map(|i| Some(i % count)).collect();
-    let request = Request { classes, first: 0, sampling, prime: vec![], order: Order::Raster, every: 0 };
+    let request = Request {
+        classes,
+        first: 0,
+        sampling,
+        prime: vec![],
+        order: Order::Raster,
+        parallel: None,
+        every: 0,
+    };
     let pictures = model.decode(&model.generate(&request, &mut |_| Ok(())).unwrap().tokens).unwrap();
 
     let judge = Session::open(&ModelSource::Builtin("shapes".to_owned()), &Options::default()).unwrap();

@@ -1,5 +1,5 @@
-//! Floor 3. LlamaGen's sizes with random weights, made on the fly, decoder and picture tokenizer: to
-//! profile and time real sizes there need not be a download or a file. Elements as in
+//! Floor 3. LlamaGen's and RandAR's sizes with random weights, made on the fly, decoder and picture
+//! tokenizer: to profile and time real sizes there need not be a download or a file. Elements as in
 //! [`crate::data::synthetic`]; the pictures mean nothing.
 
 use serde_json::{Value, json};
@@ -9,12 +9,14 @@ use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
 
 /// Sizes by name: width C, layers, heads H.
-const SIZES: [(&str, [usize; 3]); 5] = [
+const SIZES: [(&str, [usize; 3]); 7] = [
     ("llamagen-b", [768, 12, 12]),
     ("llamagen-l", [1024, 24, 16]),
     ("llamagen-xl", [1280, 36, 20]),
     ("llamagen-xxl", [1536, 48, 24]),
     ("llamagen-3b", [3200, 24, 32]),
+    ("randar-0.3b", [1024, 24, 16]),
+    ("randar-0.7b", [1280, 36, 20]),
 ];
 /// Codes, their width, classes.
 const CODES: usize = 16_384;
@@ -26,7 +28,7 @@ const MULT: [usize; 5] = [1, 1, 2, 2, 4];
 const LATENT: usize = 256;
 const BLOCKS: usize = 2;
 
-/// A LlamaGen of a named size, not made yet.
+/// A LlamaGen or RandAR of a named size, not made yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntheticLlamaGen {
     name: &'static str,
@@ -64,6 +66,7 @@ impl SyntheticLlamaGen {
     /// What `config.json` would say.
     pub fn config(&self) -> Value {
         json!({
+            "model_type": if self.any_order() { "randar" } else { "llamagen" },
             "dim": self.width, "n_layer": self.layers, "n_head": self.heads, "vocab_size": CODES,
             "num_classes": CLASSES, "block_size": self.side * self.side, "cls_token_num": 1,
             "norm_eps": 1e-5, "rope_base": 10_000, "codebook_embed_dim": CODE_WIDTH,
@@ -81,6 +84,10 @@ impl SyntheticLlamaGen {
         Checkpoint::generated("synthetic:vq-16", tokenizer_tensors(), generate)
     }
 
+    fn any_order(&self) -> bool {
+        self.name.starts_with("randar")
+    }
+
     fn decoder_tensors(&self) -> Tensors {
         let c = self.width;
         let mlp = (8 * c / 3).next_multiple_of(256);
@@ -88,6 +95,9 @@ impl SyntheticLlamaGen {
             ("cls_embedding.embedding_table.weight".to_owned(), vec![CLASSES + 1, c]),
             ("tok_embeddings.weight".to_owned(), vec![CODES, c]),
         ];
+        if self.any_order() {
+            list.push(("pos_instruct_embeddings".to_owned(), vec![1, c]));
+        }
         for l in 0..self.layers {
             for (part, dims) in [
                 ("attention.wqkv", vec![3 * c, c]),
@@ -200,7 +210,9 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_the_paper() {
-        for (name, millions) in [("llamagen-b", 111.0), ("llamagen-l/384", 343.0), ("llamagen-xl", 775.0)] {
+        for (name, millions) in
+            [("llamagen-b", 111.0), ("llamagen-l/384", 343.0), ("llamagen-xl", 775.0), ("randar-0.3b", 343.0)]
+        {
             let got = SyntheticLlamaGen::named(name).unwrap().decoder().parameters() as f64 / 1e6;
             assert!((got - millions).abs() < 1.0, "{name}: {got}");
         }

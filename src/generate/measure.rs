@@ -41,7 +41,7 @@ impl Generator {
         let guided = self.info().guided;
         let states = States::new();
         let mut parts = Vec::new();
-        for (name, new) in [("prompt", New::Prompt(0)), ("token", New::Last)] {
+        for (name, new) in [("prompt", New::Prompt(0)), ("token", New::LAST)] {
             let graph = self.graph(samples, guided, new)?;
             parts.push((name, self.ready(&graph, &states, Vec::new(), |w, s| self.weight(w, s))?));
         }
@@ -101,6 +101,7 @@ impl Generator {
         if info.classes.is_some() {
             states.write(gpu, CLASSES, HostTensor::u32([rows], vec![0; rows]))?;
         }
-        self.decoder.rotary().map_or(Ok(()), |table| states.write(gpu, ROTARY, table))
+        let raster: Vec<u32> = (0..info.tokens as u32).collect();
+        self.decoder.rotary(&raster).map_or(Ok(()), |table| states.write(gpu, ROTARY, table))
     }
 }

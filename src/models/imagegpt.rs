@@ -67,7 +67,7 @@ pub(super) fn open(
         layers: fields.depth("n_layer", 24)?,
         heads,
         codec: Codec::Palette,
-        defaults: Defaults { temperature: 1.0, top_k: 40, top_p: 1.0, cfg_scale: 1.0 },
+        defaults: Defaults { temperature: 1.0, top_k: 40, top_p: 1.0, cfg_scale: 1.0, rising: false },
         ..GeneratorInfo::default()
     };
     let mlp = fields.optional("n_inner", 1, 1 << 20)?.unwrap_or(4 * hidden);

@@ -31,6 +31,7 @@ mod imagegpt;
 mod llamagen;
 mod names;
 mod parts;
+mod randar;
 pub mod sequence;
 mod siglip;
 mod timm;
@@ -203,7 +204,8 @@ pub fn from_config(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
     (family.open)(config, index)
 }
 
-/// A generative model: Hugging Face's ImageGPT, or LlamaGen by the keys of its small `config.json`.
+/// A generative model: Hugging Face's ImageGPT, or LlamaGen by the keys of its small `config.json`, or
+/// RandAR, which has the same keys and a tensor of its own.
 /// `picture` is the size (height, width) that the preprocessor states.
 ///
 /// # Errors
@@ -215,14 +217,17 @@ pub fn decoder_from_config(
 ) -> Result<Box<dyn TokenDecoder>> {
     match decoder_family(config) {
         Some("imagegpt") => imagegpt::open(config, index, picture),
-        Some(_) => llamagen::open(config, index),
+        Some("llamagen") if !index.keys().any(|name| name.ends_with(randar::INSTRUCTION)) => {
+            llamagen::open(config, index)
+        }
+        Some(_) => randar::open(config, index),
         None => Err(Error::model(
             fields::FILE,
             match config.get("model_type").and_then(Json::as_str) {
                 Some(other) => format!("model_type `{other}` does not generate pictures"),
                 None => "is not the configuration of a model that generates pictures".to_owned(),
             },
-            "supported: model_type imagegpt, and LlamaGen's keys (dim, n_layer, n_head, block_size, ...)",
+            "supported: model_type imagegpt, and the keys of LlamaGen and RandAR (dim, n_layer, n_head, ...)",
         )),
     }
 }
@@ -237,6 +242,7 @@ fn decoder_family(config: &Json) -> Option<&'static str> {
     match config.get("model_type").and_then(Json::as_str) {
         Some("imagegpt") => Some("imagegpt"),
         Some("llamagen") => Some("llamagen"),
+        Some("randar") => Some("randar"),
         None if sized => Some("llamagen"),
         _ => None,
     }

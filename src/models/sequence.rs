@@ -4,7 +4,7 @@
 //!
 //! Places in a sequence: place 0 is the class or the start token, places 1 to N are the tokens of the
 //! picture in the order they are drawn. The token at the last place is never fed back, so a cache has N
-//! places.
+//! places. A model that draws in any order has an instruction before each token, and 2N places.
 
 use crate::error::Result;
 use crate::graph::{Graph, Storage, Value};
@@ -15,8 +15,9 @@ pub trait TokenDecoder: Send + Sync {
     /// What it is.
     fn info(&self) -> &GeneratorInfo;
 
-    /// Writes the embedding of new tokens and all blocks over the cache: returns (R,T,C), the input of
-    /// [`TokenDecoder::head`].
+    /// Writes the embedding of new tokens and all blocks over the cache. Returns the places whose scores
+    /// draw tokens, (R,S,C), for [`TokenDecoder::head`]: of a prompt one for each token of it and one
+    /// behind, of a step those of [`New::next`].
     ///
     /// # Errors
     /// The first shape error of the graph.
@@ -25,8 +26,9 @@ pub trait TokenDecoder: Send + Sync {
     /// Scores of the next token. x: (…,C); returns (…,V).
     fn head(&self, g: &mut Graph, x: Value) -> Value;
 
-    /// The rotary table (N,D) of the places, for models that have one as state [`ROTARY`].
-    fn rotary(&self) -> Option<HostTensor> {
+    /// What state [`ROTARY`] begins with, in models that have it, where the i-th token is drawn at place
+    /// `order[i]` of the raster.
+    fn rotary(&self, _order: &[u32]) -> Option<HostTensor> {
         None
     }
 }
@@ -34,7 +36,7 @@ pub trait TokenDecoder: Send + Sync {
 /// What a generative model is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GeneratorInfo {
-    /// Family: `llamagen`, `imagegpt`.
+    /// Family: `llamagen`, `imagegpt`, `randar`.
     pub family: &'static str,
     /// Class or architecture, for people.
     pub architecture: String,
@@ -48,6 +50,9 @@ pub struct GeneratorInfo {
     pub classes: Option<usize>,
     /// True if it knows the absence of a class, so that guidance works.
     pub guided: bool,
+    /// True if an instruction before each token says its position: patches can be drawn in any order,
+    /// and several a step.
+    pub any_order: bool,
     /// The token at place 0, of models without classes.
     pub start: u32,
     /// Height and width of the picture in pixels.
@@ -89,6 +94,15 @@ pub struct Defaults {
     pub top_p: f32,
     /// Guidance scale, 1 for none.
     pub cfg_scale: f32,
+    /// Guidance rises from 1 at the first token to the scale at the last.
+    pub rising: bool,
+}
+
+impl GeneratorInfo {
+    /// Places of the cache.
+    pub fn places(&self) -> usize {
+        if self.any_order { 2 * self.tokens } else { self.tokens }
+    }
 }
 
 /// Names of the states that every sequence has.
@@ -97,8 +111,10 @@ pub const STEP: &str = "step";
 pub const TOKENS: &str = "tokens";
 /// Classes (R) u32; those of the rows without condition are the number of classes.
 pub const CLASSES: &str = "classes";
-/// Rotary table (N,D).
+/// Rotary table; its first rows are of the places in the cache.
 pub const ROTARY: &str = "rotary";
+/// Where the first new row stands in the cache (1) u32, in models of any order.
+pub const PLACE: &str = "place";
 
 /// Sequences in the making, as a graph sees them.
 pub struct Sequence {
@@ -110,6 +126,8 @@ pub struct Sequence {
     pub positions: usize,
     /// (4) u32; the first word is the place of the first new token.
     pub step: Value,
+    /// u32: where the first new row stands in the cache; the step, if tokens are all that stands there.
+    pub place: Value,
     /// (B,N+1) u32.
     pub tokens: Value,
 }
@@ -119,16 +137,32 @@ pub struct Sequence {
 pub enum New {
     /// Place 0 and so many tokens of the picture; the cache is empty.
     Prompt(usize),
-    /// The one token drawn last.
-    Last,
+    /// The tokens drawn last.
+    Step {
+        /// How many they are.
+        drawn: usize,
+        /// How many are to be drawn after them.
+        next: usize,
+    },
 }
 
 impl New {
-    /// New tokens T.
+    /// One token after another.
+    pub const LAST: Self = Self::Step { drawn: 1, next: 1 };
+
+    /// New tokens, with place 0 in a prompt.
     pub fn count(self) -> usize {
         match self {
             New::Prompt(tokens) => 1 + tokens,
-            New::Last => 1,
+            New::Step { drawn, .. } => drawn,
+        }
+    }
+
+    /// Tokens that are drawn after them.
+    pub fn next(self) -> usize {
+        match self {
+            New::Prompt(_) => 1,
+            New::Step { next, .. } => next,
         }
     }
 
@@ -144,8 +178,9 @@ impl Sequence {
         let words = |n: &[usize]| TensorDesc::new(DType::U32, crate::tensor::Shape::new(n));
         let step = g.state(STEP, words(&[4]), Storage::AsDeclared);
         let tokens = g.state(TOKENS, words(&[samples, info.tokens + 1]), Storage::AsDeclared);
+        let place = if info.any_order { g.state(PLACE, words(&[1]), Storage::AsDeclared) } else { step };
         let rows = if guided { 2 * samples } else { samples };
-        Self { samples, rows, positions: info.tokens, step, tokens }
+        Self { samples, rows, positions: info.places(), step, place, tokens }
     }
 
     /// Classes of the rows: (R) u32.

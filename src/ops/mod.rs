@@ -13,6 +13,7 @@ mod choice;
 mod conv;
 mod elementwise;
 mod embed;
+mod embed_ordered;
 mod gather;
 mod group_norm;
 mod layout;
@@ -31,6 +32,7 @@ pub use choice::{Candidates, Choice, Choices, Reason};
 pub use conv::{Conv2d, Window};
 pub use elementwise::{Act, Binary, BinaryKind, Glu, Unary};
 pub use embed::EmbedSequence;
+pub use embed_ordered::EmbedOrdered;
 pub use gather::Gather;
 pub use group_norm::{GroupApply, GroupFactors, GroupStats};
 pub use layout::{ConcatTokens, ConcatWidth, MeanTokens, Reshape, SliceTokens, SplitHeads};
@@ -100,6 +102,8 @@ pub enum Op {
     Gather(Gather),
     /// Rows of a table by the ids of a sequence in the making.
     EmbedSequence(EmbedSequence),
+    /// Tokens and instructions of a sequence that is drawn in any order.
+    EmbedOrdered(EmbedOrdered),
     /// Rotary position embedding.
     Rotary(Rotary),
     /// Draws the next token of every sequence.
@@ -205,6 +209,7 @@ impl Op {
             Op::Glu(op) => op,
             Op::Gather(op) => op,
             Op::EmbedSequence(op) => op,
+            Op::EmbedOrdered(op) => op,
             Op::Rotary(op) => op,
             Op::Sample(op) => op,
             Op::Normalise(op) => op,

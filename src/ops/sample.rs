@@ -14,16 +14,18 @@ use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
-/// Draws tokens. Operands: logits (R,V); settings (8) u32, see [`Sampling`]; samples (B) u32, the number
-/// of each sequence's random stream; step (4) u32: place, arrivals, rows with non-finite logits, unused;
-/// tokens (B,S) u32 and entropy (B,S) f32, of which the place after the last query's is written. Result
-/// (B) u32. With guidance R = 2·B, the rows without condition behind; else R = B.
+/// Draws n tokens of each sequence. Operands: logits (R,V); settings (8) u32, see [`Sampling`]; samples
+/// (B) u32, the number of each sequence's random stream; step (4) u32: place, arrivals, rows with non-finite logits, unused;
+/// tokens (B,S) u32 and entropy (B,S) f32, of which the places after the first query's are written.
+/// Result (n·B) u32. R = n·B, or with guidance 2·n·B, the rows without condition behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
     /// logits = u + (c - u) · scale, c being the first half of the rows and u the second.
     pub guided: bool,
     /// Tokens that this run adds: the step's place moves on by as many.
     pub advance: usize,
+    /// Tokens n drawn of each sequence; all by the guidance scale of the first.
+    pub draws: usize,
 }
 
 /// How much to trust the condition.
@@ -83,7 +85,7 @@ impl Sampling {
 
 params! {
     /// Parameters of the sampling kernel.
-    struct SampleParams { sequences: u32, vocabulary: u32, places: u32, advance: u32 }
+    struct SampleParams { sequences: u32, vocabulary: u32, places: u32, advance: u32, draws: u32 }
 }
 
 static SAMPLE: Kernel = Kernel {
@@ -93,8 +95,8 @@ static SAMPLE: Kernel = Kernel {
 };
 
 impl Graph {
-    /// Draws a token for each sequence. logits: (R,V), then the operands of [`Sample`] in its order;
-    /// returns (B) u32.
+    /// Draws tokens for each sequence. logits: (R,V), then the operands of [`Sample`] in its order;
+    /// returns (n·B) u32.
     pub fn sample(&mut self, op: Sample, logits: Value, others: [Value; 5]) -> Value {
         self.push(Op::Sample(op), [&[logits], &others[..]].concat())
     }
@@ -141,15 +143,18 @@ impl Sample {
         let (logits, mut entropy) = (f32s(inputs[0]), f32s(inputs[5]).to_vec());
         let [sequences, places]: [usize; 2] = dims("tokens", &inputs[4].desc()).expect("checked by infer");
         let vocabulary = inputs[0].shape().width();
-        let place = step[0] + self.advance as u32 - 1;
-        let scale = settings.scale(place);
-        let mut ids = Vec::with_capacity(sequences);
-        for (b, &sample) in samples.iter().enumerate().take(sequences) {
-            let row = |b: usize| &logits[b * vocabulary..][..vocabulary];
+        let first = step[0] + self.advance as u32 - 1;
+        let scale = settings.scale(first);
+        let rows = sequences * self.draws;
+        let mut ids = Vec::with_capacity(rows);
+        for query in 0..rows {
+            let (b, place) = (query / self.draws, first + (query % self.draws) as u32);
+            let sample = samples[b];
+            let row = |r: usize| &logits[r * vocabulary..][..vocabulary];
             let mut l: Vec<f32> = if self.guided {
-                row(b).iter().zip(row(b + sequences)).map(|(c, u)| u + (c - u) * scale).collect()
+                row(query).iter().zip(row(query + rows)).map(|(c, u)| u + (c - u) * scale).collect()
             } else {
-                row(b).to_vec()
+                row(query).to_vec()
             };
             if l.iter().any(|l| !l.is_finite()) {
                 step[2] += 1;
@@ -220,14 +225,15 @@ impl OpDef for Sample {
                 "settings, samples, step and tokens are u32, entropy has the shape of tokens".to_owned()
             );
         }
-        let want = sequences * if self.guided { 2 } else { 1 };
+        let want = sequences * self.draws * if self.guided { 2 } else { 1 };
         let sizes = [inputs[1], inputs[2], inputs[3]].map(|d| d.shape.elements());
-        if rows != want || sizes != [Sampling::WORDS, sequences, 4] || vocabulary == 0 || self.advance == 0 {
+        let nothing = vocabulary == 0 || self.advance == 0 || self.draws == 0;
+        if rows != want || sizes != [Sampling::WORDS, sequences, 4] || nothing {
             return Err(format!(
                 "{rows} rows of logits for {sequences} sequences, settings of {sizes:?} words"
             ));
         }
-        Ok(TensorDesc::new(DType::U32, Shape::new(&[sequences])))
+        Ok(TensorDesc::new(DType::U32, Shape::new(&[sequences * self.draws])))
     }
 
     fn writes(&self) -> Vec<usize> {
@@ -270,8 +276,9 @@ impl OpDef for Sample {
             vocabulary: vocabulary as u32,
             places: to_u32("tokens", sequences * places)? / sequences as u32,
             advance: to_u32("tokens", self.advance)?,
+            draws: to_u32("draws", sequences * self.draws)? / sequences as u32,
         };
         let binds = (0..6).map(|i| cx.operand(i)).chain([cx.result()]).collect();
-        cx.dispatch(&SAMPLE, variant, params, binds, sequences)
+        cx.dispatch(&SAMPLE, variant, params, binds, sequences * self.draws)
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{Case, VOCABULARY, case, noise, x};
 use crate::graph::{Graph, Storage, Value, Weight};
-use crate::ops::{Act, EmbedSequence, Guidance, Sample, Sampling, cache_shape};
+use crate::ops::{Act, EmbedOrdered, EmbedSequence, Guidance, Sample, Sampling, cache_shape};
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// A case with states: declares them by the contents they begin with.
@@ -58,6 +58,7 @@ pub(super) fn all(cases: &mut Vec<Case>) {
     projections(cases);
     few_rows(cases);
     tokens(cases);
+    ordered(cases);
     draws(cases);
 }
 
@@ -171,6 +172,26 @@ fn tokens(cases: &mut Vec<Case>) {
     }
 }
 
+/// Tokens and instructions: of a prompt, of one token a step, of several, at the end of the cache.
+fn ordered(cases: &mut Vec<Case>) {
+    let ids: Vec<u32> = (0..14).map(|i| i * 5 % (VOCABULARY + 2)).collect();
+    for (rows, place, first, spread, next) in
+        [(2, 0, 1, 1, 0), (4, 0, 1, 7, 0), (2, 3, 0, 1, 1), (4, 2, 0, 5, 2), (2, 1, 0, 1, 5), (2, 5, 0, 1, 3)]
+    {
+        let (count, d) = (spread + next, 6);
+        cases.push(with_states(format!("embed in any order {rows}x{count} at {place}"), 1e-6, |s| {
+            let step = s.step(place);
+            let ids = s.state("tokens", HostTensor::u32([2, 7], ids.clone()), Storage::AsDeclared);
+            let rotary = s.table(12 + 6, d);
+            let begins = s.state("place", HostTensor::u32([1], vec![77]), Storage::AsDeclared);
+            let table = s.graph.weight(Weight::tensor("table"), [VOCABULARY as usize, 3 * d]);
+            let instruction = s.graph.weight(Weight::tensor("instruction"), [1, 3 * d]);
+            let op = EmbedOrdered { rows, count, first, spread, places: 12 };
+            s.graph.embed_ordered(op, [table, ids, step, instruction, rotary, begins])
+        }));
+    }
+}
+
 fn draws(cases: &mut Vec<Case>) {
     let plain = Sampling {
         seed: 0x1234_5678_9abc,
@@ -181,19 +202,22 @@ fn draws(cases: &mut Vec<Case>) {
     };
     let greedy = Sampling { temperature: 0.0, ..plain };
     let linear = Guidance { first: 1.0, last: 4.0, places: 9 };
-    for (name, vocabulary, guided, settings) in [
-        ("greedy", 1001, false, greedy),
-        ("greedy guided", 1001, true, greedy),
-        ("plain", 5003, false, plain),
-        ("warm", 300, true, Sampling { temperature: 1.7, guidance: linear, ..plain }),
-        ("top-k", 5003, false, Sampling { top_k: 40, ..plain }),
-        ("top-1", 77, false, Sampling { top_k: 1, ..plain }),
-        ("top-p", 5003, false, Sampling { top_p: 0.6, ..plain }),
-        ("both", 1000, true, Sampling { top_k: 100, top_p: 0.8, temperature: 0.7, ..plain }),
-        ("one token", 1, false, Sampling { top_k: 5, top_p: 0.5, ..plain }),
+    for (name, vocabulary, guided, draws, settings) in [
+        ("greedy", 1001, false, 1, greedy),
+        ("greedy guided", 1001, true, 1, greedy),
+        ("plain", 5003, false, 1, plain),
+        ("warm", 300, true, 1, Sampling { temperature: 1.7, guidance: linear, ..plain }),
+        ("top-k", 5003, false, 1, Sampling { top_k: 40, ..plain }),
+        ("top-1", 77, false, 1, Sampling { top_k: 1, ..plain }),
+        ("top-p", 5003, false, 1, Sampling { top_p: 0.6, ..plain }),
+        ("both", 1000, true, 1, Sampling { top_k: 100, top_p: 0.8, temperature: 0.7, ..plain }),
+        ("one token", 1, false, 1, Sampling { top_k: 5, top_p: 0.5, ..plain }),
+        ("two", 1001, false, 2, plain),
+        ("three guided", 300, true, 3, Sampling { top_k: 30, guidance: linear, ..plain }),
+        ("beyond the end", 40, false, 5, greedy),
     ] {
         cases.push(with_states(format!("draw {name} of {vocabulary}"), 1e-4, |s| {
-            let rows = if guided { 6 } else { 3 };
+            let rows = draws * if guided { 6 } else { 3 };
             let settings = s.state("settings", settings.tensor(), Storage::AsDeclared);
             let samples = s.state("samples", HostTensor::u32([3], vec![0, 7, 1000]), Storage::AsDeclared);
             let step = s.step(3);
@@ -202,7 +226,7 @@ fn draws(cases: &mut Vec<Case>) {
             let entropy = s.state("entropy", HostTensor::zeros(TensorDesc::f32(shape)), Storage::AsDeclared);
             let x = x(s.graph, [rows, vocabulary]);
             let logits = s.graph.scale(x, 4.0);
-            let op = Sample { guided, advance: 2 };
+            let op = Sample { guided, advance: 2, draws };
             let ids = s.graph.sample(op, logits, [settings, samples, step, tokens, entropy]);
             debug_assert_eq!(s.graph.desc(ids).dtype, DType::U32);
             ids

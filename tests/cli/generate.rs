@@ -14,6 +14,8 @@ use crate::harness::{Ran, golden, names, run, scratch, vit_gpu};
 const MODEL: &str = "tests/golden/llamagen";
 /// A palette, no classes.
 const COLOURS: &str = "tests/golden/imagegpt";
+/// LlamaGen's layout, 4x4 patches of one pixel, in any order.
+const ANY_ORDER: &str = "tests/golden/randar";
 
 /// A run on the CPU reference with the model of colours, which also makes tokens of pictures.
 fn colours<S: AsRef<OsStr>>(command: &str, arguments: impl IntoIterator<Item = S>) -> Ran {
@@ -91,6 +93,9 @@ fn bad_input_is_refused_before_any_device_is_opened() {
         (with(&["--class", "0", "-n", "65536"]), &["131072 samples are too many"]),
         (with(&["--order", "random"]), &["--order random", "row by row only"]),
         (with(&["--order", "spiral"]), &["raster, random"]),
+        (with(&["--parallel", "4"]), &["--parallel 4", "one patch at a time", "leave --parallel away"]),
+        (with(&["--parallel", "1"]), &["--parallel", "1 is not in 2.."]),
+        (with(&["--parallel", "-1"]), &["--parallel"]),
         (with(&["--prime", &picture]), &["--keep"]),
         (with(&["--keep", "1"]), &["--prime"]),
         (with(&["--prime", &picture, "--keep", "0"]), &["1 or more"]),
@@ -140,6 +145,8 @@ fn bad_input_is_refused_before_any_device_is_opened() {
     for (arguments, says) in more {
         refused(COLOURS, &alone(arguments), says);
     }
+    let steps = alone(&["--parallel", "17", "-o", &out]);
+    refused(ANY_ORDER, &steps, &["--parallel 17: a picture has 16 patches", "2 to 16 steps"]);
     let ran = run(vit_gpu(["generate", "-m", model, "--class", "star", "-o", &out])
         .env("VK_DRIVER_FILES", "/nonexistent")
         .env("VK_ICD_FILENAMES", "/nonexistent"));
@@ -309,6 +316,45 @@ fn a_primer_is_kept() {
     assert_eq!(json(Path::new(&at("u.json"))), drawn);
     colours("generate", ["--again", &at("a.png"), "-o", &at("b.png")]).code(0);
     assert_eq!(fs::read(at("a.png")).expect("a file"), fs::read(at("b.png")).expect("a file"));
+}
+
+#[test]
+fn patches_in_any_order_and_several_at_a_time() {
+    let folder = scratch();
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let generate = ["generate", "--device", "reference", "-m", ANY_ORDER];
+    let draw = |more: &[&str]| {
+        let settings = ["--class", "1", "-n", "2", "--seed", "3"];
+        run(vit_gpu(generate).args(settings).args(more)).code(0)
+    };
+    let tokens = |name: &str| json(Path::new(&at(name)))["samples"].clone();
+    let (png, gif) = (at("a.png"), at("a.gif"));
+    let ran = draw(&[
+        "-o",
+        &png,
+        "--tokens",
+        &at("a.json"),
+        "--animate",
+        &gif,
+        "--every",
+        "4",
+        "--entropy",
+        &at("e.png"),
+        "--parallel",
+        "6",
+        "--stats",
+    ]);
+    assert!(ran.out.contains("decode             30 tokens"), "{ran:#?}");
+    // Random is what such models are made for, and rising guidance, too.
+    let same = ["--order", "random", "--cfg-schedule", "linear", "--parallel", "6", "--tokens"];
+    draw(&[&same[..], &[&at("b.json")]].concat());
+    assert_eq!(tokens("a.json"), tokens("b.json"));
+    for (other, name) in [(&["--order", "raster", "--tokens"][..], "c.json"), (&["--tokens"], "d.json")] {
+        draw(&[other, &[&at(name)]].concat());
+        assert_ne!(tokens("a.json"), tokens(name), "{other:?}");
+    }
+    run(vit_gpu(generate).args(["--again", &png, "-o", &at("b.png")])).code(0);
+    assert_eq!(fs::read(&png).expect("a file"), fs::read(at("b.png")).expect("a file"));
 }
 
 #[test]

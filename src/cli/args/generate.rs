@@ -101,12 +101,17 @@ pub(crate) struct HowArgs {
     /// beyond; 1 is none
     #[arg(long, value_name = "S", value_parser = cfg_scale, allow_negative_numbers = true)]
     pub cfg_scale: Option<f32>,
-    /// Guidance from the first token to the last: constant, or linear from 1 to S
+    /// Guidance from the first token to the last: constant, or linear from 1 to S; as the model suits
+    /// where nothing is said
     #[arg(long, value_enum)]
     pub cfg_schedule: Option<Schedule>,
-    /// Order of the patches: from the upper left row by row, or at random where a model can
+    /// Order of the patches: from the upper left row by row, or at random where a model can; what it
+    /// was trained for where nothing is said
     #[arg(long, value_enum)]
     pub order: Option<Order>,
+    /// Draw several patches at a time, all in so many steps, where a model can [default: one a step]
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(2..=1_048_576), allow_negative_numbers = true)]
+    pub parallel: Option<u32>,
 }
 
 /// What is written, and where.

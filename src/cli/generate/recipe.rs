@@ -52,6 +52,9 @@ pub(crate) struct Recipe {
     pub(crate) cfg_scale: Option<f32>,
     pub(crate) cfg_schedule: Schedule,
     pub(crate) order: Order,
+    /// In how many steps, if several patches are drawn at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parallel: Option<u32>,
     pub(crate) samples: Vec<Subject>,
     /// The tokens that every sample begins with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -102,6 +105,8 @@ impl Recipe {
             ));
         }
         let defaults = &info.defaults;
+        let usual_schedule = if defaults.rising { Schedule::Linear } else { Schedule::Constant };
+        let usual_order = if info.any_order { Order::Random } else { Order::Raster };
         let recipe = Self {
             version: VERSION,
             model: model.0,
@@ -111,18 +116,14 @@ impl Recipe {
             top_k: how.top_k.unwrap_or(defaults.top_k),
             top_p: how.top_p.unwrap_or(defaults.top_p),
             cfg_scale: info.guided.then(|| how.cfg_scale.unwrap_or(defaults.cfg_scale)),
-            cfg_schedule: how.cfg_schedule.unwrap_or(Schedule::Constant),
-            order: how.order.unwrap_or(Order::Raster),
+            cfg_schedule: how.cfg_schedule.unwrap_or(usual_schedule),
+            order: how.order.unwrap_or(usual_order),
+            parallel: how.parallel,
             samples: classes.into_iter().enumerate().map(subject).collect(),
             prime: Vec::new(),
             columns: None,
             zoom: 1,
         };
-        if let (Some(path), Order::Random) = (&what.prime, recipe.order) {
-            let what =
-                format!("--prime {}: patches in random order have no upper rows first", path.display());
-            return Err(Error::usage(what, "leave --order random away"));
-        }
         recipe.check(info)?;
         Ok(recipe)
     }
@@ -195,11 +196,23 @@ impl Recipe {
                 }
             }
         }
-        if self.order == Order::Random && !random_order(info) {
+        if self.order == Order::Random && !info.any_order {
             return refuse(
                 format!("--order random: {} draws patches row by row only", self.model),
                 "leave --order away; RandAR models draw in any order",
             );
+        }
+        if let Some(steps) = self.parallel {
+            if !info.any_order {
+                return refuse(
+                    format!("--parallel {steps}: {} draws one patch at a time", self.model),
+                    "leave --parallel away; RandAR models draw several",
+                );
+            }
+            if !(2..=info.tokens).contains(&(steps as usize)) {
+                let what = format!("--parallel {steps}: a picture has {} patches", info.tokens);
+                return refuse(what, &format!("draw them in 2 to {} steps", info.tokens));
+            }
         }
         if self.prime.len() >= info.tokens {
             let what =
@@ -264,14 +277,10 @@ impl Recipe {
                 Order::Raster => generate::Order::Raster,
                 Order::Random => generate::Order::Random,
             },
+            parallel: self.parallel.map(|steps| steps as usize),
             every,
         }
     }
-}
-
-/// Whether a model draws patches in any order.
-fn random_order(info: &GeneratorInfo) -> bool {
-    info.family == "randar"
 }
 
 /// The class of every sample.
@@ -318,6 +327,7 @@ mod tests {
             cfg_scale: Some(1.75),
             cfg_schedule: Schedule::Linear,
             order: Order::Raster,
+            parallel: Some(88),
             samples: vec![subject(4), subject(5)],
             prime: vec![1, 2, 16_383],
             columns: Some(2),
@@ -339,7 +349,7 @@ mod tests {
         let (_folder, path) = written(Some(&recipe.text()));
         assert_eq!(Recipe::read(&path).unwrap(), recipe);
         assert_eq!(recipe.only(1).samples, recipe.samples[1..]);
-        let plain = Recipe { prime: vec![], columns: None, cfg_scale: None, ..recipe };
+        let plain = Recipe { prime: vec![], columns: None, cfg_scale: None, parallel: None, ..recipe };
         let (_folder, path) = written(Some(&plain.text()));
         assert_eq!(Recipe::read(&path).unwrap(), plain);
     }

@@ -8,7 +8,8 @@ use crate::generate::{Generator, Order, Request};
 use crate::ops::{Guidance, Sampling};
 use crate::tensor::HostTensor;
 
-/// What LlamaGen's recorded greedy sequences are called: `out.greedy_cfg2.5_class3`.
+/// What a recorded greedy sequence is called that guided scores and a picture are of:
+/// `out.greedy_cfg2.5_class3`. See [`Drawn`] for others.
 const GUIDED: &str = "out.greedy_cfg";
 /// Ids agree or do not.
 const EXACT: Tolerance = Tolerance { atol: 0.0, rtol: 0.0 };
@@ -25,7 +26,9 @@ pub(super) fn verdicts(
     let mut outputs: Vec<&str> =
         file.index().keys().map(String::as_str).filter(|n| n.starts_with("out.")).collect();
     outputs.sort_by_key(|n| (order(n), *n));
-    let record = Record { generator, file, tolerance, guided: guided_name(&outputs) };
+    let guided = outputs.iter().filter(|n| n.starts_with(GUIDED));
+    let guided = guided.filter_map(|name| Some(((*name).to_owned(), Drawn::named(name)?))).next();
+    let record = Record { generator, file, tolerance, guided };
     outputs.into_iter().map(|name| record.verdict(name)).collect()
 }
 
@@ -34,17 +37,42 @@ fn order(name: &str) -> (u8, usize) {
     match name.strip_prefix("out.hidden.").map(str::parse) {
         Some(Ok(layer)) => (0, layer),
         _ if name.ends_with("logits") => (1, 0),
-        _ if name.starts_with("out.greedy") => (2, 0),
+        _ if name.starts_with("out.greedy") || Drawn::named(name).is_some() => (2, 0),
         _ => (3, 0),
     }
 }
 
-/// Scale and class of a recorded guided sequence, by its name.
-fn guided_name(outputs: &[&str]) -> Option<(String, f32, usize)> {
-    outputs.iter().find_map(|name| {
-        let (scale, class) = name.strip_prefix(GUIDED)?.split_once("_class")?;
-        Some(((*name).to_owned(), scale.parse().ok()?, class.parse().ok()?))
-    })
+/// How a recorded guided sequence was drawn, as its name says: `out.ordered_parallel6_cfg4_class1`.
+#[derive(Clone, Copy, Default)]
+struct Drawn {
+    scale: f32,
+    class: usize,
+    /// The scale rises from 1.
+    rising: bool,
+    /// In the order of `in.order`; ids are recorded in raster order all the same.
+    ordered: bool,
+    /// It begins with the tokens of `in.prime`.
+    primed: bool,
+    /// In so many steps.
+    parallel: Option<usize>,
+}
+
+impl Drawn {
+    fn named(name: &str) -> Option<Self> {
+        let (how, settings) = name.strip_prefix("out.")?.split_once("_cfg")?;
+        let (scale, class) = settings.split_once("_class")?;
+        let mut drawn = Self { scale: scale.parse().ok()?, class: class.parse().ok()?, ..Self::default() };
+        for word in how.split('_') {
+            match word {
+                "greedy" => {}
+                "rising" => drawn.rising = true,
+                "ordered" => drawn.ordered = true,
+                "primed" => drawn.primed = true,
+                _ => drawn.parallel = Some(word.strip_prefix("parallel")?.parse().ok()?),
+            }
+        }
+        Some(drawn)
+    }
 }
 
 /// Classes and tokens of each row.
@@ -54,7 +82,7 @@ struct Record<'a> {
     generator: &'a Generator,
     file: &'a Checkpoint,
     tolerance: Tolerance,
-    guided: Option<(String, f32, usize)>,
+    guided: Option<(String, Drawn)>,
 }
 
 impl Record<'_> {
@@ -64,9 +92,11 @@ impl Record<'_> {
         if known.iter().any(|n| n == bare) {
             return self.scores(name, bare);
         }
+        if let Some(drawn) = Drawn::named(name) {
+            return self.greedy_guided(name, drawn);
+        }
         match (bare, &self.guided) {
             ("greedy", _) => self.greedy(name),
-            (_, Some((guided, ..))) if guided == name => self.greedy_guided(name),
             ("cfg_logits", Some(_)) => self.guided_scores(name),
             ("image", Some(_)) => self.picture(name),
             _ => Ok(self.missing(name, "this model does not produce it")),
@@ -108,15 +138,23 @@ impl Record<'_> {
                 "the file has neither in.ids with in.labels nor in.input_ids from the start token on",
             ));
         };
-        let got = self.generator.score(&classes, &tokens, &[output])?.remove(0);
+        let got = self.generator.score_ordered(&self.order()?, &classes, &tokens, &[output])?.remove(0);
         Ok(compare(name, &got, &self.file.read(name)?, self.tolerance))
     }
 
-    fn draw(&self, class: Option<usize>, scale: f32, prime: Vec<u32>) -> Result<Vec<u32>> {
-        let guidance = Guidance { first: scale, last: scale, places: 1 };
+    /// The recorded order.
+    fn order(&self) -> Result<Order> {
+        let recorded = self.file.contains("in.order");
+        Ok(if recorded { Order::Given(self.ids("in.order")?.concat()) } else { Order::Raster })
+    }
+
+    fn draw(&self, class: Option<usize>, prime: Vec<u32>, drawn: Drawn) -> Result<Vec<u32>> {
+        let first = if drawn.rising { 1.0 } else { drawn.scale };
+        let guidance = Guidance { first, last: drawn.scale, places: self.generator.info().tokens as u32 };
         let sampling = Sampling { seed: 0, temperature: 0.0, top_k: 0, top_p: 1.0, guidance };
-        let request =
-            Request { classes: vec![class], first: 0, sampling, prime, order: Order::Raster, every: 0 };
+        let order = if drawn.ordered { self.order()? } else { Order::Raster };
+        let parallel = drawn.parallel;
+        let request = Request { classes: vec![class], first: 0, sampling, prime, order, parallel, every: 0 };
         Ok(self.generator.generate(&request, &mut |_| Ok(()))?.tokens.remove(0))
     }
 
@@ -135,21 +173,24 @@ impl Record<'_> {
             return Ok(self.missing(name, "the file has no in.prompt"));
         }
         let prompt = self.ids("in.prompt")?.concat();
-        let made = self.draw(None, 1.0, prompt[1..].to_vec())?;
+        let made = self.draw(None, prompt[1..].to_vec(), Drawn { scale: 1.0, ..Drawn::default() })?;
         self.exact(name, prompt.first().copied(), &made)
     }
 
-    fn greedy_guided(&self, name: &str) -> Result<Verdict> {
-        let Some((_, scale, class)) = self.guided else {
-            return Ok(self.missing(name, "its name says no class"));
-        };
-        let made = self.draw(Some(class), scale, vec![])?;
+    fn greedy_guided(&self, name: &str, drawn: Drawn) -> Result<Verdict> {
+        for (wanted, input) in [(drawn.ordered, "in.order"), (drawn.primed, "in.prime")] {
+            if wanted && !self.file.contains(input) {
+                return Ok(self.missing(name, &format!("the file has no {input}")));
+            }
+        }
+        let prime = if drawn.primed { self.ids("in.prime")?.concat() } else { vec![] };
+        let made = self.draw(Some(drawn.class), prime, drawn)?;
         self.exact(name, None, &made)
     }
 
     /// Guided scores along the recorded sequence: (N,V).
     fn guided_scores(&self, name: &str) -> Result<Verdict> {
-        let Some((sequence, scale, class)) = &self.guided else {
+        let Some((sequence, Drawn { scale, class, .. })) = &self.guided else {
             return Ok(self.missing(name, "no sequence"));
         };
         let mut tokens = self.ids(sequence)?.concat();
