@@ -82,8 +82,7 @@ fn outputs_that_cannot_be_written() {
     let (inside, file) = (at("file/x.png"), at("file"));
     let before = names(folder.path());
     let dir = at("dir.png");
-    let cases: [&[&str]; 8] = [
-        &["-o", &dir],
+    let cases: [&[&str]; 7] = [
         &["-o", ""],
         &["-o", &inside],
         &["-o", "/proc/vit-gpu.png"],
@@ -98,6 +97,9 @@ fn outputs_that_cannot_be_written() {
         assert_eq!(names(folder.path()), before, "{case:?}");
         assert_eq!(fs::read(&file).expect("a file"), b"mine");
     }
+    // A folder that is there already is one for -o, whatever its name and with `/` or without.
+    generate(LLAMAGEN, &["--class", "1", "-o", &dir]).code(0);
+    assert_eq!(names(Path::new(&dir)), ["0-LABEL-1.png"]);
 }
 
 /// A copy of a golden model that a case may spoil.
