@@ -87,7 +87,9 @@ impl Generator {
             return Err(Error::usage("the reference has no plans", "choose an adapter"));
         };
         let start = Instant::now();
-        self.tuning().learn(gpu, graph, self.plan_options())?;
+        // Before the lock is taken: the options are read under it.
+        let options = self.plan_options();
+        self.tuning().learn(gpu, graph, options)?;
         let tuned = Instant::now();
         let plan = plan::compile(graph, gpu.target(), self.plan_options())?;
         let planned = Instant::now();
