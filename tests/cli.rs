@@ -1,5 +1,5 @@
 //! The program as people and scripts see it: exit codes, both streams, files, and groups C, I23-I25,
-//! H1-H2 and G1-G2 of the bad-input list. What is not about a GPU runs on `--device reference` and is
+//! H1-H2, G1-G2 and R of the bad-input list. What is not about a GPU runs on `--device reference` and is
 //! never skipped.
 
 #[path = "cli/harness.rs"]
@@ -14,11 +14,15 @@ mod conduct;
 mod devices;
 #[path = "cli/generate.rs"]
 mod generate;
+#[path = "cli/generate_faults.rs"]
+mod generate_faults;
 #[cfg(feature = "hub")]
 #[path = "cli/hub.rs"]
 mod hub;
 #[path = "cli/inputs.rs"]
 mod inputs;
+#[path = "cli/kinds.rs"]
+mod kinds;
 #[path = "cli/outputs.rs"]
 mod outputs;
 #[path = "cli/profile.rs"]

@@ -264,7 +264,7 @@ pub(crate) struct InspectArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Images computed at a time
+    /// Images computed, or samples drawn, at a time
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: u32,
     /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
@@ -273,7 +273,7 @@ pub(crate) struct InspectArgs {
     /// Outputs to plan for, by name; `vit-gpu inspect` lists them [default: what `infer` needs]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub outputs: Vec<String>,
-    /// Print the graph instead: as text, or for Graphviz
+    /// Print the graph instead (of a model that draws, of one token): as text, or for Graphviz
     #[arg(long, value_enum, value_name = "text|dot", conflicts_with_all = ["plan", "output"])]
     pub graph: Option<GraphForm>,
     /// Print the plan instead: a line for each launch

@@ -105,6 +105,7 @@ fn subjects(args: &BenchArgs, talk: Talk) -> Result<Vec<Subject>> {
     let mut models = Vec::new();
     for name in &args.synthetic {
         // Refuses names that do not exist before anything is measured.
+        open::classifies(name, &ModelSource::Synthetic(name.clone()))?;
         let made = crate::data::synthetic::Synthetic::named(name)?;
         let source = ModelSource::Synthetic(made.name().to_owned());
         models.push((made.name().to_owned(), source, ["--synthetic".into(), made.name().into()]));

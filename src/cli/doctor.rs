@@ -12,8 +12,10 @@ use super::output::bytes;
 use super::talk::Talk;
 use super::{FAILED, Outcome, Stop};
 use crate::data::hub::{self, HubEnv};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::generate::{self, Generator, Order, Request};
 use crate::gpu::{Adapters, DeviceChoice};
+use crate::ops::{Guidance, Sampling};
 use crate::session::{self, BUILTIN, Device, ModelSource, Options, Session};
 use crate::tensor::HostTensor;
 
@@ -131,7 +133,8 @@ fn checks(options: &Options, talk: Talk, out: &mut impl Write) -> Result<(String
         progress.at(i as u64 + 1);
     }
     drop(progress);
-    failed += report("outputs of the built-in model", &outputs, out)?;
+    failed += report("outputs of the built-in classifier", &outputs, out)?;
+    failed += report("results of the built-in generator", &generator_checks(options, &plain)?, out)?;
     Ok((name, failed))
 }
 
@@ -179,6 +182,56 @@ fn model_checks(device: &Session, reference: &Session, batch: usize, size: [usiz
         Check { name, max_error, tolerance, pass: max_error <= tolerance }
     };
     Ok(names.iter().zip(got.iter().zip(&want)).map(check).collect())
+}
+
+/// The built-in generator: what the token loop drew from, over its cache, against the reference's scores
+/// of the whole sequences; the scores themselves; the pictures.
+fn generator_checks(options: &Options, plain: &Options) -> Result<Vec<Check>> {
+    let source = ModelSource::Builtin(generate::BUILTIN.to_owned());
+    let device = Generator::open(&source, options)?;
+    let reference = Generator::open(&source, plain)?;
+    let classes = [3, 10];
+    let request = Request {
+        classes: classes.iter().map(|&c| Some(c as usize)).collect(),
+        first: 0,
+        sampling: Sampling {
+            seed: 1,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            guidance: Guidance { first: 1.0, last: 1.0, places: 1 },
+        },
+        prime: Vec::new(),
+        order: Order::Raster,
+        every: 0,
+    };
+    let drawn = device.generate(&request, &mut |_| Ok(()))?;
+    let given: Vec<Vec<u32>> = drawn.tokens.iter().map(|t| t[..t.len() - 1].to_vec()).collect();
+    let scores = |g: &Generator| Ok::<_, Error>(g.score(&classes, &given, &["logits"])?.remove(0));
+    let (got, want) = (scores(&device)?, scores(&reference)?);
+    let flat = |values: Vec<f32>| HostTensor::f32([values.len()], values);
+    let entropies = want.to_f32().chunks(device.info().vocabulary).map(entropy).collect();
+    let pictures = |g: &Generator| Ok::<_, Error>(flat(g.decode_values(&drawn.tokens)?.concat()));
+    // A hundred launches in f16 add up; what is wrong is wrong by more.
+    let tolerance = if device.precision() == crate::plan::Precision::F16 { 5e-2 } else { 1e-4 };
+    let check = |(name, got, want): (&str, HostTensor, HostTensor)| {
+        let max_error = max_error(&got, &want);
+        Check { name: format!("generated {name}"), max_error, tolerance, pass: max_error <= tolerance }
+    };
+    let all = [
+        ("entropies", flat(drawn.entropy.concat()), flat(entropies)),
+        ("logits", got, want),
+        ("pictures", pictures(&device)?, pictures(&reference)?),
+    ];
+    Ok(all.into_iter().map(check).collect())
+}
+
+/// Of the softmax of scores, in nats.
+fn entropy(scores: &[f32]) -> f32 {
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers = || scores.iter().map(|&x| f64::from(x - highest));
+    let sum: f64 = powers().map(f64::exp).sum();
+    (sum.ln() - powers().map(|x| x.exp() * x).sum::<f64>() / sum) as f32
 }
 
 /// Largest difference relative to 1 + |want|; NaN if any element is.

@@ -5,14 +5,17 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+mod generation;
+
 use super::Outcome;
 use super::args::{GraphForm, InspectArgs, Plain};
-use super::open::{self, Opened};
+use super::open;
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, json};
 use super::talk::Talk;
 use crate::data::labels::{LabelSource, Labels, short};
 use crate::data::preprocess::{Geometry, Preprocess, Resize};
 use crate::error::{Error, Result};
+use crate::generate::Generator;
 use crate::session::{Device, Options};
 
 /// What is shown of a model, as JSON. Sizes in bytes.
@@ -71,7 +74,13 @@ struct PlanFacts {
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outcome {
-    let opened = open_somehow(args, talk)?;
+    let (id, source) = open::locate(&args.model, talk)?;
+    let options = open::options(&args.device, !args.model.no_mmap)?;
+    if Generator::recognises(&source) {
+        return generation::run(args, (id, &source, &options), talk, out);
+    }
+    let opened =
+        somehow(args, &options, talk, |options| open::open_with(id.clone(), source.clone(), options, talk))?;
     let session = &opened.session;
     let own = session.preprocess().size().map_or(session.info().image_size, |(h, w)| [h, w]);
     let size = args.image_size.unwrap_or(own);
@@ -140,15 +149,17 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outco
     Ok(0)
 }
 
-/// The session on the device that was asked for; where nothing was asked for and nothing is there,
-/// on none.
-fn open_somehow(args: &InspectArgs, talk: Talk) -> Result<Opened> {
-    let (id, source) = open::locate(&args.model, talk)?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
-    match open::open_with(id.clone(), source.clone(), &options, talk) {
+/// Opens on the device that was asked for; where nothing was asked for and nothing is there, on none.
+fn somehow<T>(
+    args: &InspectArgs,
+    options: &Options,
+    talk: Talk,
+    open: impl Fn(&Options) -> Result<T>,
+) -> Result<T> {
+    match open(options) {
         Err(Error::NoDevice { what, .. }) if args.device.device.is_none() => {
             talk.note(format_args!("{what}: the plan is made for WebGPU's default limits"));
-            open::open_with(id, source, &Options { device: Device::Reference, ..options }, talk)
+            open(&Options { device: Device::Reference, ..options.clone() })
         }
         opened => opened,
     }

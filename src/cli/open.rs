@@ -9,6 +9,7 @@ use super::output::{DeviceFacts, ModelFacts};
 use super::talk::{Progress, Talk};
 use crate::data::hub::{self, HubOptions, Location};
 use crate::error::{Error, Result};
+use crate::generate::{self, Generator};
 use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, tune};
 use crate::ops::Choices;
 use crate::plan::Precision;
@@ -37,6 +38,7 @@ pub(super) fn open(model: &ModelArgs, device: &DeviceArgs, talk: Talk) -> Result
 /// # Errors
 /// As [`Session::open`].
 pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk: Talk) -> Result<Opened> {
+    classifies(&id, &source)?;
     let session = Session::open(&source, options)?;
     let d = session.device();
     say_device(d, talk);
@@ -50,13 +52,47 @@ pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk
         parameters: info.parameters,
         dtype: session.precision().to_string(),
     };
-    let device = DeviceFacts {
+    let device = device_facts(d);
+    Ok(Opened { session, source, model, device })
+}
+
+/// Refuses models that draw, for commands that read pictures.
+///
+/// # Errors
+/// [`Error::Usage`] naming the commands that take such a model.
+pub(super) fn classifies(id: &str, source: &ModelSource) -> Result<()> {
+    if !Generator::recognises(source) {
+        return Ok(());
+    }
+    let what = format!("{id} draws pictures, and names nothing in them");
+    Err(Error::usage(
+        what,
+        "use `vit-gpu generate`; tokens, inspect, verify and profile --generate take it too",
+    ))
+}
+
+/// A generative model as JSON describes it.
+pub(super) fn generator_facts(id: String, generator: &Generator) -> ModelFacts {
+    let info = generator.info();
+    ModelFacts {
+        id,
+        family: info.family.to_owned(),
+        architecture: info.architecture.clone(),
+        image_size: info.picture,
+        classes: info.classes,
+        parameters: info.parameters,
+        dtype: generator.precision().to_string(),
+    }
+}
+
+/// A device as JSON describes it.
+pub(super) fn device_facts(d: &DeviceInfo) -> DeviceFacts {
+    DeviceFacts {
         name: d.name.clone(),
         kind: d.kind.clone(),
         backend: d.backend.clone(),
         driver: d.driver.clone(),
-    };
-    Ok(Opened { session, source, model, device })
+    }
 }
 
 /// Says which device answers, where the user may not expect it.
@@ -94,6 +130,13 @@ pub(super) fn locate_or(args: &ModelArgs, default: &str, talk: Talk) -> Result<(
 fn named(spec: &OsStr, offline: bool, talk: Talk) -> Result<(String, ModelSource)> {
     let id = spec.to_string_lossy().into_owned();
     if let Some(name) = id.strip_prefix("builtin:") {
+        if ![BUILTIN, generate::BUILTIN].contains(&name) {
+            let help = format!(
+                "there are builtin:{BUILTIN}, which names shapes, and builtin:{}, which draws them",
+                generate::BUILTIN
+            );
+            return Err(Error::usage(format!("there is no builtin model `{name}`"), help));
+        }
         return Ok((id.clone(), ModelSource::Builtin(name.to_owned())));
     }
     let Some(text) = spec.to_str() else {

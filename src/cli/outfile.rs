@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 
 /// Drafts to be removed if the process ends early.
 static DRAFTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// Folders made for output.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A file being written.
 #[derive(Debug)]
@@ -85,6 +87,16 @@ pub(crate) fn remove_drafts() {
         for draft in drafts.iter() {
             _ = if draft.is_dir() { fs::remove_dir_all(draft) } else { fs::remove_file(draft) };
         }
+    }
+    if let Ok(folders) = FOLDERS.lock() {
+        folders.iter().for_each(|folder| drop(fs::remove_dir(folder)));
+    }
+}
+
+/// A folder that was made for output: if the process ends early it goes, unless something is in it.
+pub(crate) fn remove_if_empty(folder: &Path) {
+    if let Ok(mut folders) = FOLDERS.lock() {
+        folders.push(folder.to_owned());
     }
 }
 

@@ -4,12 +4,13 @@
 use std::time::Instant;
 
 use super::{ENTROPY, Generator, SETTINGS, STREAMS};
+use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, States};
 use crate::graph::Graph;
 use crate::models::sequence::{CLASSES, New, ROTARY, STEP, TOKENS};
-use crate::ops::{Guidance, Sampling};
-use crate::plan;
+use crate::ops::{Guidance, Sampling, Target};
+use crate::plan::{self, Plan};
 use crate::session::Engine;
 use crate::session::measure::{Preparation, Prepared};
 use crate::tensor::HostTensor;
@@ -22,6 +23,28 @@ impl Generator {
             Engine::Gpu { gpu, .. } => Some(gpu),
             Engine::Reference => None,
         }
+    }
+
+    /// The decoder's tensors.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The graph that decodes so many pictures, and the file of its tensors; `None` if the host decodes.
+    ///
+    /// # Errors
+    /// If the model does not build.
+    pub fn picture_graph(&self, pictures: usize) -> Result<Option<(Graph, &Checkpoint)>> {
+        Ok(self.codec.decoding(self, pictures)?.map(|(graph, _, checkpoint)| (graph, checkpoint)))
+    }
+
+    /// The plan of one of this model's graphs on its device (WebGPU's default limits on the reference).
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn plan_of(&self, graph: &Graph) -> Result<Plan> {
+        let target = self.gpu().map_or_else(Target::portable, |gpu| gpu.target().clone());
+        plan::compile(graph, &target, self.plan_options())
     }
 
     /// Makes everything ready to time a prompt of no tokens, one token in the middle of a picture, and
@@ -64,7 +87,9 @@ impl Generator {
             return Err(Error::usage("the reference has no plans", "choose an adapter"));
         };
         let start = Instant::now();
-        self.tuning().learn(gpu, graph, self.plan_options())?;
+        // Before the lock is taken: the options are read under it.
+        let options = self.plan_options();
+        self.tuning().learn(gpu, graph, options)?;
         let tuned = Instant::now();
         let plan = plan::compile(graph, gpu.target(), self.plan_options())?;
         let planned = Instant::now();

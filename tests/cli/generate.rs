@@ -449,14 +449,26 @@ fn ctrl_c_leaves_nothing_half_written() {
     let folder = scratch();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let mut command = vit_gpu(["generate", "--device", "reference", "-m", MODEL, "-q", "-n", "40000"]);
-    command.args(["-o", &at("a.png"), "--animate", &at("b.gif"), "--every", "16", "--tokens", &at("c.json")]);
+    command.args([
+        "-o",
+        &at("a.png"),
+        "--animate",
+        &at("b.gif"),
+        "--every",
+        "16",
+        "--tokens",
+        &at("c.json"),
+        "--steps",
+        &at("d/"),
+    ]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let start = Instant::now();
-    while names(folder.path()).len() < 3 && start.elapsed() < Duration::from_secs(20) {
+    while names(folder.path()).len() < 4 && start.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_millis(300));
-    assert!(names(folder.path()).iter().all(|n| n.ends_with(".tmp")), "drafts meanwhile");
+    let meanwhile = names(folder.path());
+    assert!(meanwhile.iter().all(|n| n.ends_with(".tmp") || n == "d"), "drafts: {meanwhile:?}");
     let (code, took) = crate::conduct::interrupt(child);
     assert_eq!(code, Some(130));
     assert!(took < Duration::from_secs(1), "{took:?}");

@@ -80,3 +80,19 @@ fn what_it_refuses() {
         go(["profile", "-r", "1", "--image-size", "7x7", "--no-tune"]).code(2).says(&["7x7"]);
     }
 }
+
+#[test]
+fn a_generator_is_profiled_in_its_three_parts() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = scratch();
+    let trace = folder.path().join("t.json").to_str().expect("text").to_owned();
+    let model = ["profile", "--generate", "-m", "tests/golden/llamagen", "-r", "1"];
+    let json = go(model.iter().chain(&["-o", "json", "--trace", &trace])).code(0).json();
+    let parts: Vec<&str> =
+        json["parts"].as_array().expect("parts").iter().filter_map(|p| p["part"].as_str()).collect();
+    assert_eq!(parts, ["prompt", "token", "picture"]);
+    assert_eq!(json["parts"][1]["profile"]["model"]["id"], "tests/golden/llamagen token");
+    assert_eq!(names(folder.path()), ["t-picture.json", "t-prompt.json", "t-token.json"]);
+}

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::common;
 use crate::harness::{Ran, golden, run, scratch, vit_gpu};
 
-/// Folders that are refused as a whole, and those recorded with an input the model does not take or that
-/// hold no classifier (`tests/vq.rs` compares these).
+/// Folders that are refused as a whole, and those recorded with an input the model does not take.
 const REFUSED: [&str; 1] = ["vit_bin"];
-const FOREIGN: [&str; 2] = ["vit_mae", "llamagen"];
+const FOREIGN: [&str; 1] = ["vit_mae"];
 
 fn verify(model: &Path, more: &[&str]) -> Ran {
     let mut command = vit_gpu(["verify", "-m"]);
@@ -66,6 +65,7 @@ fn every_golden_passes_in_f16() {
 fn every_golden_passes(more: &[&str]) {
     let models = models();
     assert!(models.len() > 15, "{models:?}");
+    assert!(["llamagen", "imagegpt"].iter().all(|n| models.contains(&golden(n))), "{models:?}");
     for model in models.iter().filter(|m| !is_one_of(m, &REFUSED) && !is_one_of(m, &FOREIGN)) {
         let arguments: Vec<&str> = more.iter().copied().chain(["-o", "json"]).collect();
         let json = verify(model, &arguments).code(0).json();

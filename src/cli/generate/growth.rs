@@ -53,7 +53,7 @@ impl<'a> Growth<'a> {
             let [height, width] = generator.info().picture;
             let first = match prime {
                 [] => Picture { height, width, pixels: vec![128; height * width * 3] },
-                prime => generator.decode(&[prime.to_vec()])?.remove(0),
+                prime => unfinished(generator, &[prime.to_vec()])?.remove(0),
             };
             begun = vec![first; count];
         }
@@ -85,7 +85,7 @@ impl<'a> Growth<'a> {
             return Ok(());
         }
         if let (Some(preview), Some(sheet)) = (&mut self.preview, &self.sheet) {
-            put(&mut self.shown, &progress.samples, self.generator.decode(progress.tokens)?);
+            put(&mut self.shown, &progress.samples, unfinished(self.generator, progress.tokens)?);
             preview.show(&sheet.draw(&self.shown));
         }
         if let Some(moments) = &mut self.moments {
@@ -120,7 +120,7 @@ impl<'a> Growth<'a> {
         let mut frames = vec![sheet.draw(&pictures)];
         for some in kept.chunks((AT_ONCE / pictures.len().max(1)).max(1)) {
             let tokens: Vec<Vec<u32>> = some.iter().flat_map(|&i| moments[i].tokens.clone()).collect();
-            let mut decoded = self.generator.decode(&tokens)?.into_iter();
+            let mut decoded = unfinished(self.generator, &tokens)?.into_iter();
             for moment in some.iter().map(|&i| &moments[i]) {
                 put(&mut pictures, &moment.samples, decoded.by_ref().take(moment.samples.len()));
                 frames.push(sheet.draw(&pictures));
@@ -134,10 +134,68 @@ impl<'a> Growth<'a> {
     }
 }
 
+/// Pictures of which the first tokens are there, grey where none are.
+///
+/// A codec that sees the whole picture at once lets what is not drawn yet tint what is: so that the colours
+/// are already those that the model means, each column goes on as it ends.
+fn unfinished(generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Picture>> {
+    let info = generator.info();
+    let whole: Vec<Vec<u32>> = tokens.iter().map(|t| continued(t, info.grid)).collect();
+    let mut pictures = generator.decode(&whole)?;
+    for (picture, tokens) in pictures.iter_mut().zip(tokens) {
+        grey(picture, info.grid, tokens.len());
+    }
+    Ok(pictures)
+}
+
+/// A whole sequence: what is missing in the first row repeats its last token, in the others the token
+/// above.
+fn continued(tokens: &[u32], [rows, columns]: [usize; 2]) -> Vec<u32> {
+    let mut whole = tokens.to_vec();
+    for i in tokens.len()..rows * columns {
+        let from = if i < columns { i.checked_sub(1) } else { i.checked_sub(columns) };
+        whole.push(from.map_or(0, |from| whole[from]));
+    }
+    whole
+}
+
+/// Greys the patches after the first `drawn`.
+fn grey(picture: &mut Picture, [rows, columns]: [usize; 2], drawn: usize) {
+    let (height, width) = (picture.height / rows.max(1), picture.width / columns.max(1));
+    for patch in drawn..rows * columns {
+        let (top, left) = (patch / columns * height, patch % columns * width);
+        for y in top..top + height {
+            let from = (y * picture.width + left) * 3;
+            picture.pixels[from..from + width * 3].fill(128);
+        }
+    }
+}
+
 fn put(pictures: &mut [Picture], samples: &Range<usize>, new: impl IntoIterator<Item = Picture>) {
     for (i, picture) in samples.clone().zip(new) {
         if let Some(place) = pictures.get_mut(i) {
             *place = picture;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_go_on_as_they_end() {
+        assert_eq!(continued(&[], [2, 2]), [0; 4]);
+        assert_eq!(continued(&[7], [2, 3]), [7; 6]);
+        assert_eq!(continued(&[1, 2, 3, 4], [3, 3]), [1, 2, 3, 4, 2, 3, 4, 2, 3]);
+        assert_eq!(continued(&[1, 2, 3, 4], [2, 2]), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn patches_that_are_missing_are_grey() {
+        let mut picture = Picture { height: 4, width: 4, pixels: vec![9; 48] };
+        grey(&mut picture, [2, 2], 3);
+        let at = |y: usize, x: usize| picture.pixels[(y * 4 + x) * 3];
+        assert_eq!([at(1, 2), at(3, 1), at(2, 2), at(3, 3)], [9, 9, 128, 128]);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::recipe::Recipe;
 use super::sheet::{Kind, Sheet};
 use crate::cli::args::FileArgs;
-use crate::cli::outfile::{OutFile, same_file};
+use crate::cli::outfile::{self, OutFile, same_file};
 use crate::error::{Error, Result};
 use crate::generate::Rgb as Picture;
 
@@ -63,6 +63,7 @@ impl Folder {
         let made = !path.is_dir();
         if made {
             fs::create_dir(path).map_err(wrong)?;
+            outfile::remove_if_empty(path);
         }
         let folder = Self { path: path.to_owned(), made };
         drop(OutFile::create(&path.join("try")).map_err(|e| unwritable(e, flag))?);

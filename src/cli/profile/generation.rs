@@ -10,7 +10,7 @@ use super::{Document, OutFile, Picture, document, files, heading};
 use crate::cli::Outcome;
 use crate::cli::args::{ProfileArgs, Tabular};
 use crate::cli::open;
-use crate::cli::output::{DeviceFacts, ModelFacts, json as print_json};
+use crate::cli::output::json as print_json;
 use crate::cli::talk::Talk;
 use crate::error::Error;
 use crate::generate::{BUILTIN, Generator};
@@ -45,7 +45,6 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outco
     }
     let (ceilings, _) = Ceilings::of(&mut timer, open::cache_dir().as_deref(), args.fresh)?;
     let info = generator.info();
-    let d = generator.device();
     let mut documents: Vec<(&str, Document)> = Vec::new();
     for (part, prepared) in &mut parts {
         let of =
@@ -68,21 +67,8 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outco
             },
         )?;
         drop(bar);
-        let model = ModelFacts {
-            id: format!("{id} {part}"),
-            family: info.family.to_owned(),
-            architecture: info.architecture.clone(),
-            image_size: info.picture,
-            classes: info.classes,
-            parameters: info.parameters,
-            dtype: generator.precision().to_string(),
-        };
-        let device = DeviceFacts {
-            name: d.name.clone(),
-            kind: d.kind.clone(),
-            backend: d.backend.clone(),
-            driver: d.driver.clone(),
-        };
+        let model = open::generator_facts(format!("{id} {part}"), &generator);
+        let device = open::device_facts(generator.device());
         files(&profile, &model, &device, trace, roofline)?;
         match args.output {
             Tabular::Json => documents.push((part, document(&profile, model, device))),

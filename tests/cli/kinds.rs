@@ -1,0 +1,148 @@
+//! Models that draw beside models that classify: `inspect` of both, and one message where they are mixed
+//! up.
+
+use serde_json::Value;
+
+use crate::common;
+use crate::harness::{golden, names, run, scratch, vit_gpu};
+
+const LLAMAGEN: &str = "tests/golden/llamagen";
+const COLOURS: &str = "tests/golden/imagegpt";
+
+fn inspect(model: &str, more: &[&str]) -> crate::harness::Ran {
+    run(vit_gpu(["inspect", "--device", "reference", "-m", model]).args(more))
+}
+
+#[test]
+fn inspect_shows_a_model_that_draws() {
+    let text = inspect(LLAMAGEN, &[]).code(0).out;
+    for part in [
+        "(llamagen, LlamaGen), draws pictures",
+        "2 layers, width 36, 3 heads, vocabulary 64",
+        "16, 4x4 patches of 2x2 pixels: pictures of 8x8",
+        "parameters     36.1 k (36108)",
+        "codec          VQ, 64 codes of width 8",
+        "classes        5 (numbers): LABEL_0",
+        "defaults       temperature 1, top-k 2000, top-p all, guidance 4",
+        "device         reference",
+        "\nprompt ",
+        "\ntoken ",
+        "; must read ",
+        "\npicture        96 launches",
+        "with and without its class",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let text = inspect(COLOURS, &[]).code(0).out;
+    for part in [
+        "palette of 32 colours",
+        "classes        none",
+        "no guidance",
+        "picture        looked up on the host",
+        "patches of 1x1 pixels",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn inspect_of_a_model_that_draws_as_json_graph_and_plans() {
+    let json = |more: &[&str]| inspect(LLAMAGEN, &[&["-o", "json"], more].concat()).code(0).json();
+    let one = json(&[]);
+    let facts = [("layers", 2), ("heads", 3), ("hidden", 36), ("vocabulary", 64), ("tokens", 16)];
+    for (name, value) in facts {
+        assert_eq!(one["structure"][name], value, "{one}");
+    }
+    assert_eq!(one["structure"]["grid"], serde_json::json!([4, 4]));
+    assert_eq!((&one["codec"]["kind"], &one["codec"]["codes"]), (&"vq".into(), &64.into()));
+    assert_eq!((&one["guided"], &one["defaults"]["cfg_scale"]), (&true.into(), &4.0.into()));
+    // Keys and values: 2 rows, 2 layers, 2 of (16,36) f32.
+    assert_eq!(one["cache_bytes_per_sample"], 2 * 2 * 2 * 16 * 36 * 4);
+    let parts: Vec<&str> =
+        one["plans"].as_array().expect("plans").iter().filter_map(|p| p["part"].as_str()).collect();
+    assert_eq!(parts, ["prompt", "token", "picture"]);
+    let token = |json: &Value, name: &str| json["plans"][1][name].as_u64().expect("a number");
+    let four = json(&["-b", "4"]);
+    assert_eq!(four["cache_bytes_per_sample"], one["cache_bytes_per_sample"]);
+    assert_eq!(token(&four, "weight_bytes"), token(&one, "weight_bytes"), "samples share weights");
+    assert!(token(&one, "must_read_bytes") < token(&one, "weight_bytes") + 20_000, "{one}");
+    assert!(one["plans"][0].get("must_read_bytes").is_none(), "{one}");
+
+    let plans = inspect(LLAMAGEN, &["--plan", "-b", "2"]).code(0).out;
+    let headings: Vec<&str> = plans.lines().filter(|l| l.starts_with("# ")).collect();
+    assert_eq!(headings.len(), 3, "{plans}");
+    assert!(headings[1].starts_with("# token") && headings[1].contains("2 samples, 4 rows"), "{plans}");
+    let dot = inspect(LLAMAGEN, &["--graph", "dot"]).code(0).out;
+    assert!(dot.starts_with("digraph") && dot.contains("sample"), "{dot}");
+    assert!(inspect(COLOURS, &["--graph", "text"]).code(0).out.contains("ids = %"));
+    inspect(LLAMAGEN, &["--image-size", "16"]).code(2).says(&["--image-size", "leave --image-size away"]);
+    inspect(LLAMAGEN, &["--outputs", "logits"]).code(2).says(&["--outputs"]);
+}
+
+#[test]
+fn inspect_counts_what_a_token_must_read_as_generate_does() {
+    use vit_gpu::generate::{Generator, Order, Request};
+    use vit_gpu::ops::{Guidance, Sampling};
+    use vit_gpu::session::{ModelSource, Options};
+
+    if common::gpu().is_none() {
+        return;
+    }
+    for (model, class, scale) in [("llamagen", Some(1), 2.0), ("imagegpt", None, 1.0)] {
+        let options = Options { tuning_budget: std::time::Duration::ZERO, ..Options::default() };
+        let generator = Generator::open(&ModelSource::Path(golden(model)), &options).expect("a model");
+        let guidance = Guidance { first: scale, last: scale, places: 1 };
+        let sampling = Sampling { seed: 1, temperature: 0.0, top_k: 0, top_p: 1.0, guidance };
+        let classes = vec![class; 2];
+        let request =
+            Request { classes, first: 0, sampling, prime: Vec::new(), order: Order::Raster, every: 0 };
+        let stats = generator.generate(&request, &mut |_| Ok(())).expect("two pictures").stats;
+        let json =
+            run(vit_gpu(["inspect", "-q", "--no-tune", "-b", "2", "-o", "json", "-m"]).arg(golden(model)))
+                .code(0)
+                .json();
+        assert_eq!(json["plans"][1]["must_read_bytes"], stats.bytes_per_step, "{model}");
+        assert_eq!(json["plans"][1]["launches"], stats.launches_per_step, "{model}");
+    }
+}
+
+#[test]
+fn a_model_of_the_other_kind_is_named_as_such() {
+    let folder = scratch();
+    let out = folder.path().join("out.png").to_str().expect("text").to_owned();
+    let star = "assets/samples/star.png";
+    let draws = ["draws pictures", "vit-gpu generate", "profile --generate"];
+    let commands: [&[&str]; 9] = [
+        &["infer", star, "-m", "builtin:shapes-gpt"],
+        &["infer", star, "-m", LLAMAGEN],
+        &["infer", star, "-m", "tests/golden/llamagen/gpt.safetensors"],
+        &["infer", star, "--attention", &out, "-m", COLOURS],
+        &["bench", "-m", LLAMAGEN],
+        &["bench", "--synthetic", "llamagen-b"],
+        &["tune", "-m", COLOURS],
+        &["tune", "--synthetic", "llamagen-xl/384"],
+        &["profile", "-m", LLAMAGEN],
+    ];
+    for command in commands {
+        let ran = run(&mut vit_gpu(command)).code(2).says(&draws);
+        assert_eq!((ran.out.as_str(), ran.err.matches("error: ").count()), ("", 1), "{ran:#?}");
+    }
+    for command in ["generate", "profile"] {
+        let mut command = vit_gpu([command, "-m", "builtin:shapes"]);
+        match command.get_args().next().and_then(|a| a.to_str()) {
+            Some("generate") => command.args(["-o", &out]),
+            _ => command.arg("--generate"),
+        };
+        run(&mut command).code(2).says(&["does not generate pictures", "builtin:shapes-gpt"]);
+    }
+    for command in [&["generate", "-o", &out][..], &["tokens", star], &["profile", "--generate"]] {
+        let mut command = vit_gpu(command);
+        run(command.args(["-m", "tests/golden/vit"])).code(3).says(&["`vit` does not generate pictures"]);
+    }
+    for command in [&["infer", star][..], &["generate", "-o", &out], &["inspect"], &["tune"]] {
+        let mut command = vit_gpu(command);
+        let both = ["there is no builtin model `nope`", "builtin:shapes,", "builtin:shapes-gpt"];
+        run(command.args(["-m", "builtin:nope"])).code(2).says(&both);
+    }
+    assert!(names(folder.path()).is_empty());
+}
