@@ -204,6 +204,7 @@ fn generator_checks(options: &Options, plain: &Options) -> Result<Vec<Check>> {
         prime: Vec::new(),
         order: Order::Raster,
         every: 0,
+        parallel: None,
     };
     let drawn = device.generate(&request, &mut |_| Ok(()))?;
     let given: Vec<Vec<u32>> = drawn.tokens.iter().map(|t| t[..t.len() - 1].to_vec()).collect();

@@ -94,8 +94,15 @@ fn inspect_counts_what_a_token_must_read_as_generate_does() {
         let guidance = Guidance { first: scale, last: scale, places: 1 };
         let sampling = Sampling { seed: 1, temperature: 0.0, top_k: 0, top_p: 1.0, guidance };
         let classes = vec![class; 2];
-        let request =
-            Request { classes, first: 0, sampling, prime: Vec::new(), order: Order::Raster, every: 0 };
+        let request = Request {
+            classes,
+            first: 0,
+            sampling,
+            prime: Vec::new(),
+            order: Order::Raster,
+            parallel: None,
+            every: 0,
+        };
         let stats = generator.generate(&request, &mut |_| Ok(())).expect("two pictures").stats;
         let json =
             run(vit_gpu(["inspect", "-q", "--no-tune", "-b", "2", "-o", "json", "-m"]).arg(golden(model)))

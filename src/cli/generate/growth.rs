@@ -9,7 +9,7 @@ use super::preview::Preview;
 use super::sheet::Sheet;
 use crate::cli::talk;
 use crate::error::Result;
-use crate::generate::{Generator, Progress, Rgb as Picture};
+use crate::generate::{Generator, NOT_DRAWN, Progress, Rgb as Picture};
 
 /// Most frames where the user does not say how far they are apart.
 pub(super) const FRAMES: usize = 64;
@@ -134,7 +134,7 @@ impl<'a> Growth<'a> {
     }
 }
 
-/// Pictures of which the first tokens are there, grey where none are.
+/// Pictures of which some tokens are there, grey where none are.
 ///
 /// A codec that sees the whole picture at once lets what is not drawn yet tint what is: so that the colours
 /// are already those that the model means, each column goes on as it ends.
@@ -143,26 +143,32 @@ fn unfinished(generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Picture>
     let whole: Vec<Vec<u32>> = tokens.iter().map(|t| continued(t, info.grid)).collect();
     let mut pictures = generator.decode(&whole)?;
     for (picture, tokens) in pictures.iter_mut().zip(tokens) {
-        grey(picture, info.grid, tokens.len());
+        grey(picture, info.grid, tokens);
     }
     Ok(pictures)
 }
 
-/// A whole sequence: what is missing in the first row repeats its last token, in the others the token
-/// above.
+/// The token at a place, if it is drawn.
+fn drawn(tokens: &[u32], place: usize) -> Option<u32> {
+    tokens.get(place).copied().filter(|&id| id != NOT_DRAWN)
+}
+
+/// A whole sequence: what is missing in the first row repeats the token on its left, in the others the
+/// token above.
 fn continued(tokens: &[u32], [rows, columns]: [usize; 2]) -> Vec<u32> {
-    let mut whole = tokens.to_vec();
-    for i in tokens.len()..rows * columns {
+    let some = (0..tokens.len()).find_map(|i| drawn(tokens, i)).unwrap_or(0);
+    let mut whole = Vec::with_capacity(rows * columns);
+    for i in 0..rows * columns {
         let from = if i < columns { i.checked_sub(1) } else { i.checked_sub(columns) };
-        whole.push(from.map_or(0, |from| whole[from]));
+        whole.push(drawn(tokens, i).unwrap_or_else(|| from.map_or(some, |from| whole[from])));
     }
     whole
 }
 
-/// Greys the patches after the first `drawn`.
-fn grey(picture: &mut Picture, [rows, columns]: [usize; 2], drawn: usize) {
+/// Greys the patches that are not drawn.
+fn grey(picture: &mut Picture, [rows, columns]: [usize; 2], tokens: &[u32]) {
     let (height, width) = (picture.height / rows.max(1), picture.width / columns.max(1));
-    for patch in drawn..rows * columns {
+    for patch in (0..rows * columns).filter(|&i| drawn(tokens, i).is_none()) {
         let (top, left) = (patch / columns * height, patch % columns * width);
         for y in top..top + height {
             let from = (y * picture.width + left) * 3;
@@ -189,13 +195,14 @@ mod tests {
         assert_eq!(continued(&[7], [2, 3]), [7; 6]);
         assert_eq!(continued(&[1, 2, 3, 4], [3, 3]), [1, 2, 3, 4, 2, 3, 4, 2, 3]);
         assert_eq!(continued(&[1, 2, 3, 4], [2, 2]), [1, 2, 3, 4]);
+        assert_eq!(continued(&[NOT_DRAWN, 5, NOT_DRAWN, NOT_DRAWN, 6, 7], [2, 3]), [5, 5, 5, 5, 6, 7]);
     }
 
     #[test]
     fn patches_that_are_missing_are_grey() {
         let mut picture = Picture { height: 4, width: 4, pixels: vec![9; 48] };
-        grey(&mut picture, [2, 2], 3);
+        grey(&mut picture, [2, 2], &[1, NOT_DRAWN, 3]);
         let at = |y: usize, x: usize| picture.pixels[(y * 4 + x) * 3];
-        assert_eq!([at(1, 2), at(3, 1), at(2, 2), at(3, 3)], [9, 9, 128, 128]);
+        assert_eq!([at(1, 1), at(1, 2), at(3, 1), at(3, 3)], [9, 128, 9, 128]);
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn run(
     let samples = args.batch_size as usize;
     let guided = generator.info().guided;
     if let Some(form) = args.graph {
-        let graph = generator.graph(samples, guided, New::Last)?;
+        let graph = generator.graph(samples, guided, New::LAST)?;
         match form {
             GraphForm::Dot => write!(out, "{}", graph.to_dot())?,
             GraphForm::Text => write!(out, "{graph}")?,
@@ -135,7 +135,7 @@ pub(super) fn run(
 fn plans(generator: &Generator, samples: usize) -> Result<Vec<(&'static str, Plan)>> {
     let guided = generator.info().guided;
     let mut plans = Vec::new();
-    for (part, new) in [("prompt", New::Prompt(0)), ("token", New::Last)] {
+    for (part, new) in [("prompt", New::Prompt(0)), ("token", New::LAST)] {
         plans.push((part, generator.plan_of(&generator.graph(samples, guided, new)?)?));
     }
     if let Some((graph, _)) = generator.picture_graph(1)? {
