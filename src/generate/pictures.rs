@@ -59,7 +59,7 @@ impl Generator {
         self.codec.decode(self, tokens)
     }
 
-    /// Tokens of a picture of exactly [`GeneratorInfo::picture`], in raster order.
+    /// Tokens of a picture of exactly [`super::GeneratorInfo::picture`], in raster order.
     ///
     /// # Errors
     /// [`Error::Usage`] for another size, or a checkpoint without the encoder; device errors.
@@ -72,7 +72,7 @@ impl Generator {
         self.codec.encode(self, picture)
     }
 
-    /// An image resized, and cropped where its shape is another, to [`GeneratorInfo::picture`].
+    /// An image resized, and cropped where its shape is another, to [`super::GeneratorInfo::picture`].
     ///
     /// # Errors
     /// If the image cannot be brought to that size.

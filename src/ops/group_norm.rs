@@ -16,7 +16,7 @@ use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{HostTensor, TensorDesc};
 
 /// (B,H,W,C) to (B,S,2,C): mean, and sum of squared deviations from it, of each channel in each of
-/// S slices of [`slice_pixels`] pixels.
+/// S slices of the pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupStats;
 
