@@ -92,9 +92,18 @@ rows() {
     "$kit/vit-gpu" profile --synthetic vit-b/16 --dtype f16 -b 1 -r 20
     "$kit/vit-gpu" profile --synthetic vit-b/16 --dtype f16 -b 64 -r 20 \
         --roofline "$kit/roofline.svg" --trace "$kit/trace.json"
+    say "LlamaGen: prompt, token and picture, guided"
+    for size in b l; do
+        "$kit/vit-gpu" profile --generate --synthetic "llamagen-$size" --dtype f16 -r 20
+    done
+    "$kit/vit-gpu" profile --generate --synthetic llamagen-b -r 20
     say "PyTorch on the same card"
     if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
         python3 benches/peers/python/gpu_torch.py ${batches//,/ }
+        for size in b l; do
+            python3 benches/peers/python/llamagen.py "random:$size" 207 4 256 --device cuda --dtype float16 |
+                sed 's/, "ids".*//'
+        done
     else
         echo "not run: python3 has no torch with CUDA"
     fi

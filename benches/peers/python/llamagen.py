@@ -1,10 +1,12 @@
-"""LlamaGen's token loop and picture decoder in plain PyTorch on the CPU, eager, with a KV cache: one batch of two
-rows for guidance, greedy.
+"""LlamaGen's token loop and picture decoder in plain PyTorch, eager, with a KV cache: one batch of two rows for
+guidance, greedy.
 
     python llamagen.py FOLDER CLASS SCALE TOKENS [--pictures N]
+    python llamagen.py random:b CLASS SCALE TOKENS --device cuda --dtype float16
 
 Prints the ids, what drawing them took and, if asked, what decoding a picture took, as JSON.  FOLDER holds
-`config.json`, `gpt.safetensors` and `vq.safetensors` under LlamaGen's names.
+`config.json`, `gpt.safetensors` and `vq.safetensors` under LlamaGen's names; `random:b` and `random:l` are random
+weights of these sizes.
 """
 
 import argparse
@@ -17,10 +19,33 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 
+SIZES = {"b": (768, 12, 12, 2048), "l": (1024, 24, 16, 2816)}
+
+
+def load(folder, part):
+    return {name: tensor.float() for name, tensor in load_file(folder / f"{part}.safetensors").items()}
+
+
+def random_weights(size):
+    """Configuration and weights of a 256x256 model."""
+    c, layers, heads, hidden = SIZES[size]
+    shapes = {"cls_embedding.embedding_table": (1001, c), "tok_embeddings": (16384, c), "output": (16384, c)}
+    for layer in range(layers):
+        p = f"layers.{layer}"
+        shapes |= {f"{p}.attention.wqkv": (3 * c, c), f"{p}.attention.wo": (c, c)}
+        shapes |= {f"{p}.feed_forward.w{i}": (hidden, c) for i in "13"} | {f"{p}.feed_forward.w2": (c, hidden)}
+        shapes |= {f"{p}.attention_norm": (c,), f"{p}.ffn_norm": (c,)}
+    shapes["norm"] = (c,)
+    weights = {
+        f"{name}.weight": torch.randn(shape) * shape[-1] ** -0.5 if len(shape) == 2 else torch.ones(shape)
+        for name, shape in shapes.items()
+    }
+    return {"dim": c, "n_layer": layers, "n_head": heads, "block_size": 256, "num_classes": 1000}, weights
+
+
 class Loop:
-    def __init__(self, folder):
-        self.config = config = json.loads((folder / "config.json").read_text())
-        self.w = {name: tensor.float() for name, tensor in load_file(folder / "gpt.safetensors").items()}
+    def __init__(self, config, weights):
+        self.config, self.w = config, weights
         self.heads, self.width = config["n_head"], config["dim"]
         d, tokens = self.width // self.heads, config["block_size"]
         side = round(tokens**0.5)
@@ -29,8 +54,9 @@ class Loop:
         angles = torch.cat([(places // side)[:, None] * frequencies, (places % side)[:, None] * frequencies], -1)
         zero = torch.zeros(1, d // 2)
         self.cosine, self.sine = torch.cat([zero, angles.cos()]), torch.cat([zero, angles.sin()])
-        shape = (config["n_layer"], 2, 2, self.heads, tokens, d)
-        self.cache = torch.zeros(shape)
+        some = weights["norm.weight"]
+        self.cosine, self.sine = self.cosine.to(some), self.sine.to(some)
+        self.cache = torch.zeros(config["n_layer"], 2, 2, self.heads, tokens, d).to(some)
 
     def norm(self, x, name):
         return F.rms_norm(x, (self.width,), self.w[f"{name}.weight"], 1e-5)
@@ -71,8 +97,8 @@ class Loop:
 
 
 class Decoder:
-    def __init__(self, folder):
-        self.w = {name: tensor.float() for name, tensor in load_file(folder / "vq.safetensors").items()}
+    def __init__(self, weights):
+        self.w = weights
 
     def conv(self, name, x):
         weight = self.w[f"{name}.weight"]
@@ -115,23 +141,34 @@ class Decoder:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("folder")
     parser.add_argument("label", type=int)
     parser.add_argument("scale", type=float)
     parser.add_argument("tokens", type=int)
     parser.add_argument("--pictures", type=int, default=0, help="decode a picture so many times; the best counts")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
     options = parser.parse_args()
+    place = {"device": options.device, "dtype": getattr(torch, options.dtype)}
+    if options.folder.startswith("random:"):
+        config, weights = random_weights(options.folder.removeprefix("random:"))
+    else:
+        folder = pathlib.Path(options.folder)
+        config, weights = json.loads((folder / "config.json").read_text()), load(folder, "gpt")
     with torch.inference_mode():
-        loop = Loop(options.folder)
+        loop = Loop(config, {name: tensor.to(**place) for name, tensor in weights.items()})
+        if options.device != "cpu":
+            loop.draw(options.label, options.scale, 8)
         ids, seconds = loop.draw(options.label, options.scale, options.tokens)
         report = {"engine": f"PyTorch {torch.__version__}", "tokens_per_second": (len(ids) - 1) / seconds, "ids": ids}
         if options.pictures:
-            decoder, times = Decoder(options.folder), []
-            picture = torch.zeros(1, loop.config["block_size"], dtype=torch.long)
+            decoder = Decoder({name: tensor.to(**place) for name, tensor in load(folder, "vq").items()})
+            times, picture = [], torch.zeros(1, loop.config["block_size"], dtype=torch.long)
             picture[0, : len(ids)] = torch.tensor(ids)
+            picture = picture.to(options.device)
             for _ in range(options.pictures):
                 start = time.perf_counter()
-                decoder.decode(picture)
+                decoder.decode(picture).sum().item()
                 times.append(time.perf_counter() - start)
             report["picture_seconds"] = min(times)
     print(json.dumps(report))
