@@ -6,6 +6,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image::{ExtendedColorType, ImageEncoder as _};
@@ -13,11 +14,13 @@ use vit_gpu::data::image::{DecodeOptions, decode_bytes};
 use vit_gpu::data::materialise::materialise;
 use vit_gpu::data::preprocess::Preprocess;
 use vit_gpu::data::synthetic::Synthetic;
+use vit_gpu::generate::{Generator, Order, Request};
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Weight};
 use vit_gpu::models::{self, Model};
-use vit_gpu::ops::{Target, WeightLayout, WeightSlot};
+use vit_gpu::ops::{Guidance, Sampling, Target, WeightLayout, WeightSlot};
 use vit_gpu::plan::{self, Options};
+use vit_gpu::session::{self, Device, ModelSource};
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// Soft shapes and some grain, (H,W,3).
@@ -146,5 +149,36 @@ fn launches(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pictures, plans, weights, launches);
+/// What the host does for a token of LlamaGen-B, guided, on a device that does nothing: the loop alone,
+/// without plans, weights and prompt.
+fn tokens(c: &mut Criterion) {
+    let choice = DeviceChoice { backends: vec!["noop".into()], ..DeviceChoice::default() };
+    let options = session::Options { device: Device::Gpu(choice), ..session::Options::default() };
+    let generator = Generator::open(&ModelSource::Synthetic("llamagen-b".to_owned()), &options).unwrap();
+    let guidance = Guidance { first: 4.0, last: 4.0, places: 1 };
+    let request = Request {
+        classes: vec![Some(207)],
+        first: 0,
+        sampling: Sampling { seed: 1, temperature: 1.0, top_k: 2000, top_p: 1.0, guidance },
+        prime: Vec::new(),
+        order: Order::Raster,
+        parallel: None,
+        every: 0,
+    };
+    let mut group = c.benchmark_group("tokens");
+    group.sample_size(10);
+    group.bench_function("llamagen-b, record, submit", |b| {
+        b.iter_custom(|tokens| {
+            let (mut time, mut done) = (Duration::ZERO, 0);
+            while done < tokens {
+                let stats = generator.generate(&request, &mut |_| Ok(())).unwrap().stats;
+                (time, done) = (time + stats.decode, done + stats.steps as u64);
+            }
+            time.mul_f64(tokens as f64 / done as f64)
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, pictures, plans, weights, launches, tokens);
 criterion_main!(benches);
