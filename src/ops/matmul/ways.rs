@@ -173,8 +173,10 @@ static WAYS: &[Way] = &[
     lines("step16", &[("LINE", 4), ("WG", 256)], 16, 6.0),
     lines("step32", &[("LINE", 8), ("WG", 256)], 32, 8.0),
     lines("step64", &[("LINE", 16), ("WG", 256)], 64, 10.0),
-    step_lanes("steplanes8", &[("WG", 8)], 32, 11.5),
-    step_lanes("steplanes16", &[("WG", 16)], 64, 12.0),
+    step_lanes("steplanes8", &[("WG", 8), ("SPAN", 1)], (16, 32), 11.5),
+    step_lanes("steplanes16", &[("WG", 16), ("SPAN", 1)], (16, 64), 12.0),
+    step_lanes("steplanes8x2", &[("WG", 8), ("SPAN", 2)], (8, 64), 17.0),
+    step_lanes("steplanes8x4", &[("WG", 8), ("SPAN", 4)], (4, 128), 21.0),
     coop(
         "coop128x256",
         &Tile { side: 16, size: (128, 256, 16), grid: (2, 4, 1), stages: 2, resident: 1 },
@@ -256,16 +258,16 @@ const fn lines(
     }
 }
 
+/// `most`: the rows whose sums fit the registers, and the columns of a workgroup.
 const fn step_lanes(
     name: &'static str,
     consts: &'static [(&'static str, usize)],
-    cols: usize,
+    most: (usize, usize),
     cpu_speed: f64,
 ) -> Way {
     let step = Some(&step::LANES);
-    let (tile, speed) = ((step::MAX_ROWS, cols), (0.02, cpu_speed));
-    let max_rows = step::MAX_ROWS;
-    Way { name, consts, tile, lanes: 16, max_rows, x: Reads::Either, speed, step, conv: None, ..WAY }
+    let (tile, speed) = ((step::MAX_ROWS, most.1), (0.02, cpu_speed));
+    Way { name, consts, tile, lanes: 16, max_rows: most.0, x: Reads::Either, speed, step, conv: None, ..WAY }
 }
 
 /// What not every way can do.
