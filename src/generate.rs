@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 pub use crate::models::sequence::{Codec, Defaults, GeneratorInfo};
 pub use pictures::Rgb;
 pub use request::{Order, Request};
+pub(crate) use sequences::bytes_read;
 
 use crate::data::labels::Labels;
 use crate::data::materialise::materialise;

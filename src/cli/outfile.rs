@@ -26,9 +26,13 @@ impl OutFile {
     /// Begins a file that will replace `path`. A link is followed; its folder must exist.
     ///
     /// # Errors
-    /// [`Error::Write`] if nothing can be written there.
+    /// [`Error::Write`] if nothing can be written there; [`Error::Usage`] for `-`.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let wrong = |e: std::io::Error| failed(path, &e);
+        if path.as_os_str() == "-" {
+            let help = "/dev/stdout is standard output, and ./- a file of that name";
+            return Err(Error::usage("`-` is not the name of a file", help));
+        }
         let existing = fs::metadata(path).ok();
         if existing.as_ref().is_some_and(fs::Metadata::is_dir) {
             return Err(wrong(std::io::ErrorKind::IsADirectory.into()));

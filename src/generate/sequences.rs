@@ -248,8 +248,8 @@ impl<'a> Sequences<'a> {
     }
 }
 
-/// What a run of a plan must read: its weights, and half of the cache.
-fn bytes_read(plan: &Plan) -> u64 {
+/// What a run of a step's plan must read: its weights once, and half of the cache, its mean filling.
+pub(crate) fn bytes_read(plan: &Plan) -> u64 {
     // Of an embedding table only the rows of the tokens are read.
     let weights = plan.steps.iter().filter(|s| !s.op.starts_with("embed") && s.op != "gather");
     let weights = weights.flat_map(|s| &s.binds).copied().filter(|b| matches!(b, Buffer::Weight(..)));

@@ -13,9 +13,9 @@ use crate::cli::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, 
 use crate::cli::talk::Talk;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
-use crate::generate::{Codec, Generator, GeneratorInfo};
+use crate::generate::{Codec, Generator, GeneratorInfo, bytes_read};
 use crate::models::sequence::New;
-use crate::plan::{Buffer, Plan};
+use crate::plan::Plan;
 use crate::session::{ModelSource, Options};
 
 /// The tokenizer's table of codes (codes, width).
@@ -82,7 +82,7 @@ struct PlanFacts {
     flops: u64,
     traffic_bytes: u64,
     weight_bytes: u64,
-    /// What a token must read: the weights once, and half of the keys and values, their mean filling.
+    /// See [`bytes_read`].
     #[serde(skip_serializing_if = "Option::is_none")]
     must_read_bytes: Option<u64>,
     activation_bytes: u64,
@@ -225,7 +225,7 @@ fn plan_facts(part: &'static str, plan: &Plan) -> PlanFacts {
         flops: cost.flops,
         traffic_bytes: cost.bytes,
         weight_bytes: plan.weight_bytes(),
-        must_read_bytes: (part == "token").then(|| read_weights(plan) + cache_bytes(plan) / 2),
+        must_read_bytes: (part == "token").then(|| bytes_read(plan)),
         activation_bytes: plan.activation_bytes(),
         largest_live_set_bytes: plan.largest_live_set,
     }
@@ -234,16 +234,6 @@ fn plan_facts(part: &'static str, plan: &Plan) -> PlanFacts {
 /// Bytes of keys and values.
 fn cache_bytes(plan: &Plan) -> u64 {
     plan.states.iter().filter(|s| s.name.starts_with("kv.")).map(|s| s.desc.bytes() as u64).sum()
-}
-
-/// Bytes of the weights that a run reads whole: of an embedding table it reads the rows of the tokens.
-fn read_weights(plan: &Plan) -> u64 {
-    let steps = plan.steps.iter().filter(|s| s.op != "embed" && s.op != "gather");
-    let mut seen: Vec<Buffer> =
-        steps.flat_map(|s| &s.binds).copied().filter(|b| matches!(b, Buffer::Weight(..))).collect();
-    seen.sort();
-    seen.dedup();
-    seen.into_iter().map(|b| plan.buffer_bytes(b)).sum()
 }
 
 fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
