@@ -18,6 +18,8 @@ use crate::tensor::{DType, TensorDesc};
 /// Group norm everywhere: groups, and what is added to the variance.
 const GROUPS: usize = 32;
 const EPS: f32 = 1e-6;
+/// Left aside: a count that training kept.
+const ASIDE: &[&str] = &["quantize.codebook_used"];
 /// Most levels, and most blocks a level, that are believed.
 const MAX_LEVELS: usize = 8;
 const MAX_BLOCKS: usize = 64;
@@ -53,7 +55,7 @@ impl Vq {
     /// [`Error::Model`] naming the field or the tensors that do not fit.
     pub fn open(config: &Json, index: &TensorIndex) -> Result<Self> {
         let fields = Fields::new(config)?;
-        let mut vq = Self::read(&fields, Names::new(index, &[], &[], &[]))?;
+        let mut vq = Self::read(&fields, Names::new(index, &[], &[], ASIDE))?;
         let mut g = Graph::new();
         let ids = g.input("ids", TensorDesc::new(DType::U32, [1, 1]));
         let picture = vq.decode(&mut g, ids, [1, 1]);
