@@ -261,7 +261,9 @@ impl Recipe {
     pub(crate) fn request(&self, info: &GeneratorInfo, every: usize) -> Request {
         let last = self.cfg_scale.unwrap_or(1.0);
         let first = if self.cfg_schedule == Schedule::Linear { 1.0 } else { last };
-        let places = u32::try_from(info.tokens.saturating_sub(1)).unwrap_or(u32::MAX).max(1);
+        // RandAR's own schedule would reach the last scale one token after the last.
+        let steps = if info.any_order { info.tokens } else { info.tokens.saturating_sub(1) };
+        let places = u32::try_from(steps).unwrap_or(u32::MAX).max(1);
         Request {
             classes: self.samples.iter().map(|s| s.class).collect(),
             first: self.samples.first().map_or(0, |s| s.sample as u32),
