@@ -23,7 +23,7 @@ use vit_gpu::gpu::ceilings::Ceilings;
 use vit_gpu::gpu::timer::{Clock, Timer};
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Value, Weight};
-use vit_gpu::ops::{Act, HeadSplit, MatMul, Op, Target, Window};
+use vit_gpu::ops::{Act, HeadSplit, MatMul, Op, Scores, Target, Window};
 use vit_gpu::plan::{self, Options, Precision};
 use vit_gpu::selftest::{self, Case};
 use vit_gpu::tensor::{DType, HostTensor, TensorDesc};
@@ -273,9 +273,9 @@ fn vit_b(batch: usize) -> Vec<Case> {
         }),
         case("qkv", &qkv),
         case("attention", &|g| {
-            let [q, k, v] =
+            let qkv =
                 ["q", "k", "v"].map(|n| g.input(n, TensorDesc::f32([batch, heads, tokens, width / heads])));
-            g.attention(q, k, v, None, false, 0.125)
+            g.attention(qkv, Scores::scaled(0.125))
         }),
         case("projection", &|g| residual(g, width)),
         case("mlp up", &|g| {

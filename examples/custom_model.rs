@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Value, Weight};
-use vit_gpu::ops::Act;
+use vit_gpu::ops::{Act, Scores};
 use vit_gpu::plan::{self, Options};
 use vit_gpu::reference;
 use vit_gpu::tensor::{HostTensor, Shape, TensorDesc};
@@ -27,12 +27,12 @@ fn build(g: &mut Graph, image: Value) -> Value {
 
     g.scope("attention");
     let h = g.layer_norm(x, Weight::tensor("norm1.weight"), Weight::tensor("norm1.bias"), 1e-6);
-    let [q, k, v] = ["q", "k", "v"].map(|name| {
+    let qkv = ["q", "k", "v"].map(|name| {
         let y = linear(g, h, name, WIDTH);
         g.split_heads(y, HEADS) // (B, H, T, D)
     });
     let scale = 1.0 / ((WIDTH / HEADS) as f32).sqrt();
-    let a = g.attention(q, k, v, None, false, scale); // (B, T, C)
+    let a = g.attention(qkv, Scores::scaled(scale)); // (B, T, C)
     let a = linear(g, a, "proj", WIDTH);
     let x = g.add(x, a);
 

@@ -32,7 +32,7 @@ fn main(
     let blocks = (p.queries + ROWS - 1u) / ROWS;
     let bh = group / blocks;
     let first = (group % blocks) * ROWS;
-    let last_seen = visible(min(first + ROWS, p.queries) - 1u);
+    let last_seen = visible(bh, min(first + ROWS, p.queries) - 1u);
     let h = bh % p.heads;
     let head = bh * p.keys * D;
 
@@ -85,9 +85,9 @@ fn main(
                 let t = min(first + r, p.queries - 1u);
                 var score = e[r][c] * p.scale;
                 if BIAS {
-                    score += bias[(h * p.queries + t) * p.keys + min(s, p.keys - 1u)];
+                    score += bias[biases(h, t) + min(s, p.keys - 1u)];
                 }
-                score = select(LOWEST, score, s < visible(t));
+                score = select(LOWEST, score, s < visible(bh, t));
                 top[r] = max(top[r], score);
                 scores[((s0 / 8u + c) * ROWS + r) * 8u + lane] = score;
             }

@@ -189,9 +189,9 @@ fn main(
     let row = lane % BR;
     let start = lane / BR * (SHARE * 4u);
     let t = min(first + row, p.queries - 1u);
-    let seen = visible(t);
-    let last_seen = visible(min(first + BR, p.queries) - 1u);
-    let bias_at = ((bh % p.heads) * p.queries + t) * p.keys;
+    let seen = visible(bh, t);
+    let last_seen = visible(bh, min(first + BR, p.queries) - 1u);
+    let bias_at = biases(bh % p.heads, t);
 
     for (var n = lane; n < BR * DQ; n += WG) {
         let c = n % DQ;

@@ -16,8 +16,8 @@ fn main(
     let bh = group / blocks;
     let first = (group % blocks) * WG;
     let t = min(first + lane, p.queries - 1u);
-    let seen = visible(t);
-    let last_seen = visible(min(first + WG, p.queries) - 1u);
+    let seen = visible(bh, t);
+    let last_seen = visible(bh, min(first + WG, p.queries) - 1u);
     let h = bh % p.heads;
     let head = bh * p.keys * D;
 
@@ -43,7 +43,7 @@ fn main(
             }
             var e = (dots.x + dots.y) + (dots.z + dots.w);
             if BIAS {
-                e += bias[(h * p.queries + t) * p.keys + s];
+                e += bias[biases(h, t) + s];
             }
             score[j] = select(LOWEST, e, s0 + j < seen);
             step_top = max(step_top, score[j]);

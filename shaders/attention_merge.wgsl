@@ -8,6 +8,7 @@ struct Params {
     v_start: u32,
     groups: u32,
     splits: u32,
+    biases: u32,
     scale: f32,
 }
 

@@ -2,8 +2,10 @@
 // A lane scores a key at a time (neighbouring lanes neighbouring keys), the scores lie in workgroup
 // memory; then ACROSS lanes side by side sum a quad of the values each, and WG/ACROSS such lines of
 // lanes share the keys. With SPLIT the sums, their maximum and their weight go to `attention_merge`.
+// A query sees the keys up to its own place, or with CROSS the first so many that `step` says for its
+// sequence.
 // Prelude: types Q (scalar), KV (four), Y; u32 D, WG, ACROSS (quads of a head, a power of two), KEYS;
-// bool SPLIT.
+// bool SPLIT, CROSS, BIAS (else q is bound for it).
 
 struct Params {
     heads: u32,      // H
@@ -12,14 +14,16 @@ struct Params {
     v_start: u32,    // quad where the values begin
     groups: u32,     // workgroups that have work
     splits: u32,     // workgroups that share a head
+    biases: u32,     // columns R of the bias
     scale: f32,
 }
 
 @group(0) @binding(0) var<storage, read> q: array<Q>;          // (B, H, T, D), what follows is not read
 @group(0) @binding(1) var<storage, read> kv: array<KV>;        // k (B, H, D/4, P), then v (B, H, P, D/4)
-@group(0) @binding(2) var<storage, read> step: array<u32>;     // the first query's place
-@group(0) @binding(3) var<storage, read_write> y: array<Y>;    // (B, T, H·D), or (rows, splits, 4·QUADS + 4)
-@group(0) @binding(4) var<uniform> p: Params;
+@group(0) @binding(2) var<storage, read> step: array<u32>;     // the first query's place, or (B) keys
+@group(0) @binding(3) var<storage, read> bias: array<f32>;     // (H, R), the last column of a query's own place
+@group(0) @binding(4) var<storage, read_write> y: array<Y>;    // (B, T, H·D), or (rows, splits, 4·QUADS + 4)
+@group(0) @binding(5) var<uniform> p: Params;
 
 const QUADS: u32 = (D + 3u) / 4u;
 const LINES: u32 = WG / ACROSS;
@@ -49,7 +53,13 @@ fn main(
     let row = group / p.splits;
     let bh = row / p.queries;
     let t = row % p.queries;
-    let seen = min(step[0] + t + 1u, p.positions);
+    let h = bh % p.heads;
+    var seen = p.positions;
+    if CROSS {
+        seen = clamp(step[bh / p.heads], 1u, p.positions);
+    } else {
+        seen = min(step[0] + t + 1u, p.positions);
+    }
     let first = min(group % p.splits * KEYS, seen);
     let count = min(seen - first, KEYS);
 
@@ -68,7 +78,10 @@ fn main(
         for (var i = 0u; i < QUADS; i++) {
             dots = fma(query[i], vec4<f32>(kv[(bh * QUADS + i) * p.positions + first + s]), dots);
         }
-        let score = (dots.x + dots.y) + (dots.z + dots.w);
+        var score = (dots.x + dots.y) + (dots.z + dots.w);
+        if BIAS {
+            score += bias[h * p.biases + (p.biases - seen) + first + s];
+        }
         weights[s] = score;
         top = max(top, score);
     }
@@ -109,7 +122,6 @@ fn main(
         store(start + 4u, lane, QUADS * 4u, sums[lane]);
     } else {
         let b = bh / p.heads;
-        let h = bh % p.heads;
         store(((b * p.queries + t) * p.heads + h) * D, lane, D, sums[lane] / total);
     }
 }

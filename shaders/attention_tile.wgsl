@@ -19,8 +19,8 @@ fn main(
     let bh = group / blocks;
     let first = (group % blocks) * WG;
     let t = min(first + lane, p.queries - 1u);
-    let seen = visible(t);
-    let last_seen = visible(min(first + WG, p.queries) - 1u);
+    let seen = visible(bh, t);
+    let last_seen = visible(bh, min(first + WG, p.queries) - 1u);
     let h = bh % p.heads;
     let head = bh * p.keys * D;
 
@@ -50,7 +50,7 @@ fn main(
             }
             var e = (dots.x + dots.y) + (dots.z + dots.w);
             if BIAS {
-                e += bias[(h * p.queries + t) * p.keys + s0 + j];
+                e += bias[biases(h, t) + s0 + j];
             }
             score[j] = select(LOWEST, e, s0 + j < seen);
             step_top = max(step_top, score[j]);

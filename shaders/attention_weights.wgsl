@@ -1,6 +1,7 @@
 // Softmax weights of attention: one workgroup a query, WG lanes stride the keys. For pictures of
 // attention, not for speed: scores are written, then normalised in place by the lane that wrote them.
-// Prelude: types Q, K, Y; u32 D, WG; bool BIAS (else bound to q and not read), CAUSAL.
+// Prelude: types Q, K, Y; u32 D, WG; bool BIAS and LENGTHS (else bound to q and
+// not read), CAUSAL.
 
 struct Params {
     heads: u32,
@@ -8,15 +9,19 @@ struct Params {
     keys: u32,
     k_start: u32,
     v_start: u32,
+    bias_start: u32,
+    bias_head: u32,
+    bias_row: u32,
     groups: u32,
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<Q>;        // (B, H, T, D)
-@group(0) @binding(1) var<storage, read> k: array<K>;        // (B, H, S, D)
-@group(0) @binding(2) var<storage, read> bias: array<f32>;   // (H, T, S)
-@group(0) @binding(3) var<storage, read_write> y: array<Y>;  // (B, H, T, S)
-@group(0) @binding(4) var<uniform> p: Params;
+@group(0) @binding(0) var<storage, read> q: array<Q>;          // (B, H, T, D)
+@group(0) @binding(1) var<storage, read> k: array<K>;          // (B, H, S, D)
+@group(0) @binding(2) var<storage, read> bias: array<f32>;     // (H, T, S), or (H, R) by key - query
+@group(0) @binding(3) var<storage, read> lengths: array<u32>;  // (B), keys that count
+@group(0) @binding(4) var<storage, read_write> y: array<Y>;    // (B, H, T, S)
+@group(0) @binding(5) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -31,8 +36,11 @@ fn main(
     let bh = row / p.queries;
     let t = row % p.queries;
     var seen = p.keys;
+    if LENGTHS {
+        seen = clamp(lengths[bh / p.heads], 1u, p.keys);
+    }
     if CAUSAL {
-        seen = t + 1u + p.keys - p.queries;
+        seen = min(seen, t + 1u + p.keys - p.queries);
     }
     var top = -3.0e38;
     for (var s = lane; s < seen; s += WG) {
@@ -42,7 +50,7 @@ fn main(
         }
         e *= p.scale;
         if BIAS {
-            e += bias[((bh % p.heads) * p.queries + t) * p.keys + s];
+            e += bias[p.bias_start + (bh % p.heads) * p.bias_head + t * p.bias_row + s];
         }
         y[row * p.keys + s] = Y(e);
         top = max(top, e);

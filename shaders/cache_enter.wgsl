@@ -1,9 +1,11 @@
 // Enters k and v of new tokens into a cache, one element of each a lane.
-// Prelude: types K, V, KV; u32 WG.
+// Of fewer sequences than the cache has rows, each is entered once for every B rows.
+// Prelude: types K, V, KV; u32 WG; bool STEP (else all begins at place 0, and k is bound for step).
 
 struct Params {
-    count: u32,      // elements of k
-    heads: u32,      // B·H
+    count: u32,      // elements of k that the cache takes
+    heads: u32,      // R·H, heads of the cache
+    sources: u32,    // B·H, heads of k
     tokens: u32,     // T
     width: u32,      // D
     positions: u32,  // P
@@ -28,12 +30,17 @@ fn main(
         return;
     }
     let d = i % p.width;
-    let place = step[0] + i / p.width % p.tokens;
+    let token = i / p.width % p.tokens;
+    var place = token;
+    if STEP {
+        place += step[0];
+    }
     let bh = i / (p.width * p.tokens);
+    let source = (bh % p.sources * p.tokens + token) * p.width + d;
     let quads = (p.width + 3u) / 4u;
     if place >= p.positions {
         return;
     }
-    kv[((bh * quads + d / 4u) * p.positions + place) * 4u + d % 4u] = KV(k[p.k_start + i]);
-    kv[((p.heads + bh) * p.positions + place) * quads * 4u + d] = KV(v[p.v_start + i]);
+    kv[((bh * quads + d / 4u) * p.positions + place) * 4u + d % 4u] = KV(k[p.k_start + source]);
+    kv[((p.heads + bh) * p.positions + place) * quads * 4u + d] = KV(v[p.v_start + source]);
 }

@@ -6,11 +6,12 @@ mod narrow;
 mod pictures;
 mod quick;
 mod sequence;
+mod text;
 
 use crate::error::Result;
 use crate::gpu::{Executor, Gpu, States, Store};
 use crate::graph::{Graph, Part, Value, Weight};
-use crate::ops::{Act, Choices, HeadSplit, MatMul, Op, Target};
+use crate::ops::{Act, Choices, HeadSplit, MatMul, Op, Scores, Target};
 use crate::plan::{self, Options, Precision};
 use crate::reference;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
@@ -246,6 +247,7 @@ pub fn all() -> Vec<Case> {
     elementwise(&mut cases);
     layout(&mut cases);
     sequence::all(&mut cases);
+    text::all(&mut cases);
     pictures::all(&mut cases);
     for case in &mut cases {
         case.quick = QUICK.contains(&case.name.as_str());
@@ -349,11 +351,8 @@ fn attention(cases: &mut Vec<Case>) {
                 let bias = bias.then(|| g.input("bias", TensorDesc::f32([h, t, s])));
                 // Sharper than usual, so that the running maximum moves.
                 let scale = 4.0 / (d as f32).sqrt();
-                if weights {
-                    g.attention_weights(q, k, bias, causal, scale)
-                } else {
-                    g.attention(q, k, v, bias, causal, scale)
-                }
+                let scores = Scores { bias, causal, ..Scores::scaled(scale) };
+                if weights { g.attention_weights([q, k], scores) } else { g.attention([q, k, v], scores) }
             };
             cases.push(case(name.clone(), 2e-5, |g| build(g, false)));
             if t < 100 {
@@ -368,8 +367,8 @@ fn attention(cases: &mut Vec<Case>) {
             let y = g.linear(x, Weight::tensor(name), bias, 36);
             g.split_heads(y, 3)
         };
-        let (q, k, v) = (heads("q", true), heads("k", false), heads("v", true));
-        g.attention(q, k, v, None, false, 0.3)
+        let qkv = [heads("q", true), heads("k", false), heads("v", true)];
+        g.attention(qkv, Scores::scaled(0.3))
     }));
 }
 

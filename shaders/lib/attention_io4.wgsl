@@ -1,31 +1,44 @@
 // What an attention kernel reads and writes, four elements at a time: for kernels that are only
 // asked for a head width D that is a multiple of four. The bindings are those of `attention_io.wgsl`.
-// Prelude: types QV, KV, VV (four of q, k, v), Y; u32 D; bool BIAS (else bound to q and not read),
-// CAUSAL.
+// Prelude: types QV, KV, VV (four of q, k, v), Y; u32 D; bool BIAS and LENGTHS (else bound to q and
+// not read), CAUSAL.
 
 struct Params {
-    heads: u32,    // H
-    queries: u32,  // T
-    keys: u32,     // S
-    k_start: u32,  // element where k begins in its binding
+    heads: u32,       // H
+    queries: u32,     // T
+    keys: u32,        // S
+    k_start: u32,     // element where k begins in its binding
     v_start: u32,
-    groups: u32,   // workgroups that have work
+    bias_start: u32,  // bias of head h, query t and key s: bias_start + h·bias_head + t·bias_row + s,
+    bias_head: u32,
+    bias_row: u32,    // all modulo 2^32, so that it may be -1
+    groups: u32,      // workgroups that have work
     scale: f32,
 }
 
 @group(0) @binding(0) var<storage, read> q: array<QV>;             // (B, H, T, D/4)
 @group(0) @binding(1) var<storage, read> k: array<KV>;             // (B, H, S, D/4)
 @group(0) @binding(2) var<storage, read> v: array<VV>;             // (B, H, S, D/4)
-@group(0) @binding(3) var<storage, read> bias: array<f32>;         // (H, T, S)
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<Y>>;  // (B, T, H·D/4)
-@group(0) @binding(5) var<uniform> p: Params;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;     // (H, T, S), or (H, R) by key - query
+@group(0) @binding(4) var<storage, read> lengths: array<u32>;  // (B), keys that count
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<Y>>;  // (B, T, H·D/4)
+@group(0) @binding(6) var<uniform> p: Params;
 
 const LOWEST: f32 = -3.0e38;
 
-// How many keys query t sees.
-fn visible(t: u32) -> u32 {
-    if CAUSAL {
-        return t + 1u + p.keys - p.queries;
+// How many keys query t of head bh (of all heads of the batch) sees.
+fn visible(bh: u32, t: u32) -> u32 {
+    var keys = p.keys;
+    if LENGTHS {
+        keys = clamp(lengths[bh / p.heads], 1u, p.keys);
     }
-    return p.keys;
+    if CAUSAL {
+        keys = min(keys, t + 1u + p.keys - p.queries);
+    }
+    return keys;
+}
+
+// Where the biases of query t of head h begin.
+fn biases(h: u32, t: u32) -> u32 {
+    return p.bias_start + h * p.bias_head + t * p.bias_row;
 }

@@ -151,6 +151,6 @@ impl ImageGpt {
             g.split_heads(projected, heads) // (R,H,T,D)
         });
         let cache = s.cache(g, l, heads, c / heads);
-        g.cached_attention([q, k, v], cache, s.step, new.prompt(), parts::attention_scale(c / heads))
+        g.cached_attention([q, k, v], [cache, s.step], new.prompt(), None, parts::attention_scale(c / heads))
     }
 }

@@ -242,7 +242,7 @@ impl Llama {
         });
         let [q, k] = [q, k].map(|x| g.rotary(x, table, s.place));
         let cache = s.cache(g, l, heads, c / heads);
-        g.cached_attention([q, k, v], cache, s.place, new.prompt(), parts::attention_scale(c / heads))
+        g.cached_attention([q, k, v], [cache, s.place], new.prompt(), None, parts::attention_scale(c / heads))
     }
 }
 

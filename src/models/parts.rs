@@ -7,6 +7,7 @@ use super::fields::{FILE, Fields};
 use super::names::Names;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, PositionFilter, Transform, Value, Weight};
+use crate::ops::Scores;
 
 /// Most patches, and most numbers in a patch, that are believed: keeps the element count of every
 /// tensor of a graph within `usize`.
@@ -175,10 +176,10 @@ pub(super) fn self_attention(
     bias: Option<Value>,
     layer: usize,
 ) -> Value {
-    let scale = attention_scale(g.shape(q).width());
-    let weights = g.attention_weights(q, k, bias, false, scale);
+    let scores = Scores { bias, ..Scores::scaled(attention_scale(g.shape(q).width())) };
+    let weights = g.attention_weights([q, k], scores);
     g.output(format!("attention.{layer}"), weights);
-    g.attention(q, k, v, bias, false, scale)
+    g.attention([q, k, v], scores)
 }
 
 /// 1/sqrt(D).

@@ -14,7 +14,7 @@ use super::parts::{self, PositionTable};
 use super::{Model, ModelInfo};
 use crate::error::Result;
 use crate::graph::{Graph, PositionFilter, TensorIndex, Value, Weight};
-use crate::ops::Act;
+use crate::ops::{Act, Scores};
 
 const PATCHES: &str = "embeddings.patch_embedding";
 
@@ -133,8 +133,8 @@ impl Siglip {
             let projected = g.linear(x, weight, Some(bias), c);
             g.split_heads(projected, heads)
         };
-        let (q, k, v) = (project(probe, 0), project(x, 1), project(x, 2)); // (B,H,1,D), (B,H,N,D) twice
-        let a = g.attention(q, k, v, None, false, parts::attention_scale(c / heads));
+        let qkv = [project(probe, 0), project(x, 1), project(x, 2)]; // (B,H,1,D), (B,H,N,D) twice
+        let a = g.attention(qkv, Scores::scaled(parts::attention_scale(c / heads)));
         let x = w.linear(g, a, "head.attention.out_proj", c, true); // (B,1,C)
 
         g.scope("head.mlp");

@@ -15,6 +15,7 @@ use super::timm_table::Mlp;
 use super::{Model, ModelInfo};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, PositionFilter, TensorIndex, Value, Weight};
+use crate::ops::Scores;
 
 /// Layer scale as DeiT III and BEiT once spelt it.
 const RENAMES: &[(&str, &str)] = &[(".gamma_1", ".ls1.gamma"), (".gamma_2", ".ls2.gamma")];
@@ -262,8 +263,8 @@ impl Timm {
         let q = w.linear(g, latent, "attn_pool.q", c, true);
         let k = self.rows(g, x, "attn_pool.kv", 0..c, true);
         let v = self.rows(g, x, "attn_pool.kv", c..2 * c, true);
-        let [q, k, v] = [q, k, v].map(|x| g.split_heads(x, s.heads)); // (B,H,1,D), (B,H,T,D) twice
-        let a = g.attention(q, k, v, None, false, parts::attention_scale(c / s.heads));
+        let qkv = [q, k, v].map(|x| g.split_heads(x, s.heads)); // (B,H,1,D), (B,H,T,D) twice
+        let a = g.attention(qkv, Scores::scaled(parts::attention_scale(c / s.heads)));
         let x = w.linear(g, a, "attn_pool.proj", c, true); // (B,1,C)
 
         g.scope("head.mlp");

@@ -12,7 +12,7 @@ use super::fields::{self, Fields};
 use super::names::Names;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorIndex, Transform, Value, Weight};
-use crate::ops::{Act, Window};
+use crate::ops::{Act, Scores, Window};
 use crate::tensor::{DType, TensorDesc};
 
 /// Group norm everywhere: groups, and what is added to the variance.
@@ -273,11 +273,11 @@ impl Vq {
         let &[batch, h, w, c] = shape.dims() else { return x };
         let normed = self.norm(g, x, &format!("{name}.norm"), None);
         let tokens = g.reshape(normed, [batch, h * w, c]);
-        let [q, k, v] = ["q", "k", "v"].map(|part| {
+        let qkv = ["q", "k", "v"].map(|part| {
             let y = self.linear(g, tokens, &format!("{name}.{part}"), c);
             g.split_heads(y, 1) // (B,1,h·w,C)
         });
-        let a = g.attention(q, k, v, None, false, (1.0 / (c as f64).sqrt()) as f32);
+        let a = g.attention(qkv, Scores::scaled((1.0 / (c as f64).sqrt()) as f32));
         let a = self.linear(g, a, &format!("{name}.proj_out"), c);
         let x = g.reshape(x, [batch, h * w, c]);
         let x = g.add(a, x);

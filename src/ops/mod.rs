@@ -17,17 +17,19 @@ mod embed_ordered;
 mod gather;
 mod group_norm;
 mod layout;
+mod likelihood;
 mod lower;
 mod matmul;
 mod nearest;
 mod norm;
 mod patchify;
 mod pool;
+mod ragged;
 mod rotary;
 mod sample;
 mod softmax;
 
-pub use attention::{Attention, AttentionWeights, CachedAttention, cache_shape};
+pub use attention::{Attention, AttentionWeights, CachedAttention, CrossAttention, Scores, cache_shape};
 pub use choice::{Candidates, Choice, Choices, Reason};
 pub use conv::{Conv2d, Window};
 pub use elementwise::{Act, Binary, BinaryKind, Glu, Unary};
@@ -36,6 +38,7 @@ pub use embed_ordered::EmbedOrdered;
 pub use gather::Gather;
 pub use group_norm::{GroupApply, GroupFactors, GroupStats};
 pub use layout::{ConcatTokens, ConcatWidth, MeanTokens, Reshape, SliceTokens, SplitHeads};
+pub use likelihood::LogProbability;
 pub use lower::{Dispatch, LowerCx, LowerInput, Matrices, Operand, Target, WeightLayout, WeightSlot};
 pub(crate) use matmul::STEP_ROWS;
 pub use matmul::{CacheWrite, HeadSplit, MatMul, Prologue};
@@ -43,6 +46,7 @@ pub use nearest::NearestCode;
 pub use norm::{Norm, NormKind};
 pub use patchify::{Normalise, Patchify};
 pub use pool::MaxPool;
+pub use ragged::{MeanOf, TakeTokens};
 pub use rotary::Rotary;
 pub use sample::{Guidance, Sample, Sampling};
 pub use softmax::Softmax;
@@ -88,6 +92,8 @@ pub enum Op {
     Attention(Attention),
     /// Causal attention of new tokens over a KV cache that they join.
     CachedAttention(CachedAttention),
+    /// Attention over a cache of another sequence.
+    CrossAttention(CrossAttention),
     /// The softmax weights of attention, for pictures of them.
     AttentionWeights(AttentionWeights),
     /// Softmax over rows.
@@ -122,6 +128,12 @@ pub enum Op {
     SliceTokens(SliceTokens),
     /// Mean over a range of tokens.
     MeanTokens(MeanTokens),
+    /// Tokens of each sequence by place.
+    TakeTokens(TakeTokens),
+    /// Mean of the first tokens of each sequence.
+    MeanOf(MeanOf),
+    /// Log-softmax of rows at one column each.
+    LogProbability(LogProbability),
     /// The same elements under another shape; costs nothing.
     Reshape(Reshape),
 }
@@ -202,6 +214,7 @@ impl Op {
             Op::Norm(op) => op,
             Op::Attention(op) => op,
             Op::CachedAttention(op) => op,
+            Op::CrossAttention(op) => op,
             Op::AttentionWeights(op) => op,
             Op::Softmax(op) => op,
             Op::Unary(op) => op,
@@ -219,6 +232,9 @@ impl Op {
             Op::ConcatWidth(op) => op,
             Op::SliceTokens(op) => op,
             Op::MeanTokens(op) => op,
+            Op::TakeTokens(op) => op,
+            Op::MeanOf(op) => op,
+            Op::LogProbability(op) => op,
             Op::Reshape(op) => op,
         })
     }

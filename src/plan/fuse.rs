@@ -273,7 +273,7 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     let cache = few.then_some(CacheWrite { rotary: q.rotary.is_some() });
     if few {
         inputs.extend(q.rotary.map(|(table, _)| table));
-        inputs.extend(&others);
+        inputs.extend(&others[..2]);
     }
     r.new.scope(q.label.clone());
     let op = MatMul { bias, heads: Some(HeadSplit { ways: 3, heads: q.heads }), cache, ..MatMul::default() };

@@ -243,6 +243,8 @@ fn storage_types(graph: &Graph, homes: &Homes, f16: bool) -> Vec<TensorDesc> {
         | Op::MaxPool(_)
         | Op::Attention(_)
         | Op::CachedAttention(_)
+        | Op::CrossAttention(_)
+        | Op::TakeTokens(_)
         | Op::Rotary(_)
         | Op::SplitHeads(_)
         | Op::Glu(_)
@@ -259,8 +261,8 @@ fn storage_types(graph: &Graph, homes: &Homes, f16: bool) -> Vec<TensorDesc> {
     for (_, v) in graph.outputs() {
         wide[homes.root[v.index()]] = true;
     }
-    // Tokens are drawn from scores of full width.
-    for node in graph.nodes().iter().filter(|n| matches!(n.op, Op::Sample(_))) {
+    // Tokens are drawn from scores of full width, and texts weighed by them.
+    for node in graph.nodes().iter().filter(|n| matches!(n.op, Op::Sample(_) | Op::LogProbability(_))) {
         wide[homes.root[node.inputs[0].index()]] = true;
     }
     let describe = |(i, node): (usize, &crate::graph::Node)| {

@@ -4,7 +4,7 @@
 
 use super::{Case, case, x};
 use crate::graph::{Graph, Value, Weight};
-use crate::ops::{Act, HeadSplit, MatMul, Op};
+use crate::ops::{Act, HeadSplit, MatMul, Op, Scores};
 use crate::tensor::TensorDesc;
 
 /// An input times one half: exact in any storage type.
@@ -47,7 +47,8 @@ pub(super) fn attention(cases: &mut Vec<Case>) {
             let v = halved(g, "v", [b, h, s, d]);
             let bias = bias.then(|| g.input("bias", TensorDesc::f32([h, t, s])));
             // Sharp, so that the running maximum moves in later steps too.
-            g.attention(q, k, v, bias, causal, 128.0 / (d as f32).sqrt())
+            let scores = Scores { bias, causal, ..Scores::scaled(128.0 / (d as f32).sqrt()) };
+            g.attention([q, k, v], scores)
         }));
     }
     cases.push(case("attention packed 2x2x37x16", 2e-5, |g| {
@@ -57,7 +58,7 @@ pub(super) fn attention(cases: &mut Vec<Case>) {
             let y = g.linear(x, Weight::tensor(name), None, 32);
             g.split_heads(y, 2)
         };
-        let (q, k, v) = (heads("q"), heads("k"), heads("v"));
-        g.attention(q, k, v, None, false, 0.3)
+        let qkv = [heads("q"), heads("k"), heads("v")];
+        g.attention(qkv, Scores::scaled(0.3))
     }));
 }

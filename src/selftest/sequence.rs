@@ -8,23 +8,23 @@ use crate::ops::{Act, EmbedOrdered, EmbedSequence, Guidance, Sample, Sampling, c
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// A case with states: declares them by the contents they begin with.
-struct States<'a> {
-    graph: &'a mut Graph,
+pub(super) struct States<'a> {
+    pub(super) graph: &'a mut Graph,
     contents: Vec<(String, HostTensor)>,
 }
 
 impl States<'_> {
-    fn state(&mut self, name: &str, contents: HostTensor, store: Storage) -> Value {
+    pub(super) fn state(&mut self, name: &str, contents: HostTensor, store: Storage) -> Value {
         let v = self.graph.state(name, contents.desc(), store);
         self.contents.push((name.to_owned(), contents));
         v
     }
 
-    fn step(&mut self, place: u32) -> Value {
+    pub(super) fn step(&mut self, place: u32) -> Value {
         self.state("step", HostTensor::u32([4], vec![place, 0, 0, 0]), Storage::AsDeclared)
     }
 
-    fn cache(&mut self, b: usize, h: usize, positions: usize, d: usize) -> Value {
+    pub(super) fn cache(&mut self, b: usize, h: usize, positions: usize, d: usize) -> Value {
         let shape = cache_shape(b, h, positions, d);
         // Columns beyond the head width are zeros and stay so.
         let width = shape.dims()[3];
@@ -42,7 +42,11 @@ impl States<'_> {
     }
 }
 
-fn with_states(name: impl Into<String>, tolerance: f32, build: impl FnOnce(&mut States) -> Value) -> Case {
+pub(super) fn with_states(
+    name: impl Into<String>,
+    tolerance: f32,
+    build: impl FnOnce(&mut States) -> Value,
+) -> Case {
     let mut contents = Vec::new();
     let case = case(name, tolerance, |graph| {
         let mut states = States { graph, contents: Vec::new() };
@@ -79,13 +83,13 @@ fn attention(cases: &mut Vec<Case>) {
         cases.push(with_states(name, 2e-5, |s| {
             let (step, kv) = (s.step(place), s.cache(b, h, positions, d));
             let [q, k, v] = ["q", "k", "v"].map(|n| s.graph.input(n, TensorDesc::f32([b, h, t, d])));
-            s.graph.cached_attention([q, k, v], kv, step, false, 4.0 / (d as f32).sqrt())
+            s.graph.cached_attention([q, k, v], [kv, step], false, None, 4.0 / (d as f32).sqrt())
         }));
     }
     cases.push(with_states("cached attention of a prompt 2x2x17x12", 2e-5, |s| {
         let (step, kv) = (s.step(0), s.cache(2, 2, 40, 12));
         let [q, k, v] = ["q", "k", "v"].map(|n| s.graph.input(n, TensorDesc::f32([2, 2, 17, 12])));
-        s.graph.cached_attention([q, k, v], kv, step, true, 0.7)
+        s.graph.cached_attention([q, k, v], [kv, step], true, None, 0.7)
     }));
     for (place, packed) in [(0, "whole"), (3, "later")] {
         cases.push(with_states(format!("rotary {packed}"), 1e-6, |s| {
@@ -123,7 +127,7 @@ fn projections(cases: &mut Vec<Case>) {
                 Some(table) => [q, k].map(|x| g.rotary(x, table, step)),
                 None => [q, k],
             };
-            g.cached_attention([q, k, v], kv, step, false, 0.4)
+            g.cached_attention([q, k, v], [kv, step], false, None, 0.4)
         }));
     }
 }

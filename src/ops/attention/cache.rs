@@ -3,7 +3,7 @@
 //! neighbouring lanes read neighbouring keys, then all values (B·H, P, D'). Where the new tokens stand is
 //! a state too, so one plan serves every step, and no launch's size depends on it.
 
-use super::{Attention, MAX_HEAD_WIDTH, weights_row};
+use super::{Attention, BiasAt, MAX_HEAD_WIDTH, Sizes, weights_row};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -13,8 +13,9 @@ use crate::ops::{Op, OpDef, arity, dims, f32s};
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// Attention over a cache that the new tokens join. Operands: q, k and v (B,H,T,D), or one packed
-/// tensor (3·B,H,T,D); cache; step (u32, the place of the first new token). Result (B,T,H·D). A place
-/// beyond the cache is not entered.
+/// tensor (3·B,H,T,D); cache; step (u32, the place of the first new token); then a bias (H,R), R >= P, if
+/// set: its last column is added to the score of a query's own place, the one before it to that of the
+/// place before, and so on. Result (B,T,H·D). A place beyond the cache is not entered.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CachedAttention {
     /// q, k and v come as one packed tensor.
@@ -23,18 +24,24 @@ pub struct CachedAttention {
     pub prompt: bool,
     /// k and v are in the cache already.
     pub entered: bool,
+    /// A bias is added to the scaled scores.
+    pub bias: bool,
     /// Factor on the scores, usually 1/sqrt(D).
     pub scale: f32,
 }
 
 params! {
     /// Parameters of the kernel that enters k and v.
-    struct EnterParams { count: u32, heads: u32, tokens: u32, width: u32, positions: u32, k_start: u32, v_start: u32 }
+    struct EnterParams {
+        count: u32, heads: u32, sources: u32, tokens: u32, width: u32, positions: u32, k_start: u32, v_start: u32,
+    }
 }
 
 params! {
     /// Parameters of attention over a cache.
-    struct StepParams { heads: u32, queries: u32, positions: u32, v_start: u32, groups: u32, splits: u32, scale: f32 }
+    struct StepParams {
+        heads: u32, queries: u32, positions: u32, v_start: u32, groups: u32, splits: u32, biases: u32, scale: f32,
+    }
 }
 
 static ENTER: Kernel =
@@ -53,18 +60,19 @@ const MOST_KEYS: usize = 2048;
 const SPLIT_KEYS: usize = 512;
 
 impl Graph {
-    /// Attention of new tokens over a cache. q, k, v: (B,H,T,D), cache: [`cache_shape`], step: u32;
-    /// returns (B,T,H·D). `prompt` says that the cache is empty and the step 0.
+    /// Attention of new tokens over a cache. q, k, v: (B,H,T,D), cache: [`cache_shape`], step: u32, bias:
+    /// (H,R); returns (B,T,H·D). `prompt` says that the cache is empty and the step 0.
     pub fn cached_attention(
         &mut self,
         [q, k, v]: [Value; 3],
-        cache: Value,
-        step: Value,
+        [cache, step]: [Value; 2],
         prompt: bool,
+        bias: Option<Value>,
         scale: f32,
     ) -> Value {
-        let op = CachedAttention { packed: false, prompt, entered: false, scale };
-        self.push(Op::CachedAttention(op), vec![q, k, v, cache, step])
+        let op = CachedAttention { packed: false, prompt, entered: false, bias: bias.is_some(), scale };
+        let inputs = [q, k, v, cache, step].into_iter().chain(bias);
+        self.push(Op::CachedAttention(op), inputs.collect())
     }
 }
 
@@ -97,16 +105,29 @@ fn places([_, rows, positions, width]: [usize; 4], bh: usize, place: usize, i: u
 /// The cache after k and v of a packed (3·B,H,T,D) have joined it, by plain loops.
 pub(crate) fn enter(qkv: &HostTensor, kv: &HostTensor, step: &HostTensor) -> HostTensor {
     let [b3, h, t, d]: [usize; 4] = dims("qkv", &qkv.desc()).expect("checked by infer");
-    let size: [usize; 4] = dims("cache", &kv.desc()).expect("checked by infer");
+    let third = b3 / 3 * h * t * d;
+    let x = f32s(qkv);
     let first = step.as_u32().expect("checked by infer")[0] as usize;
-    let (x, rows) = (f32s(qkv), b3 / 3 * h);
+    fill([&x[third..2 * third], &x[2 * third..]], [b3 / 3 * h, t, d], kv, first)
+}
+
+/// The cache after k and v of so many heads, tokens and columns have joined it from place `first` on.
+/// Fewer heads than the cache has are repeated.
+pub(super) fn fill(
+    [k, v]: [&[f32]; 2],
+    [heads, t, d]: [usize; 3],
+    kv: &HostTensor,
+    first: usize,
+) -> HostTensor {
+    let size: [usize; 4] = dims("cache", &kv.desc()).expect("checked by infer");
     let mut cache = f32s(kv).to_vec();
-    for bh in 0..rows {
+    for bh in 0..size[1] {
         for ti in (0..t).filter(|ti| first + ti < size[2]) {
             for i in 0..d {
-                let (k, v) = places(size, bh, first + ti, i);
-                cache[k] = x[((rows + bh) * t + ti) * d + i];
-                cache[v] = x[((2 * rows + bh) * t + ti) * d + i];
+                let (to_k, to_v) = places(size, bh, first + ti, i);
+                let from = (bh % heads * t + ti) * d + i;
+                cache[to_k] = k[from];
+                cache[to_v] = v[from];
             }
         }
     }
@@ -138,7 +159,66 @@ impl CachedAttention {
             false => Ok([b, h, t, d]),
         }
     }
+}
 
+/// Enters k and v into a cache.
+pub(super) struct Entry {
+    /// Operands k and v, and the elements at which they begin.
+    pub(super) k: (usize, usize),
+    pub(super) v: (usize, usize),
+    /// Heads of k in all, tokens and head width.
+    pub(super) sizes: [usize; 3],
+    /// Operand that is the cache.
+    pub(super) cache: usize,
+    /// Operand that says where to begin; place 0 without.
+    pub(super) step: Option<usize>,
+}
+
+impl Entry {
+    pub(super) fn lower(&self, cx: &mut LowerCx) -> Result<()> {
+        let [sources, tokens, width] = self.sizes;
+        let kv = cx.input(self.cache);
+        let heads = kv.shape.dims()[1];
+        let count = to_u32("attention operand", heads * tokens * width)?;
+        to_u32("cache", kv.shape.elements())?;
+        let variant = Variant::new()
+            .with_type("K", cx.input(self.k.0).dtype)
+            .with_type("V", cx.input(self.v.0).dtype)
+            .with_type("KV", kv.dtype)
+            .with_u32("WG", LANES)
+            .with_bool("STEP", self.step.is_some());
+        let params = EnterParams {
+            count,
+            heads: heads as u32,
+            sources: sources as u32,
+            tokens: tokens as u32,
+            width: width as u32,
+            positions: kv.shape.dims()[2] as u32,
+            k_start: to_u32("attention operand", self.k.1)?,
+            v_start: to_u32("attention operand", self.v.1)?,
+        };
+        let read = [self.k.0, self.v.0, self.step.unwrap_or(self.k.0), self.cache];
+        let binds = read.map(|i| cx.operand(i)).to_vec();
+        cx.dispatch(&ENTER, variant, params, binds, (count as usize).div_ceil(LANES))
+    }
+}
+
+/// Attention over what a cache holds; q is operand 0.
+pub(super) struct Reach {
+    /// B, H, T, D.
+    pub(super) sizes: [usize; 4],
+    /// Operand that is the cache.
+    pub(super) cache: usize,
+    /// Operand that says where the first query stands, or how many keys count.
+    pub(super) step: usize,
+    /// The latter.
+    pub(super) cross: bool,
+    /// Operand that is the bias.
+    pub(super) bias: Option<usize>,
+    pub(super) scale: f32,
+}
+
+impl Reach {
     /// Workgroups that share a head, and the keys of each.
     fn splits(target: &Target, positions: usize) -> (usize, usize) {
         let most = if target.cpu { MOST_KEYS } else { SPLIT_KEYS };
@@ -146,35 +226,9 @@ impl CachedAttention {
         (splits, positions.div_ceil(splits))
     }
 
-    fn lower_enter(&self, cx: &mut LowerCx) -> Result<()> {
-        let at = self.qkv();
-        let [b, h, t, d] = self.sizes(&cx.input(0)).expect("checked by infer");
-        let part = to_u32("attention operand", 3 * b * h * t * d)? / 3;
-        let kv = cx.input(at);
-        to_u32("cache", kv.shape.elements())?;
-        let variant = Variant::new()
-            .with_type("K", cx.input(if self.packed { 0 } else { 1 }).dtype)
-            .with_type("V", cx.input(if self.packed { 0 } else { 2 }).dtype)
-            .with_type("KV", kv.dtype)
-            .with_u32("WG", LANES);
-        let params = EnterParams {
-            count: part,
-            heads: (b * h) as u32,
-            tokens: t as u32,
-            width: d as u32,
-            positions: kv.shape.dims()[2] as u32,
-            k_start: if self.packed { part } else { 0 },
-            v_start: if self.packed { 2 * part } else { 0 },
-        };
-        let [k, v] = if self.packed { [0, 0] } else { [1, 2] };
-        let binds = vec![cx.operand(k), cx.operand(v), cx.operand(at + 1), cx.operand(at)];
-        cx.dispatch(&ENTER, variant, params, binds, (b * h * t * d).div_ceil(LANES))
-    }
-
-    fn lower_step(&self, cx: &mut LowerCx) -> Result<()> {
-        let at = self.qkv();
-        let [b, h, t, d] = self.sizes(&cx.input(0)).expect("checked by infer");
-        let kv = cx.input(at);
+    pub(super) fn lower(&self, cx: &mut LowerCx) -> Result<()> {
+        let [b, h, t, d] = self.sizes;
+        let kv = cx.input(self.cache);
         let positions = kv.shape.dims()[2];
         let (splits, keys) = Self::splits(cx.target, positions);
         let quads = d.div_ceil(4);
@@ -182,15 +236,16 @@ impl CachedAttention {
         // One SIMD register on software adapters, where every further lane costs a barrier.
         let lanes = if cx.target.cpu { across.max(8) } else { across.max(256) };
         let groups = b * h * t * splits;
-        let q = cx.input(0).dtype;
         let variant = Variant::new()
-            .with_type("Q", q)
+            .with_type("Q", cx.input(0).dtype)
             .with_vec4("KV", kv.dtype)
             .with_u32("D", d)
             .with_u32("WG", lanes.min(cx.target.max_invocations as usize))
             .with_u32("ACROSS", across)
             .with_u32("KEYS", keys)
-            .with_bool("SPLIT", splits > 1);
+            .with_bool("SPLIT", splits > 1)
+            .with_bool("CROSS", self.cross)
+            .with_bool("BIAS", self.bias.is_some());
         let params = StepParams {
             heads: h as u32,
             queries: t as u32,
@@ -198,9 +253,10 @@ impl CachedAttention {
             v_start: to_u32("cache", kv.shape.elements())? / 8,
             groups: to_u32("attention workgroups", groups)?,
             splits: splits as u32,
+            biases: self.bias.map_or(0, |i| cx.input(i).shape.width() as u32),
             scale: self.scale,
         };
-        let read = [cx.operand(0), cx.operand(at), cx.operand(at + 1)];
+        let read = [0, self.cache, self.step, self.bias.unwrap_or(0)].map(|i| cx.operand(i));
         if splits == 1 {
             let variant = variant.with_type("Y", cx.output().dtype);
             return cx.dispatch(&STEP, variant, params, [&read[..], &[cx.result()]].concat(), groups);
@@ -216,6 +272,28 @@ impl CachedAttention {
     }
 }
 
+/// Attention of one query over the first `seen` places of a cache of shape `size`, by plain loops.
+/// `bh` counts the heads of all sequences.
+pub(super) fn attend(
+    cache: &HostTensor,
+    q: &[f32],
+    bh: usize,
+    seen: usize,
+    bias: Option<Vec<f32>>,
+    scale: f32,
+) -> Vec<f32> {
+    let size: [usize; 4] = dims("cache", &cache.desc()).expect("checked by infer");
+    let (cache, d) = (f32s(cache), q.len());
+    let keys: Vec<f32> =
+        (0..seen).flat_map(|s| (0..d).map(move |i| cache[places(size, bh, s, i).0])).collect();
+    let weights = weights_row(q, &keys, bias, seen, scale);
+    let sum = |i: usize| {
+        let values = weights.iter().enumerate().map(|(s, weight)| weight * cache[places(size, bh, s, i).1]);
+        values.sum()
+    };
+    (0..d).map(sum).collect()
+}
+
 impl OpDef for CachedAttention {
     fn name(&self) -> &'static str {
         "attention"
@@ -223,12 +301,18 @@ impl OpDef for CachedAttention {
 
     fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String> {
         let at = self.qkv();
-        arity(inputs, at + 2)?;
+        arity(inputs, at + 2 + usize::from(self.bias))?;
         let [b, h, t, d] = self.sizes(&inputs[0])?;
         if inputs[..at].iter().any(|x| x.shape != inputs[0].shape) {
             return Err("q, k and v have different shapes".to_owned());
         }
         check(&inputs[at], &inputs[at + 1], [b, h, t, d])?;
+        if self.bias {
+            let [heads, columns] = dims("bias", &inputs[at + 2])?;
+            if heads != h || columns < inputs[at].shape.dims()[2] {
+                return Err(format!("bias {} does not reach over cache {}", inputs[at + 2], inputs[at]));
+            }
+        }
         Ok(TensorDesc::f32([b, t, h * d]))
     }
 
@@ -243,27 +327,16 @@ impl OpDef for CachedAttention {
         let kv = if self.entered { inputs[at].clone() } else { enter(&qkv, inputs[at], inputs[at + 1]) };
         let size: [usize; 4] = dims("cache", &kv.desc()).expect("checked by infer");
         let first = inputs[at + 1].as_u32().expect("checked by infer")[0] as usize;
-        let cache = f32s(&kv);
-        let mut y = vec![0.0; out.shape.elements()];
-        for (row, y) in y.chunks_mut(d).enumerate() {
+        let mut y = Vec::with_capacity(out.shape.elements());
+        for row in 0..b * t * h {
             let (bh, ti) = (row / h / t * h + row % h, row / h % t);
             let seen = (first + ti + 1).min(size[2]);
-            let row = |s: usize, v: bool| {
-                (0..d).map(move |i| {
-                    let (k, value) = places(size, bh, s, i);
-                    cache[if v { value } else { k }]
-                })
-            };
-            let keys: Vec<f32> = (0..seen).flat_map(|s| row(s, false)).collect();
-            let q = &f32s(&qkv)[(bh * t + ti) * d..][..d];
-            let weights = weights_row(q, &keys, None, seen, self.scale);
-            for (s, weight) in weights.iter().enumerate() {
-                for (y, v) in y.iter_mut().zip(row(s, true)) {
-                    *y += weight * v;
-                }
-            }
+            let bias = self.bias.then(|| {
+                let columns = inputs[at + 2].shape().width();
+                f32s(inputs[at + 2])[row % h * columns..][columns - seen..columns].to_vec()
+            });
+            y.extend(attend(&kv, &f32s(&qkv)[(bh * t + ti) * d..][..d], bh, seen, bias, self.scale));
         }
-        debug_assert_eq!(b * t * h * d, out.shape.elements());
         HostTensor::f32(out.shape, y)
     }
 
@@ -279,13 +352,31 @@ impl OpDef for CachedAttention {
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
+        let at = self.qkv();
+        let [b, h, t, d] = self.sizes(&cx.input(0)).expect("checked by infer");
         if !self.entered {
-            self.lower_enter(cx)?;
+            let part = b * h * t * d;
+            let [k, v] = if self.packed { [(0, part), (0, 2 * part)] } else { [(1, 0), (2, 0)] };
+            let entry = Entry { k, v, sizes: [b * h, t, d], cache: at, step: Some(at + 1) };
+            entry.lower(cx)?;
         }
+        let bias = self.bias.then_some(at + 2);
         if self.prompt {
-            let among = Attention { packed: self.packed, bias: false, causal: true, scale: self.scale };
-            return among.lower(cx);
+            let among = Attention {
+                packed: self.packed,
+                bias: false,
+                causal: true,
+                lengths: false,
+                scale: self.scale,
+            };
+            let table = bias.map(|i| {
+                let columns = cx.input(i).shape.width();
+                (i, BiasAt::relative(columns, columns - 1))
+            });
+            return among.launch(cx, &Sizes { b, h, t, s: t, d }, table, None);
         }
-        self.lower_step(cx)
+        let reach =
+            Reach { sizes: [b, h, t, d], cache: at, step: at + 1, cross: false, bias, scale: self.scale };
+        reach.lower(cx)
     }
 }

@@ -1,0 +1,75 @@
+//! How likely a language model finds a text: the logarithm of the probability of each token, so that
+//! scores of a whole vocabulary never leave the device.
+
+use super::lower::{LowerCx, to_u32};
+use super::norm::row_lanes;
+use super::{Op, OpDef, arity, dims, f32s};
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::kernel::{Kernel, Variant, params, shader};
+use crate::tensor::{DType, HostTensor, TensorDesc};
+
+/// Log-softmax of rows at one column each. Operands: logits (N,V), ids (N) u32 below V. Result (N), in
+/// nats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogProbability;
+
+params! {
+    /// Parameters of the kernel.
+    struct LogProbabilityParams { rows: u32, width: u32 }
+}
+
+static LOG_PROBABILITY: Kernel = Kernel {
+    name: "log_probability",
+    source: shader!("lib/row.wgsl", "log_probability.wgsl"),
+    params: LogProbabilityParams::FIELDS,
+};
+
+impl Graph {
+    /// Log-softmax of rows at one column each. logits: (N,V), ids: (N) u32; returns (N).
+    pub fn log_probability(&mut self, logits: Value, ids: Value) -> Value {
+        self.push(Op::LogProbability(LogProbability), vec![logits, ids])
+    }
+}
+
+impl OpDef for LogProbability {
+    fn name(&self) -> &'static str {
+        "log_probability"
+    }
+
+    fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String> {
+        arity(inputs, 2)?;
+        let [rows, vocabulary] = dims("logits", &inputs[0])?;
+        if inputs[1].dtype != DType::U32 || inputs[1].shape.dims() != [rows] || vocabulary == 0 {
+            return Err(format!("ids are {}, expected one u32 for each of {rows} rows", inputs[1]));
+        }
+        Ok(TensorDesc::f32([rows]))
+    }
+
+    fn reference(&self, inputs: &[&HostTensor], out: &TensorDesc) -> HostTensor {
+        let ids = inputs[1].as_u32().expect("checked by infer");
+        let rows = f32s(inputs[0]).chunks(inputs[0].shape().width());
+        let log = |(row, &id): (&[f32], &u32)| {
+            let top = row.iter().copied().fold(f32::MIN, f32::max);
+            let sum: f32 = row.iter().map(|x| (x - top).exp()).sum();
+            row[(id as usize).min(row.len() - 1)] - top - sum.ln()
+        };
+        HostTensor::f32(out.shape, rows.zip(ids).map(log).collect())
+    }
+
+    fn flops(&self, inputs: &[TensorDesc], _out: &TensorDesc) -> u64 {
+        4 * inputs[0].shape.elements() as u64
+    }
+
+    fn lower(&self, cx: &mut LowerCx) -> Result<()> {
+        let [rows, width]: [usize; 2] = dims("logits", &cx.input(0)).expect("checked by infer");
+        to_u32("logits", rows * width)?;
+        let variant = Variant::new()
+            .with_type("X", cx.input(0).dtype)
+            .with_type("Y", cx.output().dtype)
+            .with_u32("WG", row_lanes(cx, width));
+        let params = LogProbabilityParams { rows: rows as u32, width: width as u32 };
+        let binds = vec![cx.operand(0), cx.operand(1), cx.result()];
+        cx.dispatch(&LOG_PROBABILITY, variant, params, binds, rows)
+    }
+}
