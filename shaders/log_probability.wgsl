@@ -2,10 +2,10 @@
 // row, WG lanes stride it.
 // Prelude: types X, Y; u32 WG.
 
-struct Params { rows: u32, width: u32 }
+struct Params { rows: u32, width: u32, first: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<X>;        // (rows, width)
-@group(0) @binding(1) var<storage, read> ids: array<u32>;    // (rows)
+@group(0) @binding(1) var<storage, read> ids: array<u32>;    // those from `first` on are of the rows
 @group(0) @binding(2) var<storage, read_write> y: array<Y>;  // (rows)
 @group(0) @binding(3) var<uniform> p: Params;
 
@@ -31,7 +31,7 @@ fn main(
     }
     sum = row_sum(lane, sum);
     if lane == 0u {
-        let id = min(ids[row], p.width - 1u);
+        let id = min(ids[p.first + row], p.width - 1u);
         y[row] = Y(f32(x[start + id]) - top - log(sum));
     }
 }

@@ -33,7 +33,7 @@ use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Weight};
 use crate::models;
-use crate::models::sequence::TokenDecoder;
+use crate::models::sequence::PictureDecoder;
 use crate::ops::Guidance;
 use crate::plan::{self, Plan, Precision};
 use crate::reference;
@@ -57,7 +57,7 @@ const CHUNK: usize = 8;
 /// A generative checkpoint made ready.
 pub struct Generator {
     name: String,
-    decoder: Box<dyn TokenDecoder>,
+    decoder: Box<dyn PictureDecoder>,
     checkpoint: Checkpoint,
     codec: Box<dyn PatchCodec>,
     labels: Labels,

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::data::buckets::Buckets;
 use crate::data::text::printable;
 use crate::data::weights::Checkpoint;
 use crate::data::{convolution, positions};
@@ -250,6 +251,8 @@ fn dims_after(transform: &Transform, dims: &[usize]) -> std::result::Result<Vec<
                 .ok_or(": the window is too large")?;
             Ok(vec![last, tokens, tokens])
         }
+        Transform::DistanceBias { buckets, columns, .. } if rows == *buckets => Ok(vec![last, *columns]),
+        Transform::DistanceBias { buckets, .. } => Err(format!(": it is not a table of {buckets} buckets")),
     }
 }
 
@@ -272,6 +275,10 @@ fn transformed(transform: &Transform, dims: &[usize], data: Vec<f32>) -> Vec<f32
             out
         }
         Transform::RelativeBias { from, to } => positions::relative_bias(&data, *from, *to, last),
+        Transform::DistanceBias { buckets, max_distance, both_ways, zero, columns } => {
+            let (max_distance, both_ways) = (*max_distance, *both_ways);
+            Buckets { count: *buckets, max_distance, both_ways }.spread(&data, last, *zero, *columns)
+        }
         Transform::Taps | Transform::StandardTaps(_) => {
             let (inputs, area) = (dims[1], dims[2] * dims[3]);
             match transform {

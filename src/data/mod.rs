@@ -3,6 +3,7 @@
 
 #[cfg(feature = "hub")]
 mod blob;
+mod buckets;
 mod convolution;
 #[cfg(feature = "hub")]
 pub mod download;

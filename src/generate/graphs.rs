@@ -55,7 +55,7 @@ impl Generator {
 
     fn whole_graph(&self, samples: usize, given: usize) -> Result<Graph> {
         let mut g = Graph::new();
-        let sequence = Sequence::declare(&mut g, self.info(), samples, false);
+        let sequence = Sequence::declare(&mut g, self.info().extent(samples, false));
         let x = self.decoder.build(&mut g, &sequence, New::Prompt(given))?;
         let logits = self.decoder.head(&mut g, x);
         g.output("logits", logits);
@@ -69,7 +69,7 @@ impl Generator {
     /// If the model does not build.
     pub fn graph(&self, samples: usize, guided: bool, new: New) -> Result<Graph> {
         let mut g = Graph::new();
-        let sequence = Sequence::declare(&mut g, self.info(), samples, guided);
+        let sequence = Sequence::declare(&mut g, self.info().extent(samples, guided));
         let x = self.decoder.build(&mut g, &sequence, new)?;
         let shape = g.shape(x);
         let [rows, scored, width] = *shape.dims() else { unreachable!("decoders return three dimensions") };

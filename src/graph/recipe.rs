@@ -118,6 +118,20 @@ pub enum Transform {
         /// Window wanted.
         to: [usize; 2],
     },
+    /// A table (buckets, H) of biases by bucketed distance (T5) spread to (H, columns): column `zero` is of
+    /// a key in the query's own place, the columns before it are of keys before it.
+    DistanceBias {
+        /// Rows of the table.
+        buckets: usize,
+        /// Distances from here on share the last bucket.
+        max_distance: usize,
+        /// Keys behind the query have half of the buckets; else they count as near as can be.
+        both_ways: bool,
+        /// The column of distance 0.
+        zero: usize,
+        /// Columns.
+        columns: usize,
+    },
     /// A convolution kernel (O,I,kh,kw) to (O, kh·kw·I): the places of the kernel row by row, the
     /// channels innermost.
     Taps,
@@ -193,6 +207,7 @@ impl fmt::Display for Weight {
                         Transform::Transpose => f.write_str("ᵀ")?,
                         Transform::Positions { to, .. } => write!(f, "@{}x{}", to[0], to[1])?,
                         Transform::RelativeBias { to, .. } => write!(f, "@{}x{}", to[0], to[1])?,
+                        Transform::DistanceBias { zero, columns, .. } => write!(f, "@{zero}/{columns}")?,
                         Transform::Taps => f.write_str(":taps")?,
                         Transform::StandardTaps(_) => f.write_str(":standard")?,
                         Transform::UnitRows => f.write_str(":unit")?,

@@ -139,24 +139,20 @@ impl<'a> Fields<'a> {
         value.as_str().map(Some).ok_or_else(|| wrong(key, value, "a string"))
     }
 
+    /// One id or several.
+    pub(super) fn ids(&self, key: &str, default: &[u32]) -> Result<Vec<u32>> {
+        let Some(value) = self.get(key) else { return Ok(default.to_vec()) };
+        let id = |v: &Json| v.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ids = match value {
+            Json::Array(all) if all.len() <= 64 => all.iter().map(id).collect(),
+            one => id(one).map(|id| vec![id]),
+        };
+        ids.ok_or_else(|| wrong(key, value, "an id, or up to 64 of them"))
+    }
+
     /// An activation by the name that transformers or timm gives it.
     pub(super) fn act(&self, key: &str, default: &str) -> Result<Act> {
-        let name = self.text(key)?.unwrap_or(default);
-        match name.to_lowercase().as_str() {
-            "gelu" | "gelu_python" => Ok(Act::Gelu),
-            "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh"
-            | "gelu_tanh" => Ok(Act::GeluTanh),
-            "quick_gelu" => Ok(Act::QuickGelu),
-            "relu" => Ok(Act::Relu),
-            "silu" | "swish" => Ok(Act::Silu),
-            "tanh" => Ok(Act::Tanh),
-            "sigmoid" => Ok(Act::Sigmoid),
-            _ => Err(Error::model(
-                FILE,
-                format!("`{key}` is `{name}`, which is not supported"),
-                "supported: gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu, silu, tanh, sigmoid",
-            )),
-        }
+        act_named(key, self.text(key)?.unwrap_or(default))
     }
 
     /// The first entry of `architectures`, or a default.
@@ -185,6 +181,25 @@ impl<'a> Fields<'a> {
     fn note(&self, key: &str, n: usize) -> usize {
         self.seen.borrow_mut().push((key.to_owned(), n));
         n
+    }
+}
+
+/// An activation by the name that transformers or timm gives it; `key` is where it stands.
+pub(super) fn act_named(key: &str, name: &str) -> Result<Act> {
+    match name.to_lowercase().as_str() {
+        "gelu" | "gelu_python" => Ok(Act::Gelu),
+        "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh"
+        | "gelu_tanh" => Ok(Act::GeluTanh),
+        "quick_gelu" => Ok(Act::QuickGelu),
+        "relu" => Ok(Act::Relu),
+        "silu" | "swish" => Ok(Act::Silu),
+        "tanh" => Ok(Act::Tanh),
+        "sigmoid" => Ok(Act::Sigmoid),
+        _ => Err(Error::model(
+            FILE,
+            format!("`{key}` is `{name}`, which is not supported"),
+            "supported: gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu, silu, tanh, sigmoid",
+        )),
     }
 }
 

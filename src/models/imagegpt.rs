@@ -4,13 +4,14 @@
 
 use serde_json::Value as Json;
 
+use super::block::{Block, Order, Storage};
 use super::fields::{self, Fields};
 use super::names::Names;
 use super::parts;
-use super::sequence::{Codec, Defaults, GeneratorInfo, New, Sequence, TokenDecoder};
+use super::sequence::{Codec, Defaults, GeneratorInfo, New, PictureDecoder, Sequence, TokenDecoder};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Part, TensorIndex, Transform, Value, Weight};
-use crate::ops::{Act, EmbedSequence};
+use crate::graph::{Graph, TensorIndex, Value, Weight};
+use crate::ops::{Act, EmbedSequence, NormKind};
 
 struct ImageGpt {
     info: GeneratorInfo,
@@ -26,7 +27,7 @@ pub(super) fn open(
     config: &Json,
     index: &TensorIndex,
     picture: Option<[usize; 2]>,
-) -> Result<Box<dyn TokenDecoder>> {
+) -> Result<Box<dyn PictureDecoder>> {
     let fields = Fields::new(config)?;
     let names = Names::new(index, &["transformer."], &[], &["score."]);
     let (hidden, heads) = (fields.width("n_embd", 512)?, fields.depth("n_head", 8)?);
@@ -82,35 +83,44 @@ pub(super) fn open(
     Ok(Box::new(model))
 }
 
-impl TokenDecoder for ImageGpt {
+impl PictureDecoder for ImageGpt {
     fn info(&self) -> &GeneratorInfo {
         &self.info
     }
+}
 
+impl TokenDecoder for ImageGpt {
     fn build(&self, g: &mut Graph, s: &Sequence, new: New) -> Result<Value> {
-        let (w, c) = (&self.names, self.info.hidden);
+        let (w, c, heads) = (&self.names, self.info.hidden, self.info.heads);
         g.scope("embeddings");
         let table = g.weight(w.weight("wte.weight"), [self.info.vocabulary + 1, c]);
         let places = w.dims("wpe.weight").and_then(|d| d.first().copied()).unwrap_or(self.info.tokens);
         let positions = g.weight(w.weight("wpe.weight"), [places, c]);
         let op = EmbedSequence { rows: s.rows, count: new.count(), first: 0, positions: true };
         let mut x = g.embed_sequence(op, [table, s.tokens, s.step], Some(positions)); // (R,T,C)
+        let block = self.block();
         for l in 0..self.info.layers {
             let p = format!("h.{l}");
             g.output(format!("hidden.{l}"), x);
 
             g.scope(format!("layer.{l}.attention"));
-            let h = self.norm(g, x, &format!("{p}.ln_1"));
-            let a = self.attention(g, h, l, s, new);
-            let a = self.conv1d(g, a, &format!("{p}.attn.c_proj"), 0..c);
-            x = g.add(a, x);
+            x = block.residual(g, x, &format!("{p}.ln_1"), |g, h| {
+                let qkv = [0, 1, 2].map(|third| {
+                    let part = third * c..(third + 1) * c;
+                    let projected = block.outputs(g, h, &format!("{p}.attn.c_attn"), part);
+                    g.split_heads(projected, heads) // (R,H,T,D)
+                });
+                let cache = s.cache(g, l, heads, c / heads);
+                let scale = parts::attention_scale(c / heads);
+                let a = g.cached_attention(qkv, [cache, s.step], new.prompt(), None, scale);
+                block.linear(g, a, &format!("{p}.attn.c_proj"), c)
+            });
 
             g.scope(format!("layer.{l}.mlp"));
-            let h = self.norm(g, x, &format!("{p}.ln_2"));
-            let h = self.conv1d(g, h, &format!("{p}.mlp.c_fc"), 0..self.mlp);
-            let h = g.act(h, self.act); // (R,T,F)
-            let m = self.conv1d(g, h, &format!("{p}.mlp.c_proj"), 0..c);
-            x = g.add(m, x);
+            x = block.residual(g, x, &format!("{p}.ln_2"), |g, h| {
+                let [up, down] = ["c_fc", "c_proj"].map(|name| format!("{p}.mlp.{name}"));
+                block.mlp(g, h, [&up, &down], self.mlp, self.act)
+            });
         }
         g.check()?;
         Ok(x)
@@ -118,7 +128,7 @@ impl TokenDecoder for ImageGpt {
 
     fn head(&self, g: &mut Graph, x: Value) -> Value {
         g.scope("head");
-        let x = self.norm(g, x, "ln_f");
+        let x = self.block().norm(g, x, "ln_f");
         g.output(format!("hidden.{}", self.info.layers), x);
         let rows = Weight::rows(self.names.in_file(self.head), 0..self.info.vocabulary);
         g.linear(x, rows, None, self.info.vocabulary)
@@ -126,31 +136,14 @@ impl TokenDecoder for ImageGpt {
 }
 
 impl ImageGpt {
-    fn norm(&self, g: &mut Graph, x: Value, name: &str) -> Value {
-        g.rms_norm(x, self.names.weight(&format!("{name}.weight")), self.eps)
-    }
-
-    /// Some outputs of a linear layer that is stored (in, out). x: (…,K); returns (…,outputs).
-    fn conv1d(&self, g: &mut Graph, x: Value, name: &str, outputs: std::ops::Range<usize>) -> Value {
-        let part = |kind: &str, transform: Transform| Weight {
-            parts: vec![Part::Tensor {
-                name: self.names.in_file(&format!("{name}.{kind}")),
-                rows: Some(outputs.clone()),
-                transform,
-            }],
-        };
-        let (weight, bias) = (part("weight", Transform::Transpose), part("bias", Transform::None));
-        g.linear(x, weight, Some(bias), outputs.len())
-    }
-
-    /// x: (R,T,C); returns (R,T,C).
-    fn attention(&self, g: &mut Graph, x: Value, l: usize, s: &Sequence, new: New) -> Value {
-        let (c, heads) = (self.info.hidden, self.info.heads);
-        let [q, k, v] = [0, 1, 2].map(|third| {
-            let projected = self.conv1d(g, x, &format!("h.{l}.attn.c_attn"), third * c..(third + 1) * c);
-            g.split_heads(projected, heads) // (R,H,T,D)
-        });
-        let cache = s.cache(g, l, heads, c / heads);
-        g.cached_attention([q, k, v], [cache, s.step], new.prompt(), None, parts::attention_scale(c / heads))
+    fn block(&self) -> Block<'_> {
+        Block {
+            names: &self.names,
+            order: Order::NormFirst,
+            norm: NormKind::Rms,
+            eps: self.eps,
+            storage: Storage::InOut,
+            bias: true,
+        }
     }
 }

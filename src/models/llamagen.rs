@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use super::fields::{self, Fields};
 use super::names::Names;
 use super::parts;
-use super::sequence::{Codec, Defaults, GeneratorInfo, New, ROTARY, Sequence, TokenDecoder};
+use super::sequence::{Codec, Defaults, GeneratorInfo, New, PictureDecoder, ROTARY, Sequence, TokenDecoder};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Storage, TensorIndex, Value, Weight};
 use crate::ops::{Act, EmbedSequence};
@@ -37,7 +37,7 @@ pub(super) struct Llama {
 }
 
 /// Reads a `config.json` of LlamaGen's sizes.
-pub(super) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TokenDecoder>> {
+pub(super) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn PictureDecoder>> {
     let fields = Fields::new(config)?;
     let defaults = Defaults { temperature: 1.0, top_k: 2000, top_p: 1.0, cfg_scale: 4.0, rising: false };
     let info = GeneratorInfo {
@@ -52,11 +52,21 @@ pub(super) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TokenDe
     Ok(Box::new(model))
 }
 
-impl TokenDecoder for LlamaGen {
+impl PictureDecoder for LlamaGen {
     fn info(&self) -> &GeneratorInfo {
         &self.llama.info
     }
 
+    fn rotary(&self, _order: &[u32]) -> Option<HostTensor> {
+        let (n, d) = (self.llama.info.tokens, self.llama.head_width());
+        // The class is turned to nothing; the last place of the raster is never fed.
+        let mut table = vec![0.0; d];
+        table.extend_from_slice(&self.llama.raster()[..(n - 1) * d]);
+        Some(HostTensor::f32([n, d], table))
+    }
+}
+
+impl TokenDecoder for LlamaGen {
     fn build(&self, g: &mut Graph, s: &Sequence, new: New) -> Result<Value> {
         g.scope("embeddings");
         let x = match new {
@@ -74,14 +84,6 @@ impl TokenDecoder for LlamaGen {
 
     fn head(&self, g: &mut Graph, x: Value) -> Value {
         self.llama.head(g, x)
-    }
-
-    fn rotary(&self, _order: &[u32]) -> Option<HostTensor> {
-        let (n, d) = (self.llama.info.tokens, self.llama.head_width());
-        // The class is turned to nothing; the last place of the raster is never fed.
-        let mut table = vec![0.0; d];
-        table.extend_from_slice(&self.llama.raster()[..(n - 1) * d]);
-        Some(HostTensor::f32([n, d], table))
     }
 }
 

@@ -23,10 +23,13 @@
 //! | `attention.0`, … | (B,H,T,T) | softmax weights of each layer |
 
 mod beit;
+mod bert;
+mod block;
 mod clip;
 mod deit;
 mod dinov2;
 mod fields;
+mod gpt2;
 mod imagegpt;
 mod llamagen;
 mod names;
@@ -34,6 +37,8 @@ mod parts;
 mod randar;
 pub mod sequence;
 mod siglip;
+mod t5;
+pub mod text;
 mod timm;
 mod timm_args;
 mod timm_stem;
@@ -46,7 +51,8 @@ use serde_json::Value as Json;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorIndex, Value};
-use sequence::TokenDecoder;
+use sequence::PictureDecoder;
+use text::TextModel;
 
 /// A network that knows its tensors and can write itself into a graph.
 pub trait Model: Send + Sync {
@@ -214,7 +220,7 @@ pub fn decoder_from_config(
     config: &Json,
     index: &TensorIndex,
     picture: Option<[usize; 2]>,
-) -> Result<Box<dyn TokenDecoder>> {
+) -> Result<Box<dyn PictureDecoder>> {
     match decoder_family(config) {
         Some("imagegpt") => imagegpt::open(config, index, picture),
         Some("llamagen") if !index.keys().any(|name| name.ends_with(randar::INSTRUCTION)) => {
@@ -232,7 +238,75 @@ pub fn decoder_from_config(
     }
 }
 
-/// Whether a configuration is of a model that generates.
+/// One family of models of texts.
+pub struct TextFamily {
+    /// Short name.
+    pub name: &'static str,
+    /// What `config.json` says in `model_type`.
+    pub model_type: &'static str,
+    /// One line for help texts and the README.
+    pub about: &'static str,
+    open: fn(&Json, &TensorIndex) -> Result<Box<dyn TextModel>>,
+}
+
+/// Every family of models of texts, in the order of the README's table.
+pub const TEXT_FAMILIES: &[TextFamily] = &[
+    TextFamily {
+        name: "bert",
+        model_type: "bert",
+        about: "BERT: classes, answers, masked words, next sentence, embeddings",
+        open: bert::open,
+    },
+    TextFamily {
+        name: "distilbert",
+        model_type: "distilbert",
+        about: "DistilBERT: classes, answers, masked words, embeddings",
+        open: bert::open_distilbert,
+    },
+    TextFamily {
+        name: "roberta",
+        model_type: "roberta",
+        about: "RoBERTa: classes, answers, masked words, embeddings",
+        open: bert::open_roberta,
+    },
+    TextFamily {
+        name: "gpt2",
+        model_type: "gpt2",
+        about: "GPT-2 of every size: goes on with a text, says how likely one is; classes",
+        open: gpt2::open,
+    },
+    TextFamily {
+        name: "t5",
+        model_type: "t5",
+        about: "T5 v1.0, v1.1 and flan: writes an answer to a text",
+        open: t5::open,
+    },
+];
+
+/// Whether a configuration is of a model of texts.
+pub fn is_text(config: &Json) -> bool {
+    text_family(config).is_some()
+}
+
+fn text_family(config: &Json) -> Option<&'static TextFamily> {
+    let model_type = config.get("model_type").and_then(Json::as_str)?;
+    TEXT_FAMILIES.iter().find(|f| f.model_type == model_type)
+}
+
+/// A model of texts, by `model_type`.
+///
+/// # Errors
+/// [`Error::Model`] naming the field or the tensors that do not fit.
+pub fn text_from_config(config: &Json, index: &TensorIndex) -> Result<Box<dyn TextModel>> {
+    let Some(family) = text_family(config) else {
+        let types: Vec<&str> = TEXT_FAMILIES.iter().map(|f| f.model_type).collect();
+        let what = "is not the configuration of a model of texts";
+        return Err(Error::model(fields::FILE, what, format!("supported: model_type {}", types.join(", "))));
+    };
+    (family.open)(config, index)
+}
+
+/// Whether a configuration is of a model that generates pictures.
 pub fn is_decoder(config: &Json) -> bool {
     decoder_family(config).is_some()
 }

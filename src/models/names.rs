@@ -9,7 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::Fields;
-use super::sequence::{New, Sequence, TokenDecoder};
+use super::sequence::{New, PictureDecoder, Sequence};
+use super::text::{Kind, Text, TextModel, TextSizes};
 use super::{Model, ModelInfo};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Part, TensorIndex, Transform, Value, Weight};
@@ -145,16 +146,28 @@ impl Names {
     /// As [`Names::check`].
     pub(super) fn check_decoder(
         &self,
-        model: &dyn TokenDecoder,
+        model: &dyn PictureDecoder,
         fields: &Fields,
     ) -> Result<(u64, Vec<String>)> {
         let mut g = Graph::new();
-        let sequence = Sequence::declare(&mut g, model.info(), 1, false);
+        let sequence = Sequence::declare(&mut g, model.info().extent(1, false));
         // A prompt of one token names every weight there is.
         let new = New::Prompt(1.min(model.info().tokens - 1));
         let built = model.build(&mut g, &sequence, new).map(|x| {
             model.head(&mut g, x);
         });
+        self.check_graph(&g, built, fields)
+    }
+
+    /// As [`Names::check`], for a model of texts.
+    ///
+    /// # Errors
+    /// As [`Names::check`].
+    pub(super) fn check_text(&self, model: &dyn TextModel, fields: &Fields) -> Result<(u64, Vec<String>)> {
+        let mut g = Graph::new();
+        let written = if model.info().kind == Kind::EncoderDecoder { 1 } else { 0 };
+        let text = Text::declare(&mut g, TextSizes { batch: 1, tokens: 1, written, places: 1 });
+        let built = model.build(&mut g, &text);
         self.check_graph(&g, built, fields)
     }
 
@@ -311,6 +324,7 @@ fn wanted(transform: &Transform, node: &Shape, parts: usize) -> Vec<usize> {
         Transform::RelativeBias { from: [h, w], .. } => {
             return vec![(2 * h - 1) * (2 * w - 1) + 3, dims[0]];
         }
+        Transform::DistanceBias { buckets, .. } => return vec![*buckets, dims[0]],
         Transform::Transpose => dims.swap(0, 1),
         Transform::HalfSquares { width } => dims.push(*width),
         Transform::Taps | Transform::StandardTaps(_) | Transform::UnitRows => {}

@@ -1,6 +1,5 @@
 //! The few pieces of a forward pass that every family shares: patches, position tables, attention
-//! over heads, and the class count of a head. Blocks are not shared across families; each model
-//! file writes its own.
+//! over heads, the class count of a head, how likely a text is. What their layers share is in `block`.
 
 use super::ModelInfo;
 use super::fields::{FILE, Fields};
@@ -180,6 +179,36 @@ pub(super) fn self_attention(
     let weights = g.attention_weights([q, k], scores);
     g.output(format!("attention.{layer}"), weights);
     g.attention([q, k, v], scores)
+}
+
+/// Most scores of a vocabulary that are made at a time.
+const SCORES: usize = 16 << 20;
+
+/// Logarithms of the probabilities of tokens, some rows at a time, since the scores of all would not fit a
+/// binding. x: (B,T,C), targets: (B·T) u32; `head` makes (N,V) of (N,C); returns (B,T).
+pub(super) fn log_probabilities(
+    g: &mut Graph,
+    x: Value,
+    targets: Value,
+    vocabulary: usize,
+    head: impl Fn(&mut Graph, Value) -> Value,
+) -> Value {
+    let shape = g.shape(x);
+    let &[batch, tokens, c] = shape.dims() else { return x };
+    let rows = batch * tokens;
+    let most = (SCORES / vocabulary.max(1)).clamp(1, rows);
+    let all = g.reshape(x, [1, rows, c]);
+    let mut parts = Vec::new();
+    for first in (0..rows).step_by(most) {
+        let n = most.min(rows - first);
+        let some = if n < rows { g.slice_tokens(all, first..first + n) } else { all };
+        let some = g.reshape(some, [n, c]);
+        let logits = head(g, some); // (n,V)
+        let logs = g.log_probability(logits, targets, first);
+        parts.push(g.reshape(logs, [1, n, 1]));
+    }
+    let joined = if parts.len() == 1 { parts[0] } else { g.concat_tokens(1, &parts) };
+    g.reshape(joined, [batch, tokens])
 }
 
 /// 1/sqrt(D).

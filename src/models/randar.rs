@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::fields::Fields;
 use super::llamagen::{Llama, TOKEN_TABLE};
-use super::sequence::{Defaults, GeneratorInfo, New, Sequence, TokenDecoder};
+use super::sequence::{Defaults, GeneratorInfo, New, PictureDecoder, Sequence, TokenDecoder};
 use crate::error::Result;
 use crate::graph::{Graph, TensorIndex, Value};
 use crate::ops::EmbedOrdered;
@@ -25,7 +25,7 @@ struct RandAr {
 }
 
 /// Reads a `config.json` of LlamaGen's sizes.
-pub(super) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TokenDecoder>> {
+pub(super) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn PictureDecoder>> {
     let fields = Fields::new(config)?;
     let defaults = Defaults { temperature: 1.0, top_k: 0, top_p: 1.0, cfg_scale: 4.0, rising: true };
     let info = GeneratorInfo {
@@ -41,11 +41,21 @@ pub(super) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TokenDe
     Ok(Box::new(model))
 }
 
-impl TokenDecoder for RandAr {
+impl PictureDecoder for RandAr {
     fn info(&self) -> &GeneratorInfo {
         &self.llama.info
     }
 
+    fn rotary(&self, order: &[u32]) -> Option<HostTensor> {
+        let (raster, d) = (self.llama.raster(), self.llama.head_width());
+        // Of the class, zeros, of other places what is written when they are entered.
+        let mut table = vec![0.0; self.llama.info.extent(1, false).positions * d];
+        table.extend(order.iter().flat_map(|&i| &raster[i as usize * d..][..d]));
+        Some(HostTensor::f32([table.len() / d, d], table))
+    }
+}
+
+impl TokenDecoder for RandAr {
     fn build(&self, g: &mut Graph, s: &Sequence, new: New) -> Result<Value> {
         let c = self.llama.info.hidden;
         g.scope("embeddings");
@@ -77,14 +87,6 @@ impl TokenDecoder for RandAr {
 
     fn head(&self, g: &mut Graph, x: Value) -> Value {
         self.llama.head(g, x)
-    }
-
-    fn rotary(&self, order: &[u32]) -> Option<HostTensor> {
-        let (raster, d) = (self.llama.raster(), self.llama.head_width());
-        // Of the class, zeros, of other places what is written when they are entered.
-        let mut table = vec![0.0; self.llama.info.places() * d];
-        table.extend(order.iter().flat_map(|&i| &raster[i as usize * d..][..d]));
-        Some(HostTensor::f32([table.len() / d, d], table))
     }
 }
 

@@ -1,20 +1,18 @@
-//! Models that make a picture token by token. A [`TokenDecoder`] turns the tokens of a sequence into
-//! scores for the next one; what a token looks like is the business of a codec (see
-//! [`GeneratorInfo::codec`]), so that a further decoder or a further codec is one file.
+//! Models that make a picture or a text token by token. A [`TokenDecoder`] turns the tokens of a sequence
+//! into scores for the next one; what a token looks like is the business of a codec (see
+//! [`GeneratorInfo::codec`]) or of a tokenizer, so that a further decoder or a further codec is one file.
 //!
 //! Places in a sequence: place 0 is the class or the start token, places 1 to N are the tokens of the
 //! picture in the order they are drawn. The token at the last place is never fed back, so a cache has N
-//! places. A model that draws in any order has an instruction before each token, and 2N places.
+//! places. A model that draws in any order has an instruction before each token, and 2N places. A text
+//! without a start token begins at place 0 itself.
 
 use crate::error::Result;
 use crate::graph::{Graph, Storage, Value};
-use crate::tensor::{DType, HostTensor, TensorDesc};
+use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// A network that scores the next token of sequences.
 pub trait TokenDecoder: Send + Sync {
-    /// What it is.
-    fn info(&self) -> &GeneratorInfo;
-
     /// Writes the embedding of new tokens and all blocks over the cache. Returns the places whose scores
     /// draw tokens, (R,S,C), for [`TokenDecoder::head`]: of a prompt one for each token of it and one
     /// behind, of a step those of [`New::next`].
@@ -25,6 +23,12 @@ pub trait TokenDecoder: Send + Sync {
 
     /// Scores of the next token. x: (…,C); returns (…,V).
     fn head(&self, g: &mut Graph, x: Value) -> Value;
+}
+
+/// One whose tokens are patches of a picture.
+pub trait PictureDecoder: TokenDecoder {
+    /// What it is.
+    fn info(&self) -> &GeneratorInfo;
 
     /// What state [`ROTARY`] begins with, in models that have it, where the i-th token is drawn at place
     /// `order[i]` of the raster.
@@ -99,9 +103,11 @@ pub struct Defaults {
 }
 
 impl GeneratorInfo {
-    /// Places of the cache.
-    pub fn places(&self) -> usize {
-        if self.any_order { 2 * self.tokens } else { self.tokens }
+    /// Sequences of one picture each.
+    pub fn extent(&self, samples: usize, guided: bool) -> Extent {
+        let positions = if self.any_order { 2 * self.tokens } else { self.tokens };
+        let placed = self.any_order;
+        Extent { samples, guided, tokens: self.tokens + 1, positions, placed, source: [0, 0] }
     }
 }
 
@@ -115,6 +121,30 @@ pub const CLASSES: &str = "classes";
 pub const ROTARY: &str = "rotary";
 /// Where the first new row stands in the cache (1) u32, in models of any order.
 pub const PLACE: &str = "place";
+
+/// Tokens (B',S) u32 of the texts that an encoder reads.
+pub const SOURCE: &str = "source";
+/// How many of them count (B') u32.
+pub const SOURCE_LENGTHS: &str = "source_lengths";
+/// How many of its text's tokens count for each row (R) u32.
+pub const LENGTHS: &str = "lengths";
+
+/// How many sequences there are, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Sequences B.
+    pub samples: usize,
+    /// Twice as many rows, half of them without the condition.
+    pub guided: bool,
+    /// Places for tokens, N+1.
+    pub tokens: usize,
+    /// Places of the cache.
+    pub positions: usize,
+    /// Rows in the cache are no tokens alone, so that their place is a state of its own.
+    pub placed: bool,
+    /// Texts B' that an encoder reads, and places S of each; B is a multiple of B'.
+    pub source: [usize; 2],
+}
 
 /// Sequences in the making, as a graph sees them.
 pub struct Sequence {
@@ -130,6 +160,8 @@ pub struct Sequence {
     pub place: Value,
     /// (B,N+1) u32.
     pub tokens: Value,
+    /// Texts B' that an encoder reads, and places S of each.
+    pub source: [usize; 2],
 }
 
 /// Which tokens are new.
@@ -174,18 +206,35 @@ impl New {
 
 impl Sequence {
     /// Declares what sequences of a model share.
-    pub fn declare(g: &mut Graph, info: &GeneratorInfo, samples: usize, guided: bool) -> Self {
-        let words = |n: &[usize]| TensorDesc::new(DType::U32, crate::tensor::Shape::new(n));
+    pub fn declare(g: &mut Graph, extent: Extent) -> Self {
+        let Extent { samples, guided, tokens, positions, placed, source } = extent;
         let step = g.state(STEP, words(&[4]), Storage::AsDeclared);
-        let tokens = g.state(TOKENS, words(&[samples, info.tokens + 1]), Storage::AsDeclared);
-        let place = if info.any_order { g.state(PLACE, words(&[1]), Storage::AsDeclared) } else { step };
+        let tokens = g.state(TOKENS, words(&[samples, tokens]), Storage::AsDeclared);
+        let place = if placed { g.state(PLACE, words(&[1]), Storage::AsDeclared) } else { step };
         let rows = if guided { 2 * samples } else { samples };
-        Self { samples, rows, positions: info.places(), step, place, tokens }
+        Self { samples, rows, positions, step, place, tokens, source }
+    }
+
+    /// What an encoder reads: ids (B',S) u32 of each text, and how many of them count (B').
+    pub fn source(&self, g: &mut Graph) -> [Value; 2] {
+        let ids = g.state(SOURCE, words(&self.source), Storage::AsDeclared);
+        [ids, g.state(SOURCE_LENGTHS, words(&self.source[..1]), Storage::AsDeclared)]
+    }
+
+    /// For each row, how many tokens of its text count: (R) u32.
+    pub fn lengths(&self, g: &mut Graph) -> Value {
+        g.state(LENGTHS, words(&[self.rows]), Storage::AsDeclared)
+    }
+
+    /// The cache of what a layer sees of the texts that an encoder reads.
+    pub fn source_cache(&self, g: &mut Graph, layer: usize, heads: usize, head_width: usize) -> Value {
+        let shape = crate::ops::cache_shape(self.rows, heads, self.source[1], head_width);
+        g.state(&format!("kv.source.{layer}"), TensorDesc::f32(shape), Storage::AsActivations)
     }
 
     /// Classes of the rows: (R) u32.
     pub fn classes(&self, g: &mut Graph) -> Value {
-        g.state(CLASSES, TensorDesc::new(DType::U32, [self.rows]), Storage::AsDeclared)
+        g.state(CLASSES, words(&[self.rows]), Storage::AsDeclared)
     }
 
     /// The cache of a layer.
@@ -193,4 +242,8 @@ impl Sequence {
         let shape = crate::ops::cache_shape(self.rows, heads, self.positions, head_width);
         g.state(&format!("kv.{layer}"), TensorDesc::f32(shape), Storage::AsActivations)
     }
+}
+
+fn words(n: &[usize]) -> TensorDesc {
+    TensorDesc::new(DType::U32, Shape::new(n))
 }

@@ -7,13 +7,14 @@
 
 use serde_json::Value as Json;
 
+use super::block::{Block, Order, Storage};
 use super::fields::{self, Fields};
 use super::names::Names;
 use super::parts::{self, PositionTable};
 use super::{Model, ModelInfo};
 use crate::error::Result;
 use crate::graph::{Graph, PositionFilter, TensorIndex, Value};
-use crate::ops::Act;
+use crate::ops::{Act, NormKind};
 
 /// transformers 5 spellings and the ones that files usually have.
 pub(super) const RENAMES: &[(&str, &str)] = &[
@@ -158,27 +159,34 @@ impl Encoder {
 
     /// All layers; declares `hidden.*` and `attention.*`. x: (B,T,C); returns (B,T,C).
     pub(super) fn build(&self, g: &mut Graph, w: &Names, mut x: Value) -> Value {
+        let block = Block {
+            names: w,
+            order: Order::NormFirst,
+            norm: NormKind::Layer,
+            eps: self.eps,
+            storage: Storage::OutIn,
+            bias: true,
+        };
         g.output("hidden.0", x);
         for l in 0..self.layers {
             let p = format!("encoder.layer.{l}");
 
             g.scope(format!("layer.{l}.attention"));
-            let h = w.layer_norm(g, x, &format!("{p}.layernorm_before"), self.eps);
-            let qkv = ["query", "key", "value"].map(|name| {
-                let name = format!("{p}.attention.attention.{name}");
-                let projected = w.linear(g, h, &name, self.hidden, self.qkv_bias);
-                g.split_heads(projected, self.heads) // (B,H,T,D)
+            x = block.residual(g, x, &format!("{p}.layernorm_before"), |g, h| {
+                let qkv = ["query", "key", "value"].map(|name| {
+                    let name = format!("{p}.attention.attention.{name}");
+                    let projected = w.linear(g, h, &name, self.hidden, self.qkv_bias);
+                    g.split_heads(projected, self.heads) // (B,H,T,D)
+                });
+                let a = parts::self_attention(g, qkv, None, l);
+                block.linear(g, a, &format!("{p}.attention.output.dense"), self.hidden)
             });
-            let a = parts::self_attention(g, qkv, None, l);
-            let a = w.linear(g, a, &format!("{p}.attention.output.dense"), self.hidden, true);
-            x = g.add(a, x);
 
             g.scope(format!("layer.{l}.mlp"));
-            let h = w.layer_norm(g, x, &format!("{p}.layernorm_after"), self.eps);
-            let h = w.linear(g, h, &format!("{p}.intermediate.dense"), self.mlp, true); // (B,T,F)
-            let h = g.act(h, self.act);
-            let m = w.linear(g, h, &format!("{p}.output.dense"), self.hidden, true);
-            x = g.add(m, x);
+            x = block.residual(g, x, &format!("{p}.layernorm_after"), |g, h| {
+                let [up, down] = ["intermediate.dense", "output.dense"].map(|name| format!("{p}.{name}"));
+                block.mlp(g, h, [&up, &down], self.mlp, self.act)
+            });
             g.output(format!("hidden.{}", l + 1), x);
         }
         x

@@ -9,14 +9,17 @@ use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
-/// Log-softmax of rows at one column each. Operands: logits (N,V), ids (N) u32 below V. Result (N), in
-/// nats.
+/// Log-softmax of rows at one column each. Operands: logits (N,V); ids u32 below V, of which those from
+/// `first` on are read. Result (N), in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogProbability;
+pub struct LogProbability {
+    /// The id of the first row.
+    pub first: usize,
+}
 
 params! {
     /// Parameters of the kernel.
-    struct LogProbabilityParams { rows: u32, width: u32 }
+    struct LogProbabilityParams { rows: u32, width: u32, first: u32 }
 }
 
 static LOG_PROBABILITY: Kernel = Kernel {
@@ -26,9 +29,10 @@ static LOG_PROBABILITY: Kernel = Kernel {
 };
 
 impl Graph {
-    /// Log-softmax of rows at one column each. logits: (N,V), ids: (N) u32; returns (N).
-    pub fn log_probability(&mut self, logits: Value, ids: Value) -> Value {
-        self.push(Op::LogProbability(LogProbability), vec![logits, ids])
+    /// Log-softmax of rows at one column each. logits: (N,V), ids: u32, of which those from `first` on are
+    /// read; returns (N).
+    pub fn log_probability(&mut self, logits: Value, ids: Value, first: usize) -> Value {
+        self.push(Op::LogProbability(LogProbability { first }), vec![logits, ids])
     }
 }
 
@@ -40,14 +44,18 @@ impl OpDef for LogProbability {
     fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String> {
         arity(inputs, 2)?;
         let [rows, vocabulary] = dims("logits", &inputs[0])?;
-        if inputs[1].dtype != DType::U32 || inputs[1].shape.dims() != [rows] || vocabulary == 0 {
-            return Err(format!("ids are {}, expected one u32 for each of {rows} rows", inputs[1]));
+        let [count] = dims("ids", &inputs[1])?;
+        if inputs[1].dtype != DType::U32 || count < self.first + rows || vocabulary == 0 {
+            return Err(format!(
+                "ids are {}, expected u32 for {rows} rows from {} on",
+                inputs[1], self.first
+            ));
         }
         Ok(TensorDesc::f32([rows]))
     }
 
     fn reference(&self, inputs: &[&HostTensor], out: &TensorDesc) -> HostTensor {
-        let ids = inputs[1].as_u32().expect("checked by infer");
+        let ids = &inputs[1].as_u32().expect("checked by infer")[self.first..];
         let rows = f32s(inputs[0]).chunks(inputs[0].shape().width());
         let log = |(row, &id): (&[f32], &u32)| {
             let top = row.iter().copied().fold(f32::MIN, f32::max);
@@ -68,7 +76,11 @@ impl OpDef for LogProbability {
             .with_type("X", cx.input(0).dtype)
             .with_type("Y", cx.output().dtype)
             .with_u32("WG", row_lanes(cx, width));
-        let params = LogProbabilityParams { rows: rows as u32, width: width as u32 };
+        let params = LogProbabilityParams {
+            rows: rows as u32,
+            width: width as u32,
+            first: to_u32("ids", self.first + rows)? - rows as u32,
+        };
         let binds = vec![cx.operand(0), cx.operand(1), cx.result()];
         cx.dispatch(&LOG_PROBABILITY, variant, params, binds, rows)
     }

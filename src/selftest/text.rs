@@ -30,8 +30,8 @@ pub(super) fn all(cases: &mut Vec<Case>) {
     cross(cases);
     cases.push(case_with("log probability 7x1001", 2e-5, |g, states| {
         let logits = x(g, [7, 1001]);
-        let ids = words(g, states, "ids", HostTensor::u32([7], vec![0, 1000, 500, 3, 7, 999, 1]));
-        g.log_probability(logits, ids)
+        let ids = words(g, states, "ids", HostTensor::u32([9], vec![8, 8, 0, 1000, 500, 3, 7, 999, 1]));
+        g.log_probability(logits, ids, 2)
     }));
     cases.push(case_with("tokens by place 3x7x10", 0.0, |g, states| {
         let x = x(g, [3, 7, 10]);
