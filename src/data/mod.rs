@@ -25,4 +25,5 @@ mod source;
 pub mod synthetic;
 pub mod synthetic_llamagen;
 mod text;
+pub mod tokenizer;
 pub mod weights;
