@@ -23,5 +23,6 @@ pub mod sniff;
 mod source;
 pub mod synthetic;
 pub mod synthetic_llamagen;
+pub mod synthetic_text;
 mod text;
 pub mod weights;
