@@ -24,6 +24,7 @@ pub mod sniff;
 mod source;
 pub mod synthetic;
 pub mod synthetic_llamagen;
+pub mod synthetic_text;
 mod text;
 pub mod tokenizer;
 pub mod weights;

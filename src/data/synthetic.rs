@@ -141,6 +141,11 @@ pub(super) fn generate(name: &str, dims: &[usize]) -> Vec<f32> {
     let fan_in: usize = dims.iter().skip(1).product();
     let deviation = if dims.len() > 1 { (fan_in as f32).sqrt().recip() } else { 0.1 };
     let offset = if name.contains("norm") && name.ends_with("weight") { 1.0 } else { 0.0 };
+    uniform(name, dims, deviation, offset)
+}
+
+/// Elements of this deviation about `offset`, by a generator that is seeded with the name.
+pub(super) fn uniform(name: &str, dims: &[usize], deviation: f32, offset: f32) -> Vec<f32> {
     // Uniform in (-√3, √3) has deviation one.
     let scale = 3f32.sqrt() * deviation;
     let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
