@@ -19,7 +19,6 @@ mod request;
 mod sequences;
 
 use std::ops::Range;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 pub use crate::models::sequence::{Codec, Defaults, GeneratorInfo};
@@ -28,17 +27,12 @@ pub use request::{Order, Request};
 pub(crate) use sequences::bytes_read;
 
 use crate::data::labels::Labels;
-use crate::data::materialise::materialise;
-use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Weight};
 use crate::models;
 use crate::models::sequence::PictureDecoder;
 use crate::ops::Guidance;
-use crate::plan::{self, Plan, Precision};
-use crate::reference;
-use crate::session::{DeviceInfo, Engine, ModelSource, Options, Tuning, open_device};
-use crate::tensor::{HostTensor, Shape};
+use crate::plan::Precision;
+use crate::session::{DeviceInfo, ModelSource, Options, Runtime};
 use codec::PatchCodec;
 use sequences::Sequences;
 
@@ -56,17 +50,10 @@ const CHUNK: usize = 8;
 
 /// A generative checkpoint made ready.
 pub struct Generator {
-    name: String,
     decoder: Box<dyn PictureDecoder>,
-    checkpoint: Checkpoint,
     codec: Box<dyn PatchCodec>,
     labels: Labels,
-    precision: Precision,
-    fuse: bool,
-    engine: Engine,
-    device: DeviceInfo,
-    tuning: Mutex<Tuning>,
-    warnings: Mutex<Vec<String>>,
+    runtime: Runtime,
 }
 
 /// How far a batch is.
@@ -133,22 +120,8 @@ impl Generator {
         if info.classes.is_some() {
             warnings.extend(labels.warnings.iter().cloned());
         }
-        let precision = options.precision.unwrap_or_default();
-        let (engine, device) = open_device(&options.device, precision)?;
-        let tuning = Mutex::new(Tuning::of(&engine, options));
-        Ok(Self {
-            name: files.name,
-            decoder,
-            checkpoint: files.checkpoint,
-            codec,
-            labels,
-            precision,
-            fuse: options.fuse,
-            engine,
-            device,
-            tuning,
-            warnings: Mutex::new(warnings),
-        })
+        let runtime = Runtime::open(files.name, files.checkpoint, warnings, options)?;
+        Ok(Self { decoder, codec, labels, runtime })
     }
 
     /// Whether a source holds a generative model, by its configuration alone.
@@ -163,7 +136,7 @@ impl Generator {
 
     /// The folder, file or builtin name the model was opened from.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.runtime.name
     }
 
     /// Names of the classes.
@@ -173,17 +146,17 @@ impl Generator {
 
     /// The device that works.
     pub fn device(&self) -> &DeviceInfo {
-        &self.device
+        &self.runtime.device
     }
 
     /// Storage types in use.
     pub fn precision(&self) -> Precision {
-        self.precision
+        self.runtime.precision
     }
 
     /// What a user should hear, as far as known now.
     pub fn warnings(&self) -> Vec<String> {
-        self.warnings.lock().map(|w| w.clone()).unwrap_or_default()
+        self.runtime.warnings()
     }
 
     /// Draws samples. `report` hears how far it is and may stop it by an error.
@@ -210,7 +183,8 @@ impl Generator {
                 }
                 Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if n > 1 => {
                     most = n / 2;
-                    self.warn(format!("{n} samples at a time do not fit the device; going on with {most}"));
+                    self.runtime
+                        .warn(format!("{n} samples at a time do not fit the device; going on with {most}"));
                 }
                 Err(e) => return Err(e),
             }
@@ -263,39 +237,10 @@ impl Generator {
         stats.batch = stats.batch.max(samples.len());
         (stats.bytes_per_step, stats.launches_per_step) = loops.step_cost();
         if let broken @ 1.. = loops.broken()? {
-            let what = format!("scores of {}", self.name);
+            let what = format!("scores of {}", self.runtime.name);
             return Err(Error::NonFinite { what, count: broken, total: samples.len() * (total - given) });
         }
         Ok((loops.tokens(total)?, loops.entropy()?))
-    }
-
-    fn compile(&self, graph: &Graph) -> Result<Plan> {
-        let Engine::Gpu { gpu, .. } = &self.engine else {
-            return Err(Error::usage("the reference has no plans", "choose an adapter of `vit-gpu devices`"));
-        };
-        let options = self.plan_options();
-        self.tuning().learn(gpu, graph, options)?;
-        plan::compile(graph, gpu.target(), self.plan_options())
-    }
-
-    fn plan_options(&self) -> plan::Options {
-        plan::Options { precision: self.precision, fuse: self.fuse, choices: self.tuning().choices().clone() }
-    }
-
-    fn tuning(&self) -> std::sync::MutexGuard<'_, Tuning> {
-        self.tuning.lock().expect("no panic happens while this lock is held")
-    }
-
-    fn weight(&self, weight: &Weight, shape: Shape) -> Result<HostTensor> {
-        materialise(weight, shape, &self.checkpoint)
-    }
-
-    fn warn(&self, warning: String) {
-        if let Ok(mut warnings) = self.warnings.lock()
-            && !warnings.contains(&warning)
-        {
-            warnings.push(warning);
-        }
     }
 }
 
@@ -315,6 +260,3 @@ fn within(e: Error, model: &str) -> Error {
         other => other,
     }
 }
-
-/// States of the reference.
-type HostStates = reference::States;

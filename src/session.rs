@@ -11,6 +11,8 @@ mod device;
 mod files;
 pub mod measure;
 mod run;
+mod runtime;
+mod token_loop;
 mod tuning;
 
 pub use device::DeviceInfo;
@@ -36,6 +38,8 @@ use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 use files::read_files;
 use measure::Opening;
 pub use run::PendingPictures;
+pub(crate) use runtime::Runtime;
+pub(crate) use token_loop::TokenLoop;
 
 /// Name of the embedded model, as `-m builtin:shapes`.
 pub const BUILTIN: &str = "shapes";

@@ -19,10 +19,24 @@ type Tensors = Vec<(String, Vec<usize>)>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Size {
     /// With a head for three classes.
-    Bert { width: usize, layers: usize, heads: usize },
-    Gpt2 { width: usize, layers: usize, heads: usize },
+    Bert {
+        width: usize,
+        layers: usize,
+        heads: usize,
+    },
+    Gpt2 {
+        width: usize,
+        layers: usize,
+        heads: usize,
+    },
     /// `gated` is v1.1: two input matrices in the MLP and a head of its own.
-    T5 { width: usize, layers: usize, heads: usize, hidden: usize, gated: bool },
+    T5 {
+        width: usize,
+        layers: usize,
+        heads: usize,
+        hidden: usize,
+        gated: bool,
+    },
 }
 
 /// Sizes by name.
@@ -279,7 +293,11 @@ mod tests {
         near(deviation(&gpt2_elements("wte.weight", &[300, 768])), 0.0, 768f32.powf(-0.5));
         near(deviation(&bert_elements("bert.embeddings.LayerNorm.weight", &[768])), 1.0, 0.1);
         near(deviation(&bert_elements("bert.embeddings.LayerNorm.bias", &[768])), 0.0, 0.1);
-        near(deviation(&t5_elements("a.SelfAttention.q.weight", &[768, 768])), 0.0, (768f32 * 64.0).powf(-0.5));
+        near(
+            deviation(&t5_elements("a.SelfAttention.q.weight", &[768, 768])),
+            0.0,
+            (768f32 * 64.0).powf(-0.5),
+        );
         near(deviation(&t5_elements("a.layer_norm.weight", &[768])), 1.0, 0.1);
     }
 }

@@ -138,10 +138,10 @@ impl Tokenizer {
     /// Runs a graph of one input and one output.
     fn run(&self, generator: &Generator, graph: &Graph, input: HostTensor) -> Result<HostTensor> {
         let load = |w: &crate::graph::Weight, s| materialise(w, s, &self.checkpoint);
-        let mut results = match &generator.engine {
+        let mut results = match &generator.runtime.engine {
             Engine::Reference => reference::run(graph, &load, &[("x", input)])?,
             Engine::Gpu { gpu, store } => {
-                let plan = generator.compile(graph)?;
+                let plan = generator.runtime.compile(graph)?;
                 store.load(gpu, &plan, &load)?;
                 Executor::new(gpu.clone(), plan, store)?.run(&[("x", &input)])?
             }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Storage};
 use crate::models::sequence::{New, Sequence};
 use crate::ops::{Sample, Sampling};
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 use crate::session::Engine;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
@@ -96,9 +96,9 @@ impl Generator {
     /// # Errors
     /// [`Error::Limit`]; [`Error::Usage`] on the reference, which has no plans.
     pub fn plan(&self, samples: usize, guided: bool, new: New) -> Result<Plan> {
-        let Engine::Gpu { gpu, .. } = &self.engine else {
+        if matches!(self.runtime.engine, Engine::Reference) {
             return Err(Error::usage("the reference has no plans", "choose an adapter of `vit-gpu devices`"));
-        };
-        plan::compile(&self.graph(samples, guided, new)?, gpu.target(), self.plan_options())
+        }
+        self.runtime.plan(&self.graph(samples, guided, new)?)
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 impl Generator {
     /// The device, unless it is the reference.
     pub fn gpu(&self) -> Option<&Arc<Gpu>> {
-        match &self.engine {
+        match &self.runtime.engine {
             Engine::Gpu { gpu, .. } => Some(gpu),
             Engine::Reference => None,
         }
@@ -27,7 +27,7 @@ impl Generator {
 
     /// The decoder's tensors.
     pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
+        &self.runtime.checkpoint
     }
 
     /// The graph that decodes so many pictures, and the file of its tensors; `None` if the host decodes.
@@ -44,7 +44,7 @@ impl Generator {
     /// [`Error::Limit`].
     pub fn plan_of(&self, graph: &Graph) -> Result<Plan> {
         let target = self.gpu().map_or_else(Target::portable, |gpu| gpu.target().clone());
-        plan::compile(graph, &target, self.plan_options())
+        plan::compile(graph, &target, self.runtime.plan_options())
     }
 
     /// Makes everything ready to time a prompt of no tokens, one token in the middle of a picture, and
@@ -54,7 +54,7 @@ impl Generator {
     /// [`Error::Usage`] on the reference; [`Error::OutOfMemory`] and [`Error::Limit`] where the samples
     /// do not fit: nothing is halved.
     pub fn prepare(&self, samples: usize) -> Result<Vec<(&'static str, Prepared)>> {
-        let Engine::Gpu { gpu, .. } = &self.engine else {
+        let Engine::Gpu { gpu, .. } = &self.runtime.engine else {
             let what = "the reference has no launches to measure";
             return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"));
         };
@@ -66,7 +66,7 @@ impl Generator {
         let mut parts = Vec::new();
         for (name, new) in [("prompt", New::Prompt(0)), ("token", New::LAST)] {
             let graph = self.graph(samples, guided, new)?;
-            parts.push((name, self.ready(&graph, &states, Vec::new(), |w, s| self.weight(w, s))?));
+            parts.push((name, self.ready(&graph, &states, Vec::new(), |w, s| self.runtime.weight(w, s))?));
         }
         self.fill(gpu, &states, samples, guided)?;
         if let Some((graph, input, checkpoint)) = self.codec.decoding(self, samples)? {
@@ -83,15 +83,15 @@ impl Generator {
         inputs: Vec<(String, HostTensor)>,
         load: impl Fn(&crate::graph::Weight, crate::tensor::Shape) -> Result<HostTensor> + Sync,
     ) -> Result<Prepared> {
-        let Engine::Gpu { gpu, store } = &self.engine else {
+        let Engine::Gpu { gpu, store } = &self.runtime.engine else {
             return Err(Error::usage("the reference has no plans", "choose an adapter"));
         };
         let start = Instant::now();
         // Before the lock is taken: the options are read under it.
-        let options = self.plan_options();
-        self.tuning().learn(gpu, graph, options)?;
+        let options = self.runtime.plan_options();
+        self.runtime.tuning().learn(gpu, graph, options)?;
         let tuned = Instant::now();
-        let plan = plan::compile(graph, gpu.target(), self.plan_options())?;
+        let plan = plan::compile(graph, gpu.target(), self.runtime.plan_options())?;
         let planned = Instant::now();
         store.load(gpu, &plan, &load)?;
         let uploaded = Instant::now();
