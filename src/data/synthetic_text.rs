@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 /// Names and dimensions.
 type Tensors = Vec<(String, Vec<usize>)>;
 
+/// Makes the elements of a tensor from its name and dimensions.
+type Make = fn(&str, &[usize]) -> Vec<f32>;
+
 /// What the three families need to know of a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Size {
@@ -132,7 +135,7 @@ impl SyntheticText {
 
     /// The tensors, by name.
     pub fn checkpoint(&self) -> Checkpoint {
-        let (tensors, make): (_, fn(&str, &[usize]) -> Vec<f32>) = match self.size {
+        let (tensors, make): (Tensors, Make) = match self.size {
             Size::Bert { width, layers, .. } => (bert(width, layers), bert_elements),
             Size::Gpt2 { width, layers, .. } => (gpt2(width, layers), gpt2_elements),
             Size::T5 { width, layers, heads, hidden, gated } => {
