@@ -44,7 +44,7 @@ for program; do
         vit-gpu) build peer-vit-gpu peer-vit-gpu ;;
         # candle's own repository builds for the CPU at hand; so does this.
         candle)
-            for name in peer-candle peer-candle-llamagen; do
+            for name in peer-candle peer-candle-llamagen peer-candle-text; do
                 RUSTFLAGS="${RUSTFLAGS-} -C target-cpu=native" build peer-candle "$name"
             done
             ;;

@@ -4,7 +4,8 @@
 //! What is made is what a Hugging Face folder holds, without a tokenizer: token ids are given directly.
 //! Names are as in the published files: GPT-2 has no prefix and no head of its own. Elements as in
 //! [`crate::data::synthetic`], with the fan-in of each family's matrices, so that activations stay of
-//! order one and no softmax is one-hot. The answers mean nothing.
+//! order one, no softmax is one-hot, and greedy ids differ from token to token, to be compared between
+//! engines. The answers mean nothing.
 
 use serde_json::{Value, json};
 
@@ -14,6 +15,9 @@ use crate::error::{Error, Result};
 
 /// Names and dimensions.
 type Tensors = Vec<(String, Vec<usize>)>;
+
+/// Makes the elements of a tensor from its name and dimensions.
+type Make = fn(&str, &[usize]) -> Vec<f32>;
 
 /// What the three families need to know of a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +135,7 @@ impl SyntheticText {
 
     /// The tensors, by name.
     pub fn checkpoint(&self) -> Checkpoint {
-        let (tensors, make): (_, fn(&str, &[usize]) -> Vec<f32>) = match self.size {
+        let (tensors, make): (Tensors, Make) = match self.size {
             Size::Bert { width, layers, .. } => (bert(width, layers), bert_elements),
             Size::Gpt2 { width, layers, .. } => (gpt2(width, layers), gpt2_elements),
             Size::T5 { width, layers, heads, hidden, gated } => {
@@ -226,27 +230,45 @@ fn t5(c: usize, layers: usize, inner: usize, hidden: usize, gated: bool, heads: 
     list
 }
 
-/// Elements of a tensor whose matrix sums over `inner`; vectors are norms' weights or biases.
-fn elements(name: &str, dims: &[usize], inner: usize, norm: bool) -> Vec<f32> {
-    let deviation = if dims.len() > 1 { (inner as f32).sqrt().recip() } else { 0.1 };
-    let offset = if norm && name.ends_with("weight") { 1.0 } else { 0.0 };
-    uniform(name, dims, deviation, offset)
+/// Elements of a tensor whose matrix sums over `inner`, `gain` times what keeps the deviation;
+/// vectors are norms' weights or biases.
+fn elements(name: &str, dims: &[usize], inner: usize, gain: f32, norm: bool) -> Vec<f32> {
+    let deviation = if dims.len() > 1 { gain / (inner as f32).sqrt() } else { 0.1 };
+    // A head tied to the embedding favours the token that it is given, and greedy drawing would never
+    // leave it: the norm before the head turns the sign.
+    let last = name.starts_with("ln_f.") || name.starts_with("decoder.final_");
+    let one = if last { -1.0 } else { 1.0 };
+    uniform(name, dims, deviation, if norm && name.ends_with("weight") { one } else { 0.0 })
 }
 
 fn bert_elements(name: &str, dims: &[usize]) -> Vec<f32> {
-    elements(name, dims, dims[dims.len() - 1], name.contains("LayerNorm"))
+    elements(name, dims, dims[dims.len() - 1], 1.0, name.contains("LayerNorm"))
 }
+
+/// What the blocks add together is less than what the embedding began with, or else all tokens would
+/// come to look alike and draw the same one.
+const BLOCK_GAIN: f32 = 0.2;
 
 fn gpt2_elements(name: &str, dims: &[usize]) -> Vec<f32> {
     let inner = if name.contains(".c_") { dims[0] } else { dims[dims.len() - 1] };
-    elements(name, dims, inner, name.contains("ln_"))
+    let gain = match name {
+        "wte.weight" | "wpe.weight" => 4.0,
+        _ if name.ends_with(".c_proj.weight") => BLOCK_GAIN * 0.2,
+        _ => 1.0,
+    };
+    elements(name, dims, inner, gain, name.contains("ln_"))
 }
 
 fn t5_elements(name: &str, dims: &[usize]) -> Vec<f32> {
     let last = dims[dims.len() - 1];
     // Scores are not divided by the root of the head's width: trained queries are that much smaller.
     let inner = if name.ends_with(".q.weight") { last * T5_HEAD } else { last };
-    elements(name, dims, inner, name.contains("norm"))
+    let gain = match name {
+        "shared.weight" => (last as f32).sqrt(),
+        _ if name.ends_with(".o.weight") || name.ends_with(".wo.weight") => BLOCK_GAIN,
+        _ => 1.0,
+    };
+    elements(name, dims, inner, gain, name.contains("norm"))
 }
 
 #[cfg(test)]
@@ -288,9 +310,15 @@ mod tests {
         let near = |got: (f32, f32), mean: f32, want: f32| {
             assert!((got.0 - mean).abs() < 0.05 && (got.1 / want - 1.0).abs() < 0.1, "{got:?} {want}");
         };
-        near(deviation(&gpt2_elements("h.0.mlp.c_proj.weight", &[3072, 768])), 0.0, 3072f32.powf(-0.5));
-        near(deviation(&gpt2_elements("ln_f.weight", &[768])), 1.0, 0.1);
-        near(deviation(&gpt2_elements("wte.weight", &[300, 768])), 0.0, 768f32.powf(-0.5));
+        near(
+            deviation(&gpt2_elements("h.0.mlp.c_proj.weight", &[3072, 768])),
+            0.0,
+            0.04 * 3072f32.powf(-0.5),
+        );
+        near(deviation(&gpt2_elements("h.0.mlp.c_fc.weight", &[768, 3072])), 0.0, 768f32.powf(-0.5));
+        near(deviation(&gpt2_elements("h.0.ln_1.weight", &[768])), 1.0, 0.1);
+        near(deviation(&gpt2_elements("ln_f.weight", &[768])), -1.0, 0.1);
+        near(deviation(&gpt2_elements("wte.weight", &[300, 768])), 0.0, 4.0 * 768f32.powf(-0.5));
         near(deviation(&bert_elements("bert.embeddings.LayerNorm.weight", &[768])), 1.0, 0.1);
         near(deviation(&bert_elements("bert.embeddings.LayerNorm.bias", &[768])), 0.0, 0.1);
         near(
