@@ -244,13 +244,6 @@ impl Generator {
     }
 }
 
-/// Settings of the draw; see [`Sampling::tensor`].
-const SETTINGS: &str = "settings";
-/// The number of each sequence's random stream.
-const STREAMS: &str = "streams";
-/// Entropy of each draw (B,N+1).
-const ENTROPY: &str = "entropy";
-
 /// Puts the model's name in front of errors that only know a file or a place in the graph.
 fn within(e: Error, model: &str) -> Error {
     match e {

@@ -10,7 +10,7 @@
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
 //! `error`, `tensor` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `data` | `gpu` |
-//! `selftest` | `session` | `generate` | `profile` | `cli`. Only `gpu` names wgpu.
+//! `selftest` | `session` | `generate`, `text` | `profile` | `cli`. Only `gpu` names wgpu.
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -28,5 +28,6 @@ pub mod reference;
 pub mod selftest;
 pub mod session;
 pub mod tensor;
+pub mod text;
 
 pub use error::{Error, Result};

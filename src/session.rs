@@ -8,6 +8,7 @@
 
 mod batch;
 mod device;
+mod draw;
 mod files;
 pub mod measure;
 mod run;
@@ -17,6 +18,7 @@ mod tuning;
 
 pub use device::DeviceInfo;
 pub(crate) use device::open_device;
+pub(crate) use draw::{ENTROPY, SETTINGS, STREAMS, draw_graph, score_graph};
 pub(crate) use files::read_json;
 pub(crate) use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

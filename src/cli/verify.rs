@@ -18,10 +18,12 @@ use crate::error::{Error, Result};
 use crate::generate::Generator;
 use crate::plan::Precision;
 use crate::session::Session;
+use crate::text::TextSession;
 use compare::{Tolerance, Verdict, compare};
 
 mod compare;
 mod sequences;
+mod texts;
 
 /// Name of the one input every model takes.
 const IMAGE: &str = "in.pixel_values";
@@ -54,7 +56,16 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcom
     };
     let usual = if options.precision == Some(Precision::F16) { 2e-2 } else { 1e-4 };
     let tolerance = Tolerance { atol: args.atol.unwrap_or(usual), rtol: args.rtol.unwrap_or(usual) };
-    let (verdicts, device, dtype) = if Generator::recognises(&source) {
+    let (verdicts, device, dtype) = if TextSession::recognises(&source) {
+        let session = TextSession::open(&source, &options)?;
+        session.warnings().iter().for_each(|w| talk.warn(w));
+        let golden = Golden::open(&path, !args.model.no_mmap)?;
+        let verdicts = texts::verdicts(&session, &golden.file, tolerance)?;
+        if args.output == Plain::Text {
+            verdicts.iter().try_for_each(|v| line(v, args.allow_missing, out))?;
+        }
+        (verdicts, session.device().name.clone(), session.precision().to_string())
+    } else if Generator::recognises(&source) {
         let generator = Generator::open(&source, &options)?;
         generator.warnings().iter().for_each(|w| talk.warn(w));
         let golden = Golden::open(&path, !args.model.no_mmap)?;

@@ -1,14 +1,13 @@
 //! The graphs of a generator, and the scores of whole sequences.
 
 use super::request::Order;
-use super::{ENTROPY, Generator, SETTINGS, STREAMS, sequences};
+use super::{Generator, sequences};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Storage};
+use crate::graph::Graph;
 use crate::models::sequence::{New, Sequence};
-use crate::ops::{Sample, Sampling};
 use crate::plan::Plan;
-use crate::session::Engine;
-use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
+use crate::session::{Engine, draw_graph};
+use crate::tensor::HostTensor;
 
 impl Generator {
     /// Outputs of the decoder for whole sequences given: `logits` (B,1+k,V) for every token of them and
@@ -68,27 +67,7 @@ impl Generator {
     /// # Errors
     /// If the model does not build.
     pub fn graph(&self, samples: usize, guided: bool, new: New) -> Result<Graph> {
-        let mut g = Graph::new();
-        let sequence = Sequence::declare(&mut g, self.info().extent(samples, guided));
-        let x = self.decoder.build(&mut g, &sequence, new)?;
-        let shape = g.shape(x);
-        let [rows, scored, width] = *shape.dims() else { unreachable!("decoders return three dimensions") };
-        let draws = new.next();
-        let last = if draws < scored { g.slice_tokens(x, scored - draws..scored) } else { x };
-        let x = g.reshape(last, [rows * draws, width]);
-        let logits = self.decoder.head(&mut g, x); // (R·n,V)
-        g.scope("sample");
-        let words = |n: usize| TensorDesc::new(DType::U32, Shape::new(&[n]));
-        let declared = Storage::AsDeclared;
-        let settings = g.state(SETTINGS, words(Sampling::WORDS), declared);
-        let streams = g.state(STREAMS, words(samples), declared);
-        let shape = g.shape(sequence.tokens);
-        let entropy = g.state(ENTROPY, TensorDesc::f32(shape), declared);
-        let op = Sample { guided, advance: new.count(), draws };
-        let others = [settings, streams, sequence.step, sequence.tokens, entropy];
-        let ids = g.sample(op, logits, others);
-        g.output("ids", ids);
-        g.select(&["ids"])
+        draw_graph(&*self.decoder, self.info().extent(samples, guided), new)
     }
 
     /// The plan of one token, or of a prompt, for this session's device; for people and profilers.

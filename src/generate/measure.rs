@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{ENTROPY, Generator, SETTINGS, STREAMS};
+use super::Generator;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, States};
@@ -11,8 +11,8 @@ use crate::graph::Graph;
 use crate::models::sequence::{CLASSES, New, ROTARY, STEP, TOKENS};
 use crate::ops::{Guidance, Sampling, Target};
 use crate::plan::{self, Plan};
-use crate::session::Engine;
 use crate::session::measure::{Preparation, Prepared};
+use crate::session::{ENTROPY, Engine, SETTINGS, STREAMS};
 use crate::tensor::HostTensor;
 use std::sync::Arc;
 

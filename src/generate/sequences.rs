@@ -5,13 +5,13 @@
 use std::ops::Range;
 
 use super::request::schedule;
-use super::{ENTROPY, Generator, NOT_DRAWN, Request, SETTINGS, STREAMS};
+use super::{Generator, NOT_DRAWN, Request};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::models::sequence::{CLASSES, New, ROTARY, STEP, TOKENS};
 use crate::ops::Op;
 use crate::plan::{Buffer, Plan};
-use crate::session::TokenLoop;
+use crate::session::{ENTROPY, SETTINGS, STREAMS, TokenLoop};
 use crate::tensor::HostTensor;
 
 /// Sequences of one batch.

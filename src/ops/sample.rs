@@ -58,6 +58,12 @@ impl Sampling {
     /// Words of the settings tensor.
     pub const WORDS: usize = 8;
 
+    /// The likeliest token, always.
+    pub fn greedy() -> Self {
+        let guidance = Guidance { first: 1.0, last: 1.0, places: 1 };
+        Self { seed: 0, temperature: 0.0, top_k: 0, top_p: 1.0, guidance }
+    }
+
     /// The settings tensor.
     pub fn tensor(&self) -> HostTensor {
         let Guidance { first, last, places } = self.guidance;

@@ -1,0 +1,65 @@
+//! The graph of a token loop: a decoder over its cache, then the draw of what comes next. Pictures and
+//! texts are made by the same one.
+
+use crate::error::Result;
+use crate::graph::{Graph, Storage};
+use crate::models::sequence::{Extent, New, Sequence, TokenDecoder};
+use crate::ops::{Sample, Sampling};
+use crate::tensor::{DType, Shape, TensorDesc};
+
+/// Settings of the draw; see [`Sampling::tensor`].
+pub(crate) const SETTINGS: &str = "settings";
+/// The number of each sequence's random stream.
+pub(crate) const STREAMS: &str = "streams";
+/// Entropy of each draw (B,N+1).
+pub(crate) const ENTROPY: &str = "entropy";
+
+/// Scores of what comes after the new tokens: (R·n,V) for n tokens that are to be drawn.
+fn scores(
+    g: &mut Graph,
+    decoder: &dyn TokenDecoder,
+    sequence: &Sequence,
+    new: New,
+) -> Result<crate::graph::Value> {
+    let x = decoder.build(g, sequence, new)?;
+    let shape = g.shape(x);
+    let [rows, scored, width] = *shape.dims() else { unreachable!("decoders return three dimensions") };
+    let draws = new.next();
+    let last = if draws < scored { g.slice_tokens(x, scored - draws..scored) } else { x };
+    let x = g.reshape(last, [rows * draws, width]);
+    Ok(decoder.head(g, x))
+}
+
+/// The graph that scores what comes after the new tokens: `logits` (R·n,V).
+///
+/// # Errors
+/// If the model does not build.
+pub(crate) fn score_graph(decoder: &dyn TokenDecoder, extent: Extent, new: New) -> Result<Graph> {
+    let mut g = Graph::new();
+    let sequence = Sequence::declare(&mut g, extent);
+    let logits = scores(&mut g, decoder, &sequence, new)?;
+    g.output("logits", logits);
+    g.select(&["logits"])
+}
+
+/// The graph that draws what comes after the new tokens: `ids`.
+///
+/// # Errors
+/// If the model does not build.
+pub(crate) fn draw_graph(decoder: &dyn TokenDecoder, extent: Extent, new: New) -> Result<Graph> {
+    let mut g = Graph::new();
+    let sequence = Sequence::declare(&mut g, extent);
+    let logits = scores(&mut g, decoder, &sequence, new)?;
+    g.scope("sample");
+    let words = |n: usize| TensorDesc::new(DType::U32, Shape::new(&[n]));
+    let declared = Storage::AsDeclared;
+    let settings = g.state(SETTINGS, words(Sampling::WORDS), declared);
+    let streams = g.state(STREAMS, words(extent.samples), declared);
+    let shape = g.shape(sequence.tokens);
+    let entropy = g.state(ENTROPY, TensorDesc::f32(shape), declared);
+    let op = Sample { guided: extent.guided, advance: new.count(), draws: new.next() };
+    let others = [settings, streams, sequence.step, sequence.tokens, entropy];
+    let ids = g.sample(op, logits, others);
+    g.output("ids", ids);
+    g.select(&["ids"])
+}

@@ -1,0 +1,195 @@
+//! Floor 6. Texts in, answers out: a checkpoint of BERT, GPT-2 or T5 made ready, its tokenizer, and the
+//! tasks such models are for. What it can do is said by the heads of the checkpoint ([`TextInfo::tasks`]).
+//!
+//! Texts run in batches of about the same length, padded to few different ones ([`batch`]); what stands
+//! behind a text's end reaches nothing, so a result never depends on its neighbours. Models that write do
+//! so by the token loop that pictures are made by ([`write`]).
+//!
+//! It knows no command line and prints nothing. A text that is too long is refused unless it is asked to
+//! be cut; nothing is cut silently.
+
+mod batch;
+mod likelihood;
+mod tasks;
+mod write;
+
+use std::path::Path;
+use std::sync::Mutex;
+
+pub use crate::models::text::{Kind, Task, TextInfo};
+pub use batch::Passage;
+pub use likelihood::{Choice, Likelihood, Template};
+pub use tasks::{Filled, Pool, Scored};
+pub use write::{Ended, Piece, Writing, WritingStats, Written};
+
+use crate::data::labels::Labels;
+use crate::data::tokenizer::Tokenizer;
+use crate::data::weights::Checkpoint;
+use crate::error::{Error, Result};
+use crate::gpu::Executor;
+use crate::models::{self, text::TextModel};
+use crate::plan::Precision;
+use crate::session::{DeviceInfo, ModelSource, Options, Runtime, read_json};
+use batch::Key;
+
+/// A checkpoint of a text model made ready.
+pub struct TextSession {
+    model: Box<dyn TextModel>,
+    labels: Labels,
+    tokenizer: Result<Tokenizer>,
+    runtime: Runtime,
+    /// Executors by shape, oldest first.
+    executors: Mutex<Vec<(Key, Executor)>>,
+}
+
+/// What to do with a text that is longer than the model takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TooLong {
+    /// Refuse it.
+    #[default]
+    Refuse,
+    /// Leave away its end; of a pair, the end of the longer.
+    Cut,
+}
+
+impl TextSession {
+    /// Opens a text model on a device. Weights are uploaded by the first use. A folder without a tokenizer
+    /// is opened too: its model runs on ids.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for anything wrong with the files, [`Error::NoDevice`] for the device.
+    pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
+        let ModelSource::Path(path) = source else {
+            return Err(Error::usage("no text model is built in", "pass the folder of a checkpoint"));
+        };
+        let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new(".")) };
+        let name = folder.display().to_string();
+        let config = read_config(source).ok_or_else(|| {
+            Error::model(&name, "there is no config.json that is valid JSON", "download it again")
+        })?;
+        let checkpoint = Checkpoint::open(path, options.mmap)?;
+        let model = models::text_from_config(&config, checkpoint.index()).map_err(|e| within(e, &name))?;
+        let info = model.info();
+        let labels = Labels::from_config(&config, info.classes.unwrap_or(0));
+        let mut warnings = info.warnings.clone();
+        if info.classes.is_some() {
+            warnings.extend(labels.warnings.iter().cloned());
+        }
+        let tokenizer = Tokenizer::open(folder, info.family);
+        if let Ok(tokenizer) = &tokenizer
+            && tokenizer.vocabulary() > info.vocabulary
+        {
+            warnings.push(format!(
+                "the tokenizer has {} tokens, the model {}: texts with the others are refused",
+                tokenizer.vocabulary(),
+                info.vocabulary
+            ));
+        }
+        let runtime = Runtime::open(name, checkpoint, warnings, options)?;
+        Ok(Self { model, labels, tokenizer, runtime, executors: Mutex::default() })
+    }
+
+    /// Whether a source holds a text model, by its configuration alone.
+    pub fn recognises(source: &ModelSource) -> bool {
+        read_config(source).is_some_and(|config| models::is_text(&config))
+    }
+
+    /// What the model is.
+    pub fn info(&self) -> &TextInfo {
+        self.model.info()
+    }
+
+    /// The folder the model was opened from.
+    pub fn name(&self) -> &str {
+        &self.runtime.name
+    }
+
+    /// Names of the classes, in the order of the checkpoint's `id2label`.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// Why the folder has none that can be used.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().map_err(Clone::clone)
+    }
+
+    /// The checkpoint behind the model.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.runtime.checkpoint
+    }
+
+    /// The device that works.
+    pub fn device(&self) -> &DeviceInfo {
+        &self.runtime.device
+    }
+
+    /// Storage types in use.
+    pub fn precision(&self) -> Precision {
+        self.runtime.precision
+    }
+
+    /// What a user should hear, as far as known now.
+    pub fn warnings(&self) -> Vec<String> {
+        self.runtime.warnings()
+    }
+
+    /// Tokens of the longest text it takes: what the model has positions for, or less if the tokenizer
+    /// says so; `None` if there is no limit.
+    pub fn limit(&self) -> Option<usize> {
+        let tokenizer = self.tokenizer.as_ref().ok().and_then(Tokenizer::limit);
+        // T5's positions are no limit, and the length it was trained with is advice.
+        let positions = self.info().positions?;
+        Some(tokenizer.map_or(positions, |limit| limit.min(positions)))
+    }
+
+    /// Fails unless the model has the head for a task.
+    fn need(&self, task: Task) -> Result<()> {
+        if self.info().can(task) {
+            return Ok(());
+        }
+        let what = format!("{} is a {}, which cannot {}", self.name(), self.info().architecture, verb(task));
+        let can: Vec<&str> = self.info().tasks.iter().map(|&task| verb(task)).collect();
+        let help = if can.is_empty() {
+            "it has no head; it makes embeddings (`vit-gpu embed`)".to_owned()
+        } else {
+            format!("it can {}", can.join(", "))
+        };
+        Err(Error::usage(what, help))
+    }
+}
+
+/// What a task does, for messages.
+fn verb(task: Task) -> &'static str {
+    match task {
+        Task::Classify => "classify texts",
+        Task::Tag => "classify tokens",
+        Task::Answer => "answer questions from a context",
+        Task::FillMask => "fill masks",
+        Task::NextSentence => "tell whether one sentence follows another",
+        Task::Write => "write texts",
+    }
+}
+
+/// The configuration of a source, if it has one that can be read.
+fn read_config(source: &ModelSource) -> Option<serde_json::Value> {
+    let folder = match source {
+        ModelSource::Path(path) if path.is_dir() => path.as_path(),
+        ModelSource::Path(path) => path.parent()?,
+        ModelSource::Builtin(_) | ModelSource::Synthetic(_) => return None,
+    };
+    serde_json::from_str(&read_json(&folder.join("config.json")).ok()??).ok()
+}
+
+/// Puts the model's name in front of errors that only know a file or a place in the graph.
+fn within(e: Error, model: &str) -> Error {
+    match e {
+        Error::Model { model: place, what, help } => {
+            Error::Model { model: format!("{model}: {place}"), what, help }
+        }
+        other => other,
+    }
+}

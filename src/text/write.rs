@@ -1,0 +1,424 @@
+//! Texts token by token: GPT-2 goes on with a prompt, T5 answers one. The prompt runs once for all samples
+//! of it; then a plan of one token runs again and again, and tokens come back a few at a time.
+
+use std::time::{Duration, Instant};
+
+use super::batch::padded;
+use super::{Kind, Task, TextSession, TooLong};
+use crate::data::tokenizer::Stream;
+use crate::error::{Error, Result};
+use crate::models::sequence::TokenDecoder;
+use crate::models::sequence::{Extent, LENGTHS, New, SOURCE, SOURCE_LENGTHS, STEP, TOKENS};
+use crate::ops::Sampling;
+use crate::plan::Plan;
+use crate::session::{ENTROPY, SETTINGS, STREAMS, TokenLoop, draw_graph};
+use crate::tensor::HostTensor;
+
+/// Tokens between two looks at what was written: few enough to read along, enough to hide what a look
+/// costs.
+const CHUNK: usize = 4;
+/// The prompt's graph and that of a step.
+const PROMPT: usize = 0;
+const STEP_GRAPH: usize = 1;
+/// Most samples at a time.
+const MAX_SAMPLES: usize = 64;
+
+/// What to write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Writing {
+    /// The text to go on with, or to answer.
+    pub prompt: String,
+    /// How many samples of it.
+    pub samples: usize,
+    /// The number of the first sample; a sample's number chooses its random numbers.
+    pub first: u32,
+    /// Most new tokens of each; `None` for as many as are usual and fit.
+    pub tokens: Option<usize>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Texts that end a sample; they are left away.
+    pub stop: Vec<String>,
+    /// What to do with a prompt that leaves no room.
+    pub too_long: TooLong,
+    /// Show tokens like `</s>` and `<extra_id_0>`.
+    pub keep_special: bool,
+}
+
+/// New text of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// Which sample, from 0.
+    pub sample: usize,
+    /// What was added.
+    pub text: &'a str,
+}
+
+/// Why a sample ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The model wrote a token that ends a text.
+    EndToken,
+    /// A text of [`Writing::stop`] came.
+    Stop(String),
+    /// All tokens that were asked for are there.
+    Length,
+}
+
+/// Finished samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The text of each, without the prompt.
+    pub texts: Vec<String>,
+    /// New tokens of each, the end token included.
+    pub ids: Vec<Vec<u32>>,
+    /// Why each ended.
+    pub ended: Vec<Ended>,
+    /// What it took.
+    pub stats: WritingStats,
+}
+
+/// What writing took; wall clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct WritingStats {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// From the call to the first token: plans, weights, pipelines and the prompt.
+    pub first_token: Duration,
+    /// The prompt alone.
+    pub prompt: Duration,
+    /// All tokens after the first.
+    pub decode: Duration,
+    /// Runs after the prompt, one a token of each sample.
+    pub steps: usize,
+}
+
+impl TextSession {
+    /// Writes samples. `report` hears new text as it comes and may stop everything by an error.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the model does not write, for settings out of range, for a prompt that is empty
+    /// or leaves no room; device errors; [`Error::NonFinite`] if the model's scores are not numbers.
+    pub fn write(&self, writing: &Writing, report: &mut dyn FnMut(Piece) -> Result<()>) -> Result<Written> {
+        self.need(Task::Write)?;
+        check(writing)?;
+        let tokenizer = self.tokenizer()?;
+        let prompt = self.prompt(&writing.prompt, writing.tokens, writing.too_long)?;
+        let tokens = self.room(prompt.len(), writing.tokens)?;
+        let mut tellers: Vec<Teller> = (0..writing.samples)
+            .map(|_| Teller::new(tokenizer.stream().keep_special(writing.keep_special), &writing.stop))
+            .collect();
+        let request = Request {
+            prompt: &prompt,
+            samples: writing.samples,
+            first: writing.first,
+            tokens,
+            sampling: writing.sampling,
+        };
+        let (ids, ends, stats) = self.write_ids_with(&request, &mut |new| {
+            let mut going = vec![true; new.len()];
+            for (sample, (teller, new)) in tellers.iter_mut().zip(new).enumerate() {
+                let text = new
+                    .ids
+                    .iter()
+                    .filter(|id| !new.ended || Some(*id) != new.ids.last() || writing.keep_special);
+                let text = teller.hear(text.copied(), new.ended || new.last);
+                if !text.is_empty() {
+                    report(Piece { sample, text: &text })?;
+                }
+                going[sample] = teller.stopped.is_none();
+            }
+            Ok(going)
+        })?;
+        let ended = tellers.iter().zip(&ends).map(|(teller, &end)| match &teller.stopped {
+            Some(stop) => Ended::Stop(stop.clone()),
+            None if end => Ended::EndToken,
+            None => Ended::Length,
+        });
+        let ended = ended.collect();
+        Ok(Written { texts: tellers.into_iter().map(|t| t.told).collect(), ids, ended, stats })
+    }
+
+    /// Tokens of a prompt: what GPT-2 goes on with (its end token, if the prompt is empty), what T5 reads.
+    pub(super) fn prompt(&self, text: &str, tokens: Option<usize>, too_long: TooLong) -> Result<Vec<u32>> {
+        let tokenizer = self.tokenizer()?;
+        let decoder = self.info().kind == Kind::Decoder;
+        let mut ids = if decoder { tokenizer.encode_plain(text)?.ids } else { tokenizer.encode(text)?.ids };
+        if decoder && ids.is_empty() {
+            // What GPT-2 was trained to begin a text behind.
+            let begin = tokenizer.special().bos.or(self.info().ends.first().copied());
+            ids.extend(begin);
+        }
+        if ids.is_empty() {
+            return Err(Error::usage("the prompt is empty", "pass a text to begin with"));
+        }
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.info().vocabulary) {
+            let what = format!("token {id} of a vocabulary of {}", self.info().vocabulary);
+            return Err(Error::usage(what, "the tokenizer belongs to another model"));
+        }
+        if let (Some(limit), true) = (self.limit(), decoder) {
+            let room = limit.saturating_sub(tokens.unwrap_or(1).max(1));
+            if ids.len() > room && too_long == TooLong::Cut && room > 0 {
+                // A text goes on from its end.
+                ids.drain(..ids.len() - room);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// How many new tokens there is room for.
+    fn room(&self, prompt: usize, tokens: Option<usize>) -> Result<usize> {
+        /// Tokens written where nobody says how many.
+        const USUAL: usize = 64;
+        if tokens == Some(0) {
+            return Err(Error::usage("no tokens to write", "ask for one at least"));
+        }
+        let Some(limit) = self.info().positions.filter(|_| self.info().kind == Kind::Decoder) else {
+            return match tokens {
+                Some(n) if n > 1 << 16 => Err(Error::usage(format!("{n} tokens"), "ask for 65536 at most")),
+                n => Ok(n.unwrap_or(USUAL)),
+            };
+        };
+        // The last token that is drawn is never fed back, and needs no position.
+        let room = (limit + 1).saturating_sub(prompt);
+        match tokens {
+            _ if prompt > limit => {
+                let what = format!("the prompt has {prompt} tokens, the model takes {limit}");
+                Err(Error::usage(what, "shorten it, or pass --truncate to leave away its beginning"))
+            }
+            Some(n) if n > room => {
+                let what = format!("{prompt} tokens of prompt and {n} new ones; the model takes {limit}");
+                Err(Error::usage(
+                    what,
+                    format!("ask for {room} at most, or pass --truncate to shorten the prompt"),
+                ))
+            }
+            n => Ok(n.unwrap_or(USUAL).min(room)),
+        }
+    }
+
+    /// Greedy tokens of ids: what the model goes on with, or answers, until a token that ends a text.
+    ///
+    /// # Errors
+    /// As [`TextSession::write`].
+    pub fn greedy(&self, prompt: &[u32], tokens: usize) -> Result<(Vec<u32>, WritingStats)> {
+        self.need(Task::Write)?;
+        if let Some(id) = prompt.iter().find(|&&id| id as usize >= self.info().vocabulary) {
+            return Err(Error::usage(
+                format!("token {id} of a vocabulary of {}", self.info().vocabulary),
+                "",
+            ));
+        }
+        if prompt.is_empty() {
+            return Err(Error::usage("the prompt is empty", "pass a token at least"));
+        }
+        let tokens = self.room(prompt.len(), Some(tokens))?;
+        let request = Request { prompt, samples: 1, first: 0, tokens, sampling: Sampling::greedy() };
+        let (mut ids, _, stats) = self.write_ids_with(&request, &mut |new| Ok(vec![true; new.len()]))?;
+        Ok((ids.remove(0), stats))
+    }
+
+    pub(super) fn decoder(&self) -> Result<&dyn TokenDecoder> {
+        self.model.decoder().ok_or_else(|| Error::usage("the model does not write", "choose GPT-2 or T5"))
+    }
+
+    /// What sequences of so many new tokens need.
+    pub(super) fn extent(&self, prompt: usize, samples: usize, tokens: usize) -> Extent {
+        let decoder = self.info().kind == Kind::Decoder;
+        let fed = if decoder { prompt + tokens - 1 } else { tokens };
+        let limit = self.info().positions.filter(|_| decoder);
+        let positions = padded(fed, limit).max(fed);
+        let source = if decoder { [0, 0] } else { [1, padded(prompt, None)] };
+        Extent { samples, guided: false, tokens: positions + 1, positions, placed: false, source }
+    }
+
+    /// The states that a prompt begins with.
+    pub(super) fn begin(&self, token_loop: &mut TokenLoop, extent: Extent, prompt: &[u32]) -> Result<New> {
+        let Extent { samples, tokens, source, .. } = extent;
+        let start = [self.info().start.unwrap_or(0)];
+        let decoder = self.info().kind == Kind::Decoder;
+        let mut row = if decoder { prompt.to_vec() } else { start.to_vec() };
+        let new = New::Prompt(row.len() - 1);
+        row.resize(tokens, 0);
+        token_loop.write(STEP, HostTensor::u32([4], vec![0; 4]))?;
+        token_loop.write(TOKENS, HostTensor::u32([samples, tokens], row.repeat(samples)))?;
+        if !decoder {
+            let mut ids = prompt.to_vec();
+            ids.resize(source[1], 0);
+            let length = prompt.len() as u32;
+            token_loop.write(SOURCE, HostTensor::u32(source, ids))?;
+            token_loop.write(SOURCE_LENGTHS, HostTensor::u32([1], vec![length]))?;
+            token_loop.write(LENGTHS, HostTensor::u32([samples], vec![length; samples]))?;
+        }
+        Ok(new)
+    }
+
+    /// The plan of a prompt, or of a step behind it, for people and profilers.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the model does not write; [`Error::Limit`].
+    pub fn writing_plan(&self, prompt: usize, samples: usize, tokens: usize, step: bool) -> Result<Plan> {
+        let extent = self.extent(prompt, samples, tokens);
+        let first = if self.info().kind == Kind::Decoder { prompt - 1 } else { 0 };
+        let new = if step { New::LAST } else { New::Prompt(first) };
+        self.runtime.plan(&draw_graph(self.decoder()?, extent, new)?)
+    }
+
+    /// Draws tokens until all samples have ended. `tell` hears what is new of each and says which go on.
+    #[expect(clippy::type_complexity, reason = "three results of one call")]
+    fn write_ids_with(
+        &self,
+        request: &Request,
+        tell: &mut dyn FnMut(&[Heard]) -> Result<Vec<bool>>,
+    ) -> Result<(Vec<Vec<u32>>, Vec<bool>, WritingStats)> {
+        let &Request { prompt, samples, first, tokens, sampling } = request;
+        let begun = Instant::now();
+        let extent = self.extent(prompt.len(), samples, tokens);
+        let decoder = self.decoder()?;
+        let place = if self.info().kind == Kind::Decoder { prompt.len() - 1 } else { 0 };
+        let kinds = [New::Prompt(place), New::LAST];
+        let used = if tokens > 1 { &kinds[..] } else { &kinds[..1] };
+        let graphs = used.iter().map(|&new| draw_graph(decoder, extent, new)).collect::<Result<_>>()?;
+        let mut token_loop = TokenLoop::new(&self.runtime, graphs)?;
+        self.begin(&mut token_loop, extent, prompt)?;
+        token_loop.write(SETTINGS, sampling.tensor())?;
+        let streams = (0..samples as u32).map(|s| first.wrapping_add(s)).collect();
+        token_loop.write(STREAMS, HostTensor::u32([samples], streams))?;
+        let entropy = vec![0.0; samples * extent.tokens];
+        token_loop.write(ENTROPY, HostTensor::f32([samples, extent.tokens], entropy))?;
+
+        let mut stats = WritingStats { prompt_tokens: prompt.len(), ..WritingStats::default() };
+        let start = Instant::now();
+        token_loop.submit(&[(PROMPT, 1)])?;
+        token_loop.finish()?;
+        stats.prompt = start.elapsed();
+        stats.first_token = begun.elapsed();
+        let start = Instant::now();
+        let mut all: Vec<Vec<u32>> = vec![Vec::new(); samples];
+        let (mut ended, mut going) = (vec![false; samples], vec![true; samples]);
+        let mut have = 1;
+        loop {
+            let drawn = token_loop.read(TOKENS)?;
+            let rows = drawn.as_u32().unwrap_or_default().chunks(extent.tokens);
+            let mut heard = Vec::new();
+            for (sample, row) in rows.enumerate() {
+                let known = all[sample].len();
+                let mut new = Vec::new();
+                if going[sample] {
+                    for &id in &row[place + 1 + known..place + 1 + have] {
+                        new.push(id);
+                        if self.info().ends.contains(&id) {
+                            ended[sample] = true;
+                            break;
+                        }
+                    }
+                }
+                all[sample].extend(&new);
+                let last = all[sample].len() == tokens;
+                heard.push(Heard { ids: new, ended: ended[sample], last });
+            }
+            let wanted = tell(&heard)?;
+            for sample in 0..samples {
+                going[sample] &= wanted[sample] && !ended[sample] && !heard[sample].last;
+            }
+            if !going.contains(&true) {
+                break;
+            }
+            let chunk = CHUNK.min(tokens - have);
+            token_loop.submit(&[(STEP_GRAPH, chunk as u32)])?;
+            have += chunk;
+            stats.steps += chunk;
+        }
+        token_loop.finish()?;
+        stats.decode = start.elapsed();
+        let step = token_loop.read(STEP)?;
+        if let Some(&broken @ 1..) = step.as_u32().and_then(|step| step.get(2)) {
+            let what = format!("scores of {}", self.name());
+            return Err(Error::NonFinite { what, count: broken as usize, total: samples * have });
+        }
+        Ok((all, ended, stats))
+    }
+}
+
+/// What to draw.
+struct Request<'a> {
+    prompt: &'a [u32],
+    samples: usize,
+    first: u32,
+    tokens: usize,
+    sampling: Sampling,
+}
+
+/// What is new of a sample.
+struct Heard {
+    ids: Vec<u32>,
+    /// The last of the ids ends the text.
+    ended: bool,
+    /// There will be no more.
+    last: bool,
+}
+
+fn check(writing: &Writing) -> Result<()> {
+    let Sampling { temperature, top_p, .. } = writing.sampling;
+    let wrong = |what: String, help: &str| Err(Error::usage(what, help));
+    if !(0.0..=1e6).contains(&temperature) {
+        return wrong(format!("temperature {temperature}"), "it is 0 (the likeliest token) to 1000000");
+    }
+    if !(top_p > 0.0 && top_p <= 1.0) {
+        return wrong(format!("top-p {top_p}"), "it is above 0, at most 1");
+    }
+    if !(1..=MAX_SAMPLES).contains(&writing.samples) {
+        return wrong(format!("{} samples", writing.samples), "ask for 1 to 64 at a time");
+    }
+    if writing.stop.iter().any(String::is_empty) {
+        return wrong("a stop text is empty".to_owned(), "it would end every text at once");
+    }
+    Ok(())
+}
+
+/// Turns tokens to text and holds back what may be the beginning of a stop text.
+struct Teller<'a> {
+    stream: Stream<'a>,
+    stop: &'a [String],
+    held: String,
+    told: String,
+    stopped: Option<String>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(stream: Stream<'a>, stop: &'a [String]) -> Self {
+        Self { stream, stop, held: String::new(), told: String::new(), stopped: None }
+    }
+
+    /// New text that can be shown; `last` says that no tokens follow these.
+    fn hear(&mut self, ids: impl Iterator<Item = u32>, last: bool) -> String {
+        if self.stopped.is_some() {
+            return String::new();
+        }
+        for id in ids {
+            self.held.extend(self.stream.push(id));
+        }
+        if last {
+            self.held.extend(self.stream.finish());
+        }
+        let first = self.stop.iter().filter_map(|stop| Some((self.held.find(stop.as_str())?, stop))).min();
+        let out = match first {
+            Some((at, stop)) => {
+                self.stopped = Some(stop.clone());
+                self.held[..at].to_owned()
+            }
+            None => {
+                let keep = if last { 0 } else { self.undecided() };
+                self.held.drain(..self.held.len() - keep).collect()
+            }
+        };
+        self.told.push_str(&out);
+        out
+    }
+
+    /// Bytes at the end of what is held that a stop text may begin with.
+    fn undecided(&self) -> usize {
+        let begins = |from: usize| self.stop.iter().any(|stop| stop.starts_with(&self.held[from..]));
+        let from = self.held.char_indices().map(|(at, _)| at).find(|&at| begins(at));
+        from.map_or(0, |from| self.held.len() - from)
+    }
+}
