@@ -166,7 +166,7 @@ impl TextSession {
     }
 
     /// How many new tokens there is room for.
-    fn room(&self, prompt: usize, tokens: Option<usize>) -> Result<usize> {
+    pub(super) fn room(&self, prompt: usize, tokens: Option<usize>) -> Result<usize> {
         /// Tokens written where nobody says how many.
         const USUAL: usize = 64;
         if tokens == Some(0) {
@@ -228,7 +228,16 @@ impl TextSession {
         let limit = self.info().positions.filter(|_| decoder);
         let positions = padded(fed, limit).max(fed);
         let source = if decoder { [0, 0] } else { [1, padded(prompt, None)] };
-        Extent { samples, guided: false, tokens: positions + 1, positions, placed: false, source }
+        Extent {
+            samples,
+            guided: false,
+            tokens: positions + 1,
+            positions,
+            placed: false,
+            source,
+            shared: true,
+            tree: false,
+        }
     }
 
     /// The states that a prompt begins with.
