@@ -11,7 +11,7 @@ from transformers import (
     GPT2ForSequenceClassification, GPT2LMHeadModel, T5ForConditionalGeneration,
 )
 
-from toys_models import BERT_LABELS, GPT2_LABELS, entailments, named, padded, questions
+from toys_models import BERT_LABELS, GPT2_LABELS, named, padded
 from toys_world import LABELS, WORD_OF, World, mnli_prompt, squad_prompt
 
 COUNT, KEPT = 1000, 20
@@ -25,6 +25,16 @@ def load(kind, folder, **more):
 
 def rounded(numbers, digits=5):
     return [round(float(number), digits) for number in numbers]
+
+
+def entailments(count, seed):
+    world = World(seed, test=True)
+    return [world.entailment() for _ in range(count)]
+
+
+def questions(count, seed):
+    world = World(seed, test=True)
+    return [world.question() for _ in range(count)]
 
 
 def groups(items, size=100):
@@ -122,7 +132,7 @@ def classes(model, tokenizer, found, order):
 
 
 def check_mnli(root, expected):
-    found, table = entailments(COUNT, 9_101, test=True), []
+    found, table = entailments(COUNT, 9_101), []
     kinds = [("bert-toy", BertForSequenceClassification, BERT_LABELS), ("gpt2-toy", GPT2ForSequenceClassification, GPT2_LABELS)]
     for base, kind, order in kinds:
         torch.manual_seed(7)
@@ -160,7 +170,7 @@ def answer(model, tokenizer, question, context):
 
 
 def check_squad(root, expected):
-    found, table = questions(COUNT, 9_201, test=True), []
+    found, table = questions(COUNT, 9_201), []
     for name, folder in (("bert-toy, new head without training", "bert-toy"), ("bert-toy-squad", "bert-toy-squad")):
         torch.manual_seed(7)
         model, tokenizer = load(BertForQuestionAnswering, root / folder)
@@ -210,7 +220,7 @@ def check_gpt2(root, expected):
     expected["gpt2-toy perplexity"] = rows[:KEPT]
     perplexity = math.exp(-sum(r["log_likelihood"] for r in rows) / sum(r["tokens"] for r in rows))
     words = [WORD_OF[label] for label in LABELS]
-    found, right, kept = entailments(COUNT, 9_302, test=True), 0, []
+    found, right, kept = entailments(COUNT, 9_302), 0, []
     for premise, claim, label in found:
         before = tokenizer(f"{premise} {claim} True, false or neither?")["input_ids"]
         sums = [sum(logs(model, before + tokenizer(f" {word}")["input_ids"])[len(before) - 1 :]) for word in words]
@@ -253,9 +263,9 @@ def check_t5(root, expected):
             written.append({"prompt": prompt, "gold": gold, "ids": ids, "text": tokenizer.decode(ids, skip_special_tokens=True)})
         return right / len(found)
 
-    pairs = entailments(COUNT, 9_401, test=True)
+    pairs = entailments(COUNT, 9_401)
     table.append(("t5-toy", "MNLI as text", exact([(mnli_prompt(p, c), label) for p, c, label in pairs]), "1/3"))
-    asked = questions(COUNT, 9_402, test=True)
+    asked = questions(COUNT, 9_402)
     answers = [(squad_prompt(q, story), gold or "unknown") for story, q, gold, _ in asked]
     table.append(("t5-toy", "SQuAD as text, exact", exact(answers), "-"))
     expected["t5-toy answers"] = written

@@ -8,6 +8,8 @@ Each function returns a model in f32; the seeds are fixed.  Examples are made be
 of like length.  Nobody is asked to learn from padding.
 """
 
+import functools
+import itertools
 import random
 import time
 
@@ -24,6 +26,9 @@ from toys_world import World, mnli_prompt, squad_prompt
 WIDTH, LAYERS, HEADS, MLP, POSITIONS = 64, 4, 4, 128, 128
 # The usual 0.02 is made for widths of 768 and more.
 SPREAD = 0.1
+# How much of the width is for positions at the start, and how fast these turn.
+WAVES = 16
+FREQUENCIES = 2.5 * 50.0 ** (-torch.arange(WAVES // 2) / (WAVES // 2 - 1))
 # The order of labels differs from the usual ones and between the two on purpose.
 BERT_LABELS = ["neutral", "contradiction", "entailment"]
 GPT2_LABELS = ["neutral", "entailment", "contradiction"]
@@ -53,36 +58,83 @@ def batches(examples, steps, seed):
                     return
 
 
-def learn(name, model, examples, loss_of, steps, rate, seed):
-    """AdamW, a short warm-up, then a straight line down to nothing."""
-    for key in ("dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"):
-        assert getattr(model.config, key, 0.0) in (0.0, 0.1)
-    # Models this small forget nothing by heart: no dropout.
+def learn(name, model, make, loss_of, steps, rate, seed):
+    """AdamW, a short warm-up, then a straight line down to nothing.  `make(world, count)` makes examples.
+
+    The first quarter of all steps is for texts of one fact: there a model finds out within a few hundred
+    steps that words come again, while in longer texts it takes thousands."""
+    # Models this small learn nothing by heart: no dropout.
     model.eval()
     torch.manual_seed(seed)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
-    warm = steps // 20 + 20
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda i: min((i + 1) / warm, (steps - i) / (steps - warm + 1))
-    )
+    warm, easy = 50, steps // 4
     began, mean = time.process_time(), None
-    for step, batch in enumerate(batches(examples, steps, seed), 1):
+    stages = [
+        batches(make(World(100 * seed, easy=True), 15_000), easy, seed),
+        batches(make(World(100 * seed + 1), 60_000), steps - easy, seed + 1),
+    ]
+    for step, batch in enumerate(itertools.chain(*stages), 1):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(step / warm, (steps - step + 1) / (steps - warm))
         loss = loss_of(model, batch)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
-        if step % max(1, steps // 8) == 0:
+        if step % max(1, steps // 12) == 0:
             print(f"{name}: step {step} of {steps}, loss {mean:.3f}, {time.process_time() - began:.0f} s", flush=True)
     return model
 
 
+# ---- where training begins
+
+
+@torch.no_grad()
+def embed(words, positions):
+    """Words and positions begin in parts of the width of their own; positions are sines and cosines."""
+    words.weight[:, -WAVES:] = 0.0
+    angles = torch.arange(positions.weight.shape[0])[:, None] * FREQUENCIES
+    positions.weight.zero_()
+    positions.weight[:, -WAVES:] = 0.2 * torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def look(query, key, head, shift=None):
+    """Lets one head begin by looking `shift` tokens away; without `shift` at the same word elsewhere.
+    `query` and `key` are matrices of the form [outputs, inputs]."""
+    size = WIDTH // HEADS
+    query, key = query[head * size : (head + 1) * size], key[head * size : (head + 1) * size]
+    query.zero_()
+    key.zero_()
+    half, turned = WAVES // 2, FREQUENCIES * (shift or 0)
+    waves = torch.eye(WAVES)
+    back = torch.diag(turned.cos().repeat(2))
+    back[:half, half:], back[half:, :half] = torch.diag(turned.sin()), torch.diag(-turned.sin())
+    if shift is not None:
+        query[:, -WAVES:], key[:, -WAVES:] = 1.1 * back, 1.1 * waves
+        return
+    alike = torch.randn(size - 6, WIDTH - WAVES) * 0.25
+    query[6:, :-WAVES], key[6:, :-WAVES] = alike, alike
+    # Not at itself.
+    near = torch.cat([waves[:3], waves[half : half + 3]])
+    query[:6, -WAVES:], key[:6, -WAVES:] = -1.25 * near, 1.25 * near
+
+
 # ---- BERT
+
+
+@torch.no_grad()
+def sighted_bert(body):
+    embed(body.embeddings.word_embeddings, body.embeddings.position_embeddings)
+    body.embeddings.token_type_embeddings.weight *= 0.5
+    for i, layer in enumerate(body.encoder.layer):
+        attention = layer.attention.self
+        for head, shift in enumerate((-1, 1, None, None)):
+            if i == 0 or shift is None:
+                look(attention.query.weight, attention.key.weight, head, shift)
 
 
 def pairs(tokenizer, firsts, seconds):
@@ -95,10 +147,9 @@ def bert_inputs(batch):
     return {"input_ids": ids, "token_type_ids": padded([e[1] for e in batch], 0), "attention_mask": (ids != 0).long()}
 
 
-def bert_texts(tokenizer, count, seed):
+def bert_texts(tokenizer, world, count):
     """Pairs of passages and whether the second follows the first; if not, it follows another.
     A third are single texts, of which nothing is asked but the masked words."""
-    world = World(seed)
     parts = [world.parts() for _ in range(count)]
     single = [" ".join(part) for part in parts[: count // 3]]
     parts = parts[count // 3 :]
@@ -118,76 +169,83 @@ def bert(tokenizer, steps, rate):
     )
     torch.manual_seed(1)
     model = BertForPreTraining(config)
+    sighted_bert(model.bert)
 
     def loss_of(model, batch):
         inputs = bert_inputs(batch)
         ids = inputs["input_ids"]
-        chosen = (torch.rand(ids.shape) < 0.15) & (ids > 4)
+        chosen = (torch.rand(ids.shape) < 0.2) & (ids > 4)
         way = torch.rand(ids.shape)
         inputs["input_ids"] = torch.where(
             chosen & (way < 0.8), tokenizer.mask_token_id,
             torch.where(chosen & (way > 0.9), torch.randint(5, len(tokenizer), ids.shape), ids),
         )
-        labels = torch.where(chosen, ids, -100)
         follows = torch.tensor([e[2] for e in batch])
-        return model(**inputs, labels=labels, next_sentence_label=follows).loss
+        out = model(**inputs)
+        # A batch may be of single texts alone.
+        paired = F.cross_entropy(out.seq_relationship_logits, follows, reduction="sum") / max(1, int((follows >= 0).sum()))
+        return F.cross_entropy(out.prediction_logits[chosen], ids[chosen]) + paired
 
-    return learn("bert-toy", model, bert_texts(tokenizer, 60_000, 101), loss_of, steps, rate, 11)
+    return learn("bert-toy", model, functools.partial(bert_texts, tokenizer), loss_of, steps, rate, 11)
 
 
 def named(labels):
     return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
 
 
-def entailments(count, seed, test=False):
-    world = World(seed, test)
-    return [world.entailment() for _ in range(count)]
-
-
 def bert_mnli(folder, tokenizer, steps, rate):
     torch.manual_seed(2)
     model = BertForSequenceClassification.from_pretrained(folder, dtype=torch.float32, **named(BERT_LABELS))
-    found = entailments(30_000, 201)
-    coded = pairs(tokenizer, [e[0] for e in found], [e[1] for e in found])
-    examples = [(*pair, BERT_LABELS.index(e[2])) for pair, e in zip(coded, found)]
+
+    def make(world, count):
+        found = [world.entailment() for _ in range(count)]
+        coded = pairs(tokenizer, [e[0] for e in found], [e[1] for e in found])
+        return [(*pair, BERT_LABELS.index(e[2])) for pair, e in zip(coded, found)]
 
     def loss_of(model, batch):
         return model(**bert_inputs(batch), labels=torch.tensor([e[2] for e in batch])).loss
 
-    return learn("bert-toy-mnli", model, examples, loss_of, steps, rate, 12)
-
-
-def questions(count, seed, test=False):
-    world = World(seed, test)
-    return [world.question() for _ in range(count)]
+    return learn("bert-toy-mnli", model, make, loss_of, steps, rate, 12)
 
 
 def bert_squad(folder, tokenizer, steps, rate):
     torch.manual_seed(3)
     model = BertForQuestionAnswering.from_pretrained(folder, dtype=torch.float32)
-    found = questions(40_000, 301)
-    coded = tokenizer([q for _, q, _, _ in found], [c for c, _, _, _ in found])
-    examples = []
-    for i, (_, _, answer, begin) in enumerate(found):
-        # Without an answer both ends are at [CLS].
-        first = coded.char_to_token(i, begin, sequence_index=1) if answer else 0
-        last = coded.char_to_token(i, begin + len(answer) - 1, sequence_index=1) if answer else 0
-        examples.append((coded["input_ids"][i], coded["token_type_ids"][i], first, last))
+
+    def make(world, count):
+        found = [world.question() for _ in range(count)]
+        coded = tokenizer([q for _, q, _, _ in found], [c for c, _, _, _ in found])
+        examples = []
+        for i, (_, _, answer, begin) in enumerate(found):
+            # Without an answer both ends are at [CLS].
+            first = coded.char_to_token(i, begin, sequence_index=1) if answer else 0
+            last = coded.char_to_token(i, begin + len(answer) - 1, sequence_index=1) if answer else 0
+            examples.append((coded["input_ids"][i], coded["token_type_ids"][i], first, last))
+        return examples
 
     def loss_of(model, batch):
         first, last = torch.tensor([e[2] for e in batch]), torch.tensor([e[3] for e in batch])
         return model(**bert_inputs(batch), start_positions=first, end_positions=last).loss
 
-    return learn("bert-toy-squad", model, examples, loss_of, steps, rate, 13)
+    return learn("bert-toy-squad", model, make, loss_of, steps, rate, 13)
 
 
 # ---- GPT-2
 
 
-def gpt2_texts(tokenizer, count, seed):
+@torch.no_grad()
+def sighted_gpt2(body):
+    embed(body.wte, body.wpe)
+    for i, layer in enumerate(body.h):
+        weight = layer.attn.c_attn.weight.T
+        for head, shift in enumerate((-1, -2, None, None)):
+            if i == 0 or shift is None:
+                look(weight[:WIDTH], weight[WIDTH : 2 * WIDTH], head, shift)
+
+
+def gpt2_texts(tokenizer, world, count):
     """Running text, and two tasks written out as text; each ends with the mark of a text's end.
     The second list says from which token on a text is an answer."""
-    world = World(seed)
     before, after = [], []
     for i in range(count):
         which = i % 4
@@ -210,6 +268,7 @@ def gpt2(tokenizer, steps, rate):
     )
     torch.manual_seed(4)
     model = GPT2LMHeadModel(config)
+    sighted_gpt2(model.transformer)
 
     def loss_of(model, batch):
         ids = padded([e[0] for e in batch], end)
@@ -219,25 +278,42 @@ def gpt2(tokenizer, steps, rate):
         losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         return (losses * weight.flatten()).sum() / weight.sum()
 
-    return learn("gpt2-toy", model, gpt2_texts(tokenizer, 100_000, 401), loss_of, steps, rate, 14)
+    return learn("gpt2-toy", model, functools.partial(gpt2_texts, tokenizer), loss_of, steps, rate, 14)
 
 
 def gpt2_mnli(folder, tokenizer, steps, rate):
     torch.manual_seed(5)
     model = GPT2ForSequenceClassification.from_pretrained(folder, dtype=torch.float32, **named(GPT2_LABELS))
-    found = entailments(30_000, 501)
-    # A pair is one text after the other, with nothing between.
-    coded = tokenizer([e[0] for e in found], [e[1] for e in found])["input_ids"]
-    examples = [(ids, GPT2_LABELS.index(e[2])) for ids, e in zip(coded, found)]
+
+    def make(world, count):
+        found = [world.entailment() for _ in range(count)]
+        # A pair is one text after the other, with nothing between.
+        coded = tokenizer([e[0] for e in found], [e[1] for e in found])["input_ids"]
+        return [(ids, GPT2_LABELS.index(e[2])) for ids, e in zip(coded, found)]
 
     def loss_of(model, batch):
         ids = padded([e[0] for e in batch], tokenizer.eos_token_id)
         return model(input_ids=ids, labels=torch.tensor([e[1] for e in batch])).loss
 
-    return learn("gpt2-toy-mnli", model, examples, loss_of, steps, rate, 15)
+    return learn("gpt2-toy-mnli", model, make, loss_of, steps, rate, 15)
 
 
 # ---- T5
+
+
+@torch.no_grad()
+def sighted_t5(model):
+    """As above; here positions are no part of what words are, and two heads look at neighbours by their bias."""
+    for stack, before, after in ((model.encoder, 1, 17), (model.decoder, 1, 2)):
+        bias = stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+        bias[before, 0] = bias[after, 1] = 4.0
+        bias[0, 2:] = -4.0
+        for block in stack.block:
+            for attention in (block.layer[0].SelfAttention, getattr(block.layer[1], "EncDecAttention", None)):
+                if attention is not None:
+                    half = WIDTH // 2
+                    alike = torch.randn(half, WIDTH) * 0.07
+                    attention.q.weight[half:], attention.k.weight[half:] = alike, alike
 
 
 def spans(ids, draw, sentinel, end=1):
@@ -257,8 +333,7 @@ def spans(ids, draw, sentinel, end=1):
     return left + [end], target + [sentinel - used, end]
 
 
-def t5_texts(tokenizer, count, seed):
-    world = World(seed)
+def t5_texts(tokenizer, world, count):
     sources, targets = [], []
     for i in range(count):
         if i % 3 == 0:
@@ -286,10 +361,11 @@ def t5(tokenizer, steps, rate):
     )
     torch.manual_seed(6)
     model = T5ForConditionalGeneration(config)
+    sighted_t5(model)
 
     def loss_of(model, batch):
         ids = padded([e[0] for e in batch], 0)
         labels = padded([e[1] for e in batch], -100)
         return model(input_ids=ids, attention_mask=(ids != 0).long(), labels=labels).loss
 
-    return learn("t5-toy", model, t5_texts(tokenizer, 90_000, 601), loss_of, steps, rate, 16)
+    return learn("t5-toy", model, functools.partial(t5_texts, tokenizer), loss_of, steps, rate, 16)

@@ -12,11 +12,11 @@ held-out fact, and every example of a test is about one.
 import random
 import zlib
 
-PEOPLE = "Anna Ben Clara David Emma Felix Grace Henry Lucy Oscar".split()
+PEOPLE = "Anna Ben Clara David Emma Felix Grace Henry".split()
 COLOURS = "red blue green yellow black white".split()
-OBJECTS = "ball book cup hat key apple pen ring coat lamp shoe bell".split()
-CONTAINERS = "box bag basket drawer chest jar".split()
-PLACES = "kitchen garden school office park shop library cellar".split()
+OBJECTS = "ball book cup hat key apple pen ring coat lamp".split()
+CONTAINERS = "box bag basket drawer jar".split()
+PLACES = "kitchen garden school office park library".split()
 TELLING = {
     "put": ["{0} put the {1} in the {2}.", "{0} placed the {1} in the {2}.", "{0} hid the {1} in the {2}."],
     "go": ["{0} went to the {1}.", "{0} walked to the {1}.", "{0} ran to the {1}."],
@@ -60,11 +60,13 @@ def held_out(fact):
 
 
 class World:
-    """Draws texts.  `test` draws tests: what is asked about is held out; else nothing held out is told."""
+    """Draws texts.  `test` draws tests: what is asked about is held out; else nothing held out is told.
+    `easy` texts tell one fact."""
 
-    def __init__(self, seed, test=False):
+    def __init__(self, seed, test=False, easy=False):
         self.draw = random.Random(seed)
         self.test = test
+        self.easy = easy
 
     def other(self, words, *but):
         return self.draw.choice([word for word in words if word not in but])
@@ -104,9 +106,10 @@ class World:
                 return fact
 
     def facts(self, count):
-        """Facts that do not get in each other's way, the first of them the one to ask about; told in
+        """Some facts that do not get in each other's way, the first of them the one to ask about; told in
         any order: no thing, container, place or receiver occurs twice, nobody does the same twice."""
         facts, things = [self.fact(self.test)], []
+        count = 1 if self.easy else count
         while True:
             things = [f[2] for f in facts if f[0] != "go"]
             if len(facts) == count:
@@ -142,7 +145,7 @@ class World:
         people = [word for f in facts for word in f if word in PEOPLE]
         things = [f[2] for f in facts if f[0] != "go"]
         match = label == "entailment"
-        denied = self.draw.random() < 0.35
+        denied = self.draw.random() < 0.25
         if label != "neutral" and denied:
             match = not match
         if kind == "go":

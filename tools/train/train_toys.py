@@ -22,12 +22,12 @@ from toys_world import World, mnli_prompt, squad_prompt
 
 # Name, what it is made from, what makes it, steps, learning rate.
 MODELS = [
-    ("bert-toy", None, toys_models.bert, 2600, 2e-3),
-    ("bert-toy-mnli", "bert-toy", toys_models.bert_mnli, 500, 1e-3),
-    ("bert-toy-squad", "bert-toy", toys_models.bert_squad, 600, 1e-3),
-    ("gpt2-toy", None, toys_models.gpt2, 2400, 2e-3),
-    ("gpt2-toy-mnli", "gpt2-toy", toys_models.gpt2_mnli, 500, 1e-3),
-    ("t5-toy", None, toys_models.t5, 2400, 3e-3),
+    ("bert-toy", None, toys_models.bert, 2000, 2e-3),
+    ("bert-toy-mnli", "bert-toy", toys_models.bert_mnli, 1200, 1.5e-3),
+    ("bert-toy-squad", "bert-toy", toys_models.bert_squad, 1200, 1.5e-3),
+    ("gpt2-toy", None, toys_models.gpt2, 2200, 2e-3),
+    ("gpt2-toy-mnli", "gpt2-toy", toys_models.gpt2_mnli, 800, 1e-3),
+    ("t5-toy", None, toys_models.t5, 2600, 3e-3),
 ]
 
 
@@ -60,14 +60,14 @@ def make(out, name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=pathlib.Path, help="where the folders go")
-    parser.add_argument("what", nargs="*", help="names of models, or `check`; everything if left out")
+    parser.add_argument("what", nargs="*", help="names of models, `tokenizers` or `check`; everything if left out")
     args = parser.parse_args()
     names = [row[0] for row in MODELS]
     for word in args.what:
-        if word not in [*names, "check"]:
-            parser.error(f"{word}: known are {', '.join(names)} and check")
+        if word not in [*names, "tokenizers", "check"]:
+            parser.error(f"{word}: known are {', '.join(names)} tokenizers and check")
     torch.set_num_threads(1)
-    if not args.what:
+    if not args.what or "tokenizers" in args.what:
         toys_tokens.write_all(args.out, samples())
     for name in names:
         if not args.what or name in args.what:
