@@ -183,7 +183,8 @@ def bert(tokenizer, steps, rate):
         follows = torch.tensor([e[2] for e in batch])
         out = model(**inputs)
         # A batch may be of single texts alone.
-        paired = F.cross_entropy(out.seq_relationship_logits, follows, reduction="sum") / max(1, int((follows >= 0).sum()))
+        paired = F.cross_entropy(out.seq_relationship_logits, follows, reduction="sum")
+        paired = paired / max(1, int((follows >= 0).sum()))
         return F.cross_entropy(out.prediction_logits[chosen], ids[chosen]) + paired
 
     return learn("bert-toy", model, functools.partial(bert_texts, tokenizer), loss_of, steps, rate, 11)
@@ -322,7 +323,8 @@ def spans(ids, draw, sentinel, end=1):
     ids = ids[:-1] if ids[-1] == end else ids
     left, target, i, used = [], [], 0, 0
     while i < len(ids):
-        if draw.random() < 0.075 and used < toys_tokens.SENTINELS - 1 and (not left or left[-1] != sentinel - used + 1):
+        apart = not left or left[-1] != sentinel - used + 1
+        if draw.random() < 0.075 and used < toys_tokens.SENTINELS - 1 and apart:
             length = draw.choice([1, 1, 2, 2, 3, 4])
             left.append(sentinel - used)
             target += [sentinel - used, *ids[i : i + length]]
@@ -336,9 +338,9 @@ def spans(ids, draw, sentinel, end=1):
 def t5_texts(tokenizer, world, count):
     sources, targets = [], []
     for i in range(count):
-        if i % 3 == 0:
+        if i % 4 == 0:
             source, target = world.text(), ""
-        elif i % 3 == 1:
+        elif i % 4 == 1:
             premise, claim, target = world.entailment()
             source = mnli_prompt(premise, claim)
         else:
@@ -349,7 +351,7 @@ def t5_texts(tokenizer, world, count):
     sources, targets = tokenizer(sources)["input_ids"], tokenizer(targets)["input_ids"]
     sentinel = tokenizer.convert_tokens_to_ids("<extra_id_0>")
     return [
-        spans(source, world.draw, sentinel) if i % 3 == 0 else (source, target)
+        spans(source, world.draw, sentinel) if i % 4 == 0 else (source, target)
         for i, (source, target) in enumerate(zip(sources, targets))
     ]
 
