@@ -150,6 +150,12 @@ impl Check {
             Some(long) if long.len() > MAX_TOKEN_BYTES => {
                 return Err(format!("a {kind} of the {part} has a pattern of {} bytes", long.len()));
             }
+            Some(regex) if kind == "Replace" && pattern_is_regex(step) && may_match_nothing(regex) => {
+                let regex = printable(regex);
+                return Err(format!(
+                    "a Replace of the {part} has the pattern `{regex}`, which may match nothing"
+                ));
+            }
             Some(_) => {}
         }
         self.grow(step.get("content").and_then(Value::as_str).map_or(0, str::len))
@@ -164,6 +170,20 @@ impl Check {
             Ok(())
         }
     }
+}
+
+fn pattern_is_regex(step: &Value) -> bool {
+    step["pattern"].get("String").is_none()
+}
+
+/// Whether a regular expression may match the empty string, at which the crate's `Replace` loses
+/// count. Certain only for plain sequences such as ` {2,}`; of everything else it is assumed.
+fn may_match_nothing(regex: &str) -> bool {
+    let assertion = |c: char| "bBAzZGK".contains(c);
+    regex.contains(['*', '?', '|', '^', '$', '(', '\u{0}'])
+        || regex.contains("{0")
+        || regex.contains("{,")
+        || regex.split('\\').skip(1).any(|after| after.starts_with(assertion))
 }
 
 /// Tokens and their ids.
