@@ -8,6 +8,7 @@
 //! It knows no command line and prints nothing. A text that is too long is refused unless it is asked to
 //! be cut; nothing is cut silently.
 
+mod answer;
 mod batch;
 mod likelihood;
 mod tasks;
@@ -16,6 +17,7 @@ mod write;
 use std::path::Path;
 use std::sync::Mutex;
 
+pub use crate::data::spans::{Answer, Answers, NoAnswer};
 pub use crate::models::text::{Kind, Task, TextInfo};
 pub use batch::Passage;
 pub use likelihood::{Choice, Likelihood, Template};

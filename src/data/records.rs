@@ -11,7 +11,8 @@
 //! | `prompt` | `input`, `text` |
 //!
 //! Names are compared without regard to ASCII case; of several the first in this order counts.
-//! CSV has quotes as RFC 4180 describes them, and a quoted field may span lines. TSV has none:
+//! CSV has quotes as RFC 4180 describes them, and a quoted field may span lines, whose ends become
+//! single line feeds. TSV has no quotes:
 //! GLUE's files contain single quotation marks as text. Empty lines are skipped. Reading is line by
 //! line, so that a file may be larger than memory; a record may have 16 MiB.
 //!
@@ -330,7 +331,7 @@ impl<R: BufRead> Records<R> {
 }
 
 /// Names by which a file may call `name`.
-fn aliases<'n>(name: &'n str) -> Vec<&'n str> {
+fn aliases(name: &str) -> Vec<&str> {
     ALIASES.iter().find(|(n, _)| *n == name).map_or_else(|| vec![name], |(_, all)| all.to_vec())
 }
 

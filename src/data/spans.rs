@@ -164,7 +164,8 @@ pub fn answers(
     let none = scores.iter().map(|s| sum(s.start[0], s.end[0])).min_by(f64::total_cmp).filter(|_| no_answer);
     let mut best: Vec<Answer> = Vec::new();
     for pair in pairs {
-        if best.len() == BEST {
+        // "No answer" takes one of the places if it ranks before this pair.
+        if best.len() + usize::from(none.is_some_and(|none| none > pair.score)) >= BEST {
             break;
         }
         let bytes = trimmed(context, offsets[pair.first].start..offsets[pair.last].end);

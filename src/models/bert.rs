@@ -122,7 +122,8 @@ pub(super) fn open_roberta(config: &Json, index: &TensorIndex) -> Result<Box<dyn
 
 fn open_as(dialect: &'static Dialect, config: &Json, index: &TensorIndex) -> Result<Box<dyn TextModel>> {
     let fields = Fields::new(config)?;
-    let names = Names::new(index, &[dialect.prefix], dialect.renames, &[]);
+    // Beside a decoder that brings its own bias, this is a copy of it.
+    let names = Names::new(index, &[dialect.prefix], dialect.renames, &["cls.predictions.bias"]);
     let [width, layers, heads, mlp, act] = dialect.keys;
     let kind = fields.text("position_embedding_type")?.unwrap_or("absolute");
     if kind != "absolute" || fields.switch("is_decoder", false)? {
