@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::args::{DeviceArgs, DtypeArg, Feature, ModelArgs};
 use super::output::{DeviceFacts, ModelFacts};
 use super::talk::{Progress, Talk};
+use super::texts;
 use crate::data::hub::{self, HubOptions, Location};
 use crate::error::{Error, Result};
 use crate::generate::{self, Generator};
@@ -56,11 +57,12 @@ pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk
     Ok(Opened { session, source, model, device })
 }
 
-/// Refuses models that draw, for commands that read pictures.
+/// Refuses models that draw or read texts, for commands that read pictures.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the commands that take such a model.
 pub(super) fn classifies(id: &str, source: &ModelSource) -> Result<()> {
+    texts::refuse(id, source)?;
     if !Generator::recognises(source) {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceArgs, ModelArgs};
+use super::{DeviceArgs, ModelArgs, WriteArgs};
 
 pub(crate) const GENERATE_HELP: &str = "\
 Examples:
@@ -52,6 +52,8 @@ pub(crate) struct GenerateArgs {
     pub how: HowArgs,
     #[command(flatten)]
     pub files: FileArgs,
+    #[command(flatten)]
+    pub write: WriteArgs,
     /// Say how long the first token took, how many tokens a second, and the memory traffic
     #[arg(long)]
     pub stats: bool,
