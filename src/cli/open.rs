@@ -15,6 +15,7 @@ use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, tune};
 use crate::ops::Choices;
 use crate::plan::Precision;
 use crate::session::{BUILTIN, Device, DeviceInfo, ModelSource, Options, Session};
+use crate::text::TextSession;
 
 /// A session and what it was asked for by.
 pub(super) struct Opened {
@@ -71,6 +72,17 @@ pub(super) fn classifies(id: &str, source: &ModelSource) -> Result<()> {
         what,
         "use `vit-gpu generate`; tokens, inspect, verify and profile --generate take it too",
     ))
+}
+
+/// Refuses models that write texts, for commands that draw.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(super) fn draws(id: &str, source: &ModelSource) -> Result<()> {
+    if !TextSession::recognises(source) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{id} draws no pictures: it works on texts"), texts::COMMANDS))
 }
 
 /// A generative model as JSON describes it.

@@ -25,6 +25,10 @@ pub(super) const BATCH: u32 = 64;
 /// Most bytes of a file that is one text.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
 
+/// What a text model is good for.
+pub(super) const COMMANDS: &str = "`vit-gpu infer` and embed take --text, generate takes --prompt; inspect \
+                                   and verify take the model as it is";
+
 /// Characters of a text that a line for people shows.
 const SHOWN: usize = 100;
 
@@ -136,9 +140,7 @@ pub(super) fn refuse(id: &str, source: &ModelSource) -> Result<()> {
     if !TextSession::recognises(source) {
         return Ok(());
     }
-    let help = "pass texts: `vit-gpu infer` and embed take --text, generate takes --prompt; inspect and \
-                verify take it as it is";
-    Err(Error::usage(format!("{id} reads texts, not images"), help))
+    Err(Error::usage(format!("{id} reads texts, not images"), COMMANDS))
 }
 
 /// Records of a file by its extension, or of JSON lines on standard input.
