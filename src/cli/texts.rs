@@ -57,6 +57,11 @@ pub(super) struct TextFacts {
 }
 
 impl TextFacts {
+    /// What the user called it.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(super) fn new(id: String, session: &TextSession) -> Self {
         let info: &TextInfo = session.info();
         Self {
