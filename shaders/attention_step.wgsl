@@ -5,7 +5,8 @@
 // A query sees the keys up to its own place, or with CROSS the first so many that `step` says for its
 // sequence.
 // Prelude: types Q (scalar), KV (four), Y; u32 D, WG, ACROSS (quads of a head, a power of two), KEYS;
-// bool SPLIT, CROSS, BIAS (else q is bound for it).
+// bool SPLIT, CROSS, BIAS and TREE (else q is bound for them). With TREE, `rows` says for each sequence and
+// place whose row of the cache holds it: sequences that have split share what they had in common.
 
 struct Params {
     heads: u32,      // H
@@ -22,8 +23,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> kv: array<KV>;        // k (B, H, D/4, P), then v (B, H, P, D/4)
 @group(0) @binding(2) var<storage, read> step: array<u32>;     // the first query's place, or (B) keys
 @group(0) @binding(3) var<storage, read> bias: array<f32>;     // (H, R), the last column of a query's own place
-@group(0) @binding(4) var<storage, read_write> y: array<Y>;    // (B, T, H·D), or (rows, splits, 4·QUADS + 4)
-@group(0) @binding(5) var<uniform> p: Params;
+@group(0) @binding(4) var<storage, read> rows: array<u32>;     // (B, P)
+@group(0) @binding(5) var<storage, read_write> y: array<Y>;    // (B, T, H·D), or (rows, splits, 4·QUADS + 4)
+@group(0) @binding(6) var<uniform> p: Params;
 
 const QUADS: u32 = (D + 3u) / 4u;
 const LINES: u32 = WG / ACROSS;
@@ -38,6 +40,14 @@ fn one_of_q(start: u32, d: u32) -> f32 {
         return f32(q[start + d]) * p.scale;
     }
     return 0.0;
+}
+
+// The head of the cache that holds a key of head bh.
+fn head_of(bh: u32, key: u32) -> u32 {
+    if TREE {
+        return rows[bh / p.heads * p.positions + key] * p.heads + bh % p.heads;
+    }
+    return bh;
 }
 
 @compute @workgroup_size(WG)
@@ -75,8 +85,9 @@ fn main(
     var top = LOWEST;
     for (var s = lane; s < count; s += WG) {
         var dots = vec4<f32>();
+        let head = head_of(bh, first + s) * QUADS;
         for (var i = 0u; i < QUADS; i++) {
-            dots = fma(query[i], vec4<f32>(kv[(bh * QUADS + i) * p.positions + first + s]), dots);
+            dots = fma(query[i], vec4<f32>(kv[(head + i) * p.positions + first + s]), dots);
         }
         var score = (dots.x + dots.y) + (dots.z + dots.w);
         if BIAS {
@@ -98,7 +109,8 @@ fn main(
     var acc = vec4<f32>();
     if quad < QUADS {
         for (var s = lane / ACROSS; s < count; s += LINES) {
-            let at = p.v_start + (bh * p.positions + first + s) * QUADS + quad;
+            let head = head_of(bh, first + s);
+            let at = p.v_start + (head * p.positions + first + s) * QUADS + quad;
             acc = fma(vec4<f32>(weights[s]), vec4<f32>(kv[at]), acc);
         }
     }

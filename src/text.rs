@@ -10,6 +10,7 @@
 
 mod answer;
 mod batch;
+mod beams;
 mod likelihood;
 mod tasks;
 mod write;
@@ -20,6 +21,7 @@ use std::sync::Mutex;
 pub use crate::data::spans::{Answer, Answers, NoAnswer};
 pub use crate::models::text::{Kind, Task, TextInfo};
 pub use batch::Passage;
+pub use beams::{Beam, Beams};
 pub use likelihood::{Choice, Likelihood, Template};
 pub use tasks::{Filled, Pool, Scored};
 pub use write::{Ended, Piece, Writing, WritingStats, Written};

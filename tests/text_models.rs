@@ -17,7 +17,7 @@ use vit_gpu::models::TEXT_FAMILIES;
 use vit_gpu::plan::Precision;
 use vit_gpu::session::{Device, ModelSource, Options};
 use vit_gpu::tensor::HostTensor;
-use vit_gpu::text::{Kind, Passage, Task, TextSession};
+use vit_gpu::text::{Beams, Kind, Passage, Task, TextSession, TooLong};
 
 const TOLERANCE: f32 = 1e-4;
 /// Weights are wide and scores of T5 unscaled, so that rounding is seen.
@@ -139,7 +139,7 @@ impl Case {
                 Kind::Decoder => passage.ids.clone(),
                 _ => vec![self.session.info().start.unwrap()],
             };
-            let (made, _) = self.session.greedy(&passage.ids, want.len() - begin.len()).unwrap();
+            let (made, _) = self.session.greedy(&passage.ids, want.len() - begin.len(), false).unwrap();
             let got: Vec<u32> = begin.into_iter().chain(made).collect();
             if got != want[..got.len()] {
                 return Err(format!("{got:?}, recorded {want:?}"));
@@ -256,5 +256,45 @@ fn wrong_texts_are_refused() {
         assert!(error.contains(says) && error.contains("text 2"), "{error}");
     }
     assert!(case.session.tokenizer().is_err(), "the folder has no tokenizer");
-    assert!(case.session.greedy(&[5], 3).unwrap_err().to_string().contains("cannot write texts"));
+    assert!(case.session.greedy(&[5], 3, false).unwrap_err().to_string().contains("cannot write texts"));
+}
+
+/// Beam searches of transformers 5.23: `tests/golden/beams.json`.
+#[test]
+fn beams_are_those_of_the_original() {
+    if open(&DeviceChoice::default()).is_none() {
+        return;
+    }
+    let text = std::fs::read(root().join("beams.json")).unwrap();
+    let searches: Vec<Json> = serde_json::from_slice(&text).unwrap();
+    let mut failures = Vec::new();
+    let mut last: Option<Case> = None;
+    for search in &searches {
+        let name = search["case"].as_str().unwrap();
+        let case = match last.take().filter(|case| case.name == name) {
+            Some(case) => case,
+            None => case(&root().join(name), &Options::default()).unwrap(),
+        };
+        let ids = |key: &str| -> Vec<u32> {
+            search[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+        };
+        let beams = Beams {
+            width: search["beams"].as_u64().unwrap() as usize,
+            length_penalty: search["length_penalty"].as_f64().unwrap() as f32,
+            early: search["early"].as_bool().unwrap(),
+            tokens: Some(search["new"].as_u64().unwrap() as usize),
+            too_long: TooLong::Refuse,
+        };
+        let found = case.session.beams_of(&ids("prompt"), &beams).unwrap().remove(0);
+        let score = search["score"].as_f64().unwrap();
+        let want = ids("ids");
+        // What follows an end is padding.
+        let padded = want.len() >= found.ids.len()
+            && want[found.ids.len()..].iter().all(|&id| Some(&id) == want.last());
+        if !padded || found.ids != want[..found.ids.len()] || (found.score - score).abs() > 1e-4 {
+            failures.push(format!("{name} {beams:?}: {found:?}, recorded {:?} {score}", ids("ids")));
+        }
+        last = Some(case);
+    }
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), searches.len(), failures.join("\n"));
 }

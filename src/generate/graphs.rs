@@ -54,7 +54,7 @@ impl Generator {
 
     fn whole_graph(&self, samples: usize, given: usize) -> Result<Graph> {
         let mut g = Graph::new();
-        let sequence = Sequence::declare(&mut g, self.info().extent(samples, false));
+        let sequence = Sequence::declare(&mut g, self.info().extent(samples, false), New::Prompt(given));
         let x = self.decoder.build(&mut g, &sequence, New::Prompt(given))?;
         let logits = self.decoder.head(&mut g, x);
         g.output("logits", logits);

@@ -125,16 +125,13 @@ impl TextModel for Gpt2 {
 
 impl TokenDecoder for Gpt2 {
     fn build(&self, g: &mut Graph, s: &Sequence, new: New) -> Result<Value> {
-        let (w, c, heads) = (&self.names, self.info.hidden, self.info.heads);
+        let (w, c) = (&self.names, self.info.hidden);
         g.scope("embeddings");
         let table = g.weight(w.weight(WORDS), [self.info.vocabulary, c]);
         let positions = g.weight(w.weight("wpe.weight"), [self.positions, c]);
         let op = EmbedSequence { rows: s.rows, count: new.count(), first: 0, positions: true };
         let x = g.embed_sequence(op, [table, s.tokens, s.step], Some(positions)); // (R,T,C)
-        let x = self.layers(g, x, |g, l, qkv| {
-            let cache = s.cache(g, l, heads, c / heads);
-            g.cached_attention(qkv, [cache, s.step], new.prompt(), None, self.scale(l))
-        });
+        let x = self.layers(g, x, |g, l, qkv| s.attention(g, l, qkv, new, None, self.scale(l)));
         g.check()?;
         Ok(x)
     }

@@ -110,9 +110,7 @@ impl TokenDecoder for ImageGpt {
                     let projected = block.outputs(g, h, &format!("{p}.attn.c_attn"), part);
                     g.split_heads(projected, heads) // (R,H,T,D)
                 });
-                let cache = s.cache(g, l, heads, c / heads);
-                let scale = parts::attention_scale(c / heads);
-                let a = g.cached_attention(qkv, [cache, s.step], new.prompt(), None, scale);
+                let a = s.attention(g, l, qkv, new, None, parts::attention_scale(c / heads));
                 block.linear(g, a, &format!("{p}.attn.c_proj"), c)
             });
 

@@ -243,8 +243,7 @@ impl Llama {
             g.split_heads(projected, heads) // (R,H,T,D)
         });
         let [q, k] = [q, k].map(|x| g.rotary(x, table, s.place));
-        let cache = s.cache(g, l, heads, c / heads);
-        g.cached_attention([q, k, v], [cache, s.place], new.prompt(), None, parts::attention_scale(c / heads))
+        s.attention(g, l, [q, k, v], new, None, parts::attention_scale(c / heads))
     }
 }
 

@@ -150,9 +150,9 @@ impl Names {
         fields: &Fields,
     ) -> Result<(u64, Vec<String>)> {
         let mut g = Graph::new();
-        let sequence = Sequence::declare(&mut g, model.info().extent(1, false));
         // A prompt of one token names every weight there is.
         let new = New::Prompt(1.min(model.info().tokens - 1));
+        let sequence = Sequence::declare(&mut g, model.info().extent(1, false), new);
         let built = model.build(&mut g, &sequence, new).map(|x| {
             model.head(&mut g, x);
         });

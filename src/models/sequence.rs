@@ -9,6 +9,7 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Storage, Value};
+use crate::ops::Cache;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// A network that scores the next token of sequences.
@@ -107,7 +108,16 @@ impl GeneratorInfo {
     pub fn extent(&self, samples: usize, guided: bool) -> Extent {
         let positions = if self.any_order { 2 * self.tokens } else { self.tokens };
         let placed = self.any_order;
-        Extent { samples, guided, tokens: self.tokens + 1, positions, placed, source: [0, 0] }
+        Extent {
+            samples,
+            guided,
+            tokens: self.tokens + 1,
+            positions,
+            placed,
+            source: [0, 0],
+            shared: false,
+            tree: false,
+        }
     }
 }
 
@@ -129,6 +139,9 @@ pub const SOURCE_LENGTHS: &str = "source_lengths";
 /// How many of its text's tokens count for each row (R) u32.
 pub const LENGTHS: &str = "lengths";
 
+/// Whose row of a cache holds a place of a sequence (R,P) u32, where sequences split.
+pub const TREE: &str = "tree";
+
 /// How many sequences there are, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Extent {
@@ -144,14 +157,20 @@ pub struct Extent {
     pub placed: bool,
     /// Texts B' that an encoder reads, and places S of each; B is a multiple of B'.
     pub source: [usize; 2],
+    /// All sequences begin with one prompt, which is read once for all of them.
+    pub shared: bool,
+    /// Sequences split and share what they had in common, as beams do.
+    pub tree: bool,
 }
 
 /// Sequences in the making, as a graph sees them.
 pub struct Sequence {
     /// Sequences B.
     pub samples: usize,
-    /// Rows R: B, or 2·B with guidance.
+    /// Rows R: B, or 2·B with guidance; 1 for a prompt that all share.
     pub rows: usize,
+    /// Rows of caches: B, or 2·B with guidance.
+    pub caches: usize,
     /// Places of the cache.
     pub positions: usize,
     /// (4) u32; the first word is the place of the first new token.
@@ -162,6 +181,8 @@ pub struct Sequence {
     pub tokens: Value,
     /// Texts B' that an encoder reads, and places S of each.
     pub source: [usize; 2],
+    /// Whose row of a cache holds a place: (R,P) u32.
+    pub tree: Option<Value>,
 }
 
 /// Which tokens are new.
@@ -206,13 +227,16 @@ impl New {
 
 impl Sequence {
     /// Declares what sequences of a model share.
-    pub fn declare(g: &mut Graph, extent: Extent) -> Self {
-        let Extent { samples, guided, tokens, positions, placed, source } = extent;
+    pub fn declare(g: &mut Graph, extent: Extent, new: New) -> Self {
+        let Extent { samples, guided, tokens, positions, placed, source, shared, tree } = extent;
         let step = g.state(STEP, words(&[4]), Storage::AsDeclared);
         let tokens = g.state(TOKENS, words(&[samples, tokens]), Storage::AsDeclared);
         let place = if placed { g.state(PLACE, words(&[1]), Storage::AsDeclared) } else { step };
-        let rows = if guided { 2 * samples } else { samples };
-        Self { samples, rows, positions, step, place, tokens, source }
+        let caches = if guided { 2 * samples } else { samples };
+        let rows = if shared && new.prompt() { 1 } else { caches };
+        let split = tree && !new.prompt();
+        let tree = split.then(|| g.state(TREE, words(&[caches, positions]), Storage::AsDeclared));
+        Self { samples, rows, caches, positions, step, place, tokens, source, tree }
     }
 
     /// What an encoder reads: ids (B',S) u32 of each text, and how many of them count (B').
@@ -221,26 +245,45 @@ impl Sequence {
         [ids, g.state(SOURCE_LENGTHS, words(&self.source[..1]), Storage::AsDeclared)]
     }
 
-    /// For each row, how many tokens of its text count: (R) u32.
-    pub fn lengths(&self, g: &mut Graph) -> Value {
-        g.state(LENGTHS, words(&[self.rows]), Storage::AsDeclared)
-    }
-
-    /// The cache of what a layer sees of the texts that an encoder reads.
-    pub fn source_cache(&self, g: &mut Graph, layer: usize, heads: usize, head_width: usize) -> Value {
-        let shape = crate::ops::cache_shape(self.rows, heads, self.source[1], head_width);
-        g.state(&format!("kv.source.{layer}"), TensorDesc::f32(shape), Storage::AsActivations)
-    }
-
     /// Classes of the rows: (R) u32.
     pub fn classes(&self, g: &mut Graph) -> Value {
         g.state(CLASSES, words(&[self.rows]), Storage::AsDeclared)
     }
 
-    /// The cache of a layer.
-    pub fn cache(&self, g: &mut Graph, layer: usize, heads: usize, head_width: usize) -> Value {
-        let shape = crate::ops::cache_shape(self.rows, heads, self.positions, head_width);
-        g.state(&format!("kv.{layer}"), TensorDesc::f32(shape), Storage::AsActivations)
+    /// Attention of a layer over its cache, which new tokens join. qkv: (R,H,T,D), bias: (H,P) by distance,
+    /// that of a token to itself last; returns (R,T,H·D).
+    pub fn attention(
+        &self,
+        g: &mut Graph,
+        layer: usize,
+        qkv: [Value; 3],
+        new: New,
+        bias: Option<Value>,
+        scale: f32,
+    ) -> Value {
+        let shape = g.shape(qkv[0]);
+        let &[_, heads, _, width] = shape.dims() else { return qkv[0] };
+        let shape = crate::ops::cache_shape(self.caches, heads, self.positions, width);
+        let kv = g.state(&format!("kv.{layer}"), TensorDesc::f32(shape), Storage::AsActivations);
+        g.cached_attention(qkv, Cache { kv, step: self.place, rows: self.tree }, new.prompt(), bias, scale)
+    }
+
+    /// Attention of a layer to the texts that an encoder reads, whose keys and values (B',H,S,D) are
+    /// entered with the prompt. q: (R,H,T,D); returns (R,T,H·D).
+    pub fn source_attention(
+        &self,
+        g: &mut Graph,
+        layer: usize,
+        q: Value,
+        kv: Option<[Value; 2]>,
+        scale: f32,
+    ) -> Value {
+        let shape = g.shape(q);
+        let &[_, heads, _, width] = shape.dims() else { return q };
+        let shape = crate::ops::cache_shape(self.caches, heads, self.source[1], width);
+        let cache = g.state(&format!("kv.source.{layer}"), TensorDesc::f32(shape), Storage::AsActivations);
+        let lengths = g.state(LENGTHS, words(&[self.caches]), Storage::AsDeclared);
+        g.cross_attention(q, kv, [cache, lengths], scale)
     }
 }
 

@@ -165,8 +165,6 @@ impl TextModel for T5 {
 impl TokenDecoder for T5 {
     /// With the prompt the encoder runs, and what the decoder will ever ask of it is kept.
     fn build(&self, g: &mut Graph, s: &Sequence, new: New) -> Result<Value> {
-        let (heads, d) = (self.info.heads, self.head_width);
-        let lengths = s.lengths(g);
         let encoded = new.prompt().then(|| {
             let [ids, lengths] = s.source(g);
             self.encode(g, ids, lengths)
@@ -177,14 +175,10 @@ impl TokenDecoder for T5 {
         let op = EmbedSequence { rows: s.rows, count: new.count(), first: 0, positions: false };
         let x = g.embed_sequence(op, [table, s.tokens, s.step], None); // (R,T,C)
         let bias = self.bias(g, Stack::Decoder, s.positions - 1, s.positions);
-        let own = |g: &mut Graph, l: usize, qkv| {
-            let cache = s.cache(g, l, heads, d);
-            g.cached_attention(qkv, [cache, s.step], new.prompt(), Some(bias), 1.0)
-        };
+        let own = |g: &mut Graph, l: usize, qkv| s.attention(g, l, qkv, new, Some(bias), 1.0);
         let cross = |g: &mut Graph, l: usize, q| {
             let kv = encoded.map(|encoded| self.source_heads(g, encoded, l));
-            let cache = s.source_cache(g, l, heads, d);
-            g.cross_attention(q, kv, [cache, lengths], 1.0)
+            s.source_attention(g, l, q, kv, 1.0)
         };
         let x = self.decode(g, x, own, cross);
         g.check()?;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{DType, HostTensor, TensorDesc};
-pub use cache::{CachedAttention, cache_shape};
+pub use cache::{Cache, CachedAttention, cache_shape};
 pub use cross::CrossAttention;
 use ways::Problem;
 pub(crate) use ways::{kernels, names};

@@ -15,7 +15,7 @@ use crate::tensor::{DType, HostTensor, TensorDesc};
 /// sequence r modulo B. An id of V or more gives a row of zeros; places past the end take the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmbedSequence {
-    /// Rows R, a multiple of B.
+    /// Rows R, a multiple of B, or the first of them, a divisor.
     pub rows: usize,
     /// Tokens T of each.
     pub count: usize,
@@ -62,8 +62,9 @@ impl OpDef for EmbedSequence {
         if inputs[1].dtype != DType::U32 || inputs[2].dtype != DType::U32 {
             return Err("tokens and step are u32".to_owned());
         }
-        if sequences == 0 || !self.rows.is_multiple_of(sequences) {
-            return Err(format!("{} rows are no multiple of {sequences} sequences", self.rows));
+        let fits = |rows: usize| rows.is_multiple_of(sequences) || rows > 0 && sequences.is_multiple_of(rows);
+        if sequences == 0 || !fits(self.rows) {
+            return Err(format!("{} rows are no multiple or part of {sequences} sequences", self.rows));
         }
         if self.positions && dims::<2>("positions", &inputs[3])?[1] != width {
             return Err(format!("positions have shape {}, expected width {width}", inputs[3].shape));

@@ -29,7 +29,9 @@ mod rotary;
 mod sample;
 mod softmax;
 
-pub use attention::{Attention, AttentionWeights, CachedAttention, CrossAttention, Scores, cache_shape};
+pub use attention::{
+    Attention, AttentionWeights, Cache, CachedAttention, CrossAttention, Scores, cache_shape,
+};
 pub use choice::{Candidates, Choice, Choices, Reason};
 pub use conv::{Conv2d, Window};
 pub use elementwise::{Act, Binary, BinaryKind, Glu, Unary};

@@ -269,7 +269,10 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     }
     let others: Vec<Value> = node.inputs[3..].iter().map(|&v| r.at(v)).collect();
     let turns_here = q.rotary.is_none_or(|(_, step)| step == others[1] && !bias);
-    let few = cached && r.new.shape(q.x).rows() <= STEP_ROWS && turns_here;
+    // A prompt of one that is entered in all rows of a cache stays apart.
+    let own =
+        |cache: Value| r.new.shape(cache).dims().get(1) == Some(&(r.new.shape(q.x).dims()[0] * q.heads));
+    let few = cached && r.new.shape(q.x).rows() <= STEP_ROWS && turns_here && own(others[0]);
     let cache = few.then_some(CacheWrite { rotary: q.rotary.is_some() });
     if few {
         inputs.extend(q.rotary.map(|(table, _)| table));

@@ -4,7 +4,7 @@
 
 use super::{Case, VOCABULARY, case, noise, x};
 use crate::graph::{Graph, Storage, Value, Weight};
-use crate::ops::{Act, EmbedOrdered, EmbedSequence, Guidance, Sample, Sampling, cache_shape};
+use crate::ops::{Act, Cache, EmbedOrdered, EmbedSequence, Guidance, Sample, Sampling, cache_shape};
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// A case with states: declares them by the contents they begin with.
@@ -83,13 +83,19 @@ fn attention(cases: &mut Vec<Case>) {
         cases.push(with_states(name, 2e-5, |s| {
             let (step, kv) = (s.step(place), s.cache(b, h, positions, d));
             let [q, k, v] = ["q", "k", "v"].map(|n| s.graph.input(n, TensorDesc::f32([b, h, t, d])));
-            s.graph.cached_attention([q, k, v], [kv, step], false, None, 4.0 / (d as f32).sqrt())
+            s.graph.cached_attention(
+                [q, k, v],
+                Cache { kv, step, rows: None },
+                false,
+                None,
+                4.0 / (d as f32).sqrt(),
+            )
         }));
     }
     cases.push(with_states("cached attention of a prompt 2x2x17x12", 2e-5, |s| {
         let (step, kv) = (s.step(0), s.cache(2, 2, 40, 12));
         let [q, k, v] = ["q", "k", "v"].map(|n| s.graph.input(n, TensorDesc::f32([2, 2, 17, 12])));
-        s.graph.cached_attention([q, k, v], [kv, step], true, None, 0.7)
+        s.graph.cached_attention([q, k, v], Cache { kv, step, rows: None }, true, None, 0.7)
     }));
     for (place, packed) in [(0, "whole"), (3, "later")] {
         cases.push(with_states(format!("rotary {packed}"), 1e-6, |s| {
@@ -127,7 +133,7 @@ fn projections(cases: &mut Vec<Case>) {
                 Some(table) => [q, k].map(|x| g.rotary(x, table, step)),
                 None => [q, k],
             };
-            g.cached_attention([q, k, v], [kv, step], false, None, 0.4)
+            g.cached_attention([q, k, v], Cache { kv, step, rows: None }, false, None, 0.4)
         }));
     }
 }

@@ -4,7 +4,7 @@
 use super::sequence::with_states;
 use super::{Case, case, x};
 use crate::graph::{Graph, Storage, Value};
-use crate::ops::Scores;
+use crate::ops::{Cache, Scores};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// A u32 operand of given contents: a state, because inputs of u32 are noise.
@@ -27,6 +27,7 @@ fn case_with(
 pub(super) fn all(cases: &mut Vec<Case>) {
     ragged(cases);
     distances(cases);
+    trees(cases);
     cross(cases);
     cases.push(case_with("log probability 7x1001", 2e-5, |g, states| {
         let logits = x(g, [7, 1001]);
@@ -82,9 +83,29 @@ fn distances(cases: &mut Vec<Case>) {
             let (step, kv) = (s.step(place), s.cache(b, h, positions, d));
             let [q, k, v] = ["q", "k", "v"].map(|n| s.graph.input(n, TensorDesc::f32([b, h, t, d])));
             let bias = Some(s.graph.input("bias", TensorDesc::f32([h, columns])));
-            s.graph.cached_attention([q, k, v], [kv, step], prompt, bias, 1.0)
+            let cache = Cache { kv, step, rows: None };
+            s.graph.cached_attention([q, k, v], cache, prompt, bias, 1.0)
         }));
     }
+}
+
+/// Attention over a cache whose rows are shared by sequences that have split; a prompt that all share.
+fn trees(cases: &mut Vec<Case>) {
+    for (b, h, t, positions, d, place) in [(3, 2, 1, 9, 12, 6), (4, 1, 2, 600, 10, 590)] {
+        let rows: Vec<u32> = (0..b * positions).map(|i| (i * 7 / 3 % b) as u32).collect();
+        cases.push(with_states(format!("cached attention of a tree {b}x{h}x{t}x{d}"), 2e-5, |s| {
+            let (step, kv) = (s.step(place), s.cache(b, h, positions, d));
+            let rows = s.state("rows", HostTensor::u32([b, positions], rows.clone()), Storage::AsDeclared);
+            let [q, k, v] = ["q", "k", "v"].map(|n| s.graph.input(n, TensorDesc::f32([b, h, t, d])));
+            let cache = Cache { kv, step, rows: Some(rows) };
+            s.graph.cached_attention([q, k, v], cache, false, None, 0.7)
+        }));
+    }
+    cases.push(with_states("cached attention of a prompt for all 1/3x2x5x12", 2e-5, |s| {
+        let (step, kv) = (s.step(0), s.cache(3, 2, 40, 12));
+        let [q, k, v] = ["q", "k", "v"].map(|n| s.graph.input(n, TensorDesc::f32([1, 2, 5, 12])));
+        s.graph.cached_attention([q, k, v], Cache { kv, step, rows: None }, true, None, 0.7)
+    }));
 }
 
 /// Attention to another sequence: entered with it, and later.

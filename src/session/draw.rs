@@ -27,7 +27,14 @@ fn scores(
     let draws = new.next();
     let last = if draws < scored { g.slice_tokens(x, scored - draws..scored) } else { x };
     let x = g.reshape(last, [rows * draws, width]);
-    Ok(decoder.head(g, x))
+    let logits = decoder.head(g, x);
+    if sequence.rows == sequence.caches {
+        return Ok(logits);
+    }
+    // What comes after a prompt that all share is the same for all.
+    let wide = g.concat_tokens(sequence.caches, &[logits]);
+    let vocabulary = g.shape(logits).width();
+    Ok(g.reshape(wide, [sequence.caches * draws, vocabulary]))
 }
 
 /// The graph that scores what comes after the new tokens: `logits` (R·n,V).
@@ -36,7 +43,7 @@ fn scores(
 /// If the model does not build.
 pub(crate) fn score_graph(decoder: &dyn TokenDecoder, extent: Extent, new: New) -> Result<Graph> {
     let mut g = Graph::new();
-    let sequence = Sequence::declare(&mut g, extent);
+    let sequence = Sequence::declare(&mut g, extent, new);
     let logits = scores(&mut g, decoder, &sequence, new)?;
     g.output("logits", logits);
     g.select(&["logits"])
@@ -48,7 +55,7 @@ pub(crate) fn score_graph(decoder: &dyn TokenDecoder, extent: Extent, new: New) 
 /// If the model does not build.
 pub(crate) fn draw_graph(decoder: &dyn TokenDecoder, extent: Extent, new: New) -> Result<Graph> {
     let mut g = Graph::new();
-    let sequence = Sequence::declare(&mut g, extent);
+    let sequence = Sequence::declare(&mut g, extent, new);
     let logits = scores(&mut g, decoder, &sequence, new)?;
     g.scope("sample");
     let words = |n: usize| TensorDesc::new(DType::U32, Shape::new(&[n]));

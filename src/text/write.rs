@@ -113,6 +113,7 @@ impl TextSession {
             first: writing.first,
             tokens,
             sampling: writing.sampling,
+            through: false,
         };
         let (ids, ends, stats) = self.write_ids_with(&request, &mut |new| {
             let mut going = vec![true; new.len()];
@@ -166,7 +167,7 @@ impl TextSession {
     }
 
     /// How many new tokens there is room for.
-    fn room(&self, prompt: usize, tokens: Option<usize>) -> Result<usize> {
+    pub(super) fn room(&self, prompt: usize, tokens: Option<usize>) -> Result<usize> {
         /// Tokens written where nobody says how many.
         const USUAL: usize = 64;
         if tokens == Some(0) {
@@ -196,11 +197,12 @@ impl TextSession {
         }
     }
 
-    /// Greedy tokens of ids: what the model goes on with, or answers, until a token that ends a text.
+    /// Greedy tokens of ids: what the model goes on with, or answers, until a token that ends a text
+    /// (`through` goes on behind it).
     ///
     /// # Errors
     /// As [`TextSession::write`].
-    pub fn greedy(&self, prompt: &[u32], tokens: usize) -> Result<(Vec<u32>, WritingStats)> {
+    pub fn greedy(&self, prompt: &[u32], tokens: usize, through: bool) -> Result<(Vec<u32>, WritingStats)> {
         self.need(Task::Write)?;
         if let Some(id) = prompt.iter().find(|&&id| id as usize >= self.info().vocabulary) {
             return Err(Error::usage(
@@ -212,7 +214,7 @@ impl TextSession {
             return Err(Error::usage("the prompt is empty", "pass a token at least"));
         }
         let tokens = self.room(prompt.len(), Some(tokens))?;
-        let request = Request { prompt, samples: 1, first: 0, tokens, sampling: Sampling::greedy() };
+        let request = Request { prompt, samples: 1, first: 0, tokens, sampling: Sampling::greedy(), through };
         let (mut ids, _, stats) = self.write_ids_with(&request, &mut |new| Ok(vec![true; new.len()]))?;
         Ok((ids.remove(0), stats))
     }
@@ -228,7 +230,16 @@ impl TextSession {
         let limit = self.info().positions.filter(|_| decoder);
         let positions = padded(fed, limit).max(fed);
         let source = if decoder { [0, 0] } else { [1, padded(prompt, None)] };
-        Extent { samples, guided: false, tokens: positions + 1, positions, placed: false, source }
+        Extent {
+            samples,
+            guided: false,
+            tokens: positions + 1,
+            positions,
+            placed: false,
+            source,
+            shared: true,
+            tree: false,
+        }
     }
 
     /// The states that a prompt begins with.
@@ -270,7 +281,7 @@ impl TextSession {
         request: &Request,
         tell: &mut dyn FnMut(&[Heard]) -> Result<Vec<bool>>,
     ) -> Result<(Vec<Vec<u32>>, Vec<bool>, WritingStats)> {
-        let &Request { prompt, samples, first, tokens, sampling } = request;
+        let &Request { prompt, samples, first, tokens, sampling, through } = request;
         let begun = Instant::now();
         let extent = self.extent(prompt.len(), samples, tokens);
         let decoder = self.decoder()?;
@@ -306,7 +317,7 @@ impl TextSession {
                 if going[sample] {
                     for &id in &row[place + 1 + known..place + 1 + have] {
                         new.push(id);
-                        if self.info().ends.contains(&id) {
+                        if !through && self.info().ends.contains(&id) {
                             ended[sample] = true;
                             break;
                         }
@@ -346,6 +357,8 @@ struct Request<'a> {
     first: u32,
     tokens: usize,
     sampling: Sampling,
+    /// A token that ends a text ends nothing.
+    through: bool,
 }
 
 /// What is new of a sample.

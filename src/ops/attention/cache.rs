@@ -15,7 +15,8 @@ use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 /// Attention over a cache that the new tokens join. Operands: q, k and v (B,H,T,D), or one packed
 /// tensor (3·B,H,T,D); cache; step (u32, the place of the first new token); then a bias (H,R), R >= P, if
 /// set: its last column is added to the score of a query's own place, the one before it to that of the
-/// place before, and so on. Result (B,T,H·D). A place beyond the cache is not entered.
+/// place before, and so on; then rows (B,P) u32 if it is a tree. The cache may have more rows than B, a
+/// multiple: a prompt is entered in all of them. Result (B,T,H·D). A place beyond the cache is not entered.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CachedAttention {
     /// q, k and v come as one packed tensor.
@@ -26,6 +27,9 @@ pub struct CachedAttention {
     pub entered: bool,
     /// A bias is added to the scaled scores.
     pub bias: bool,
+    /// Whose row of the cache holds a place of a sequence is said for each: sequences that split share
+    /// what they had in common. Not with a prompt.
+    pub tree: bool,
     /// Factor on the scores, usually 1/sqrt(D).
     pub scale: f32,
 }
@@ -60,20 +64,34 @@ const MOST_KEYS: usize = 2048;
 const SPLIT_KEYS: usize = 512;
 
 impl Graph {
-    /// Attention of new tokens over a cache. q, k, v: (B,H,T,D), cache: [`cache_shape`], step: u32, bias:
-    /// (H,R); returns (B,T,H·D). `prompt` says that the cache is empty and the step 0.
+    /// Attention of new tokens over a cache. q, k, v: (B,H,T,D), bias: (H,R); returns (B,T,H·D). `prompt`
+    /// says that the cache is empty and the step 0.
     pub fn cached_attention(
         &mut self,
         [q, k, v]: [Value; 3],
-        [cache, step]: [Value; 2],
+        cache: Cache,
         prompt: bool,
         bias: Option<Value>,
         scale: f32,
     ) -> Value {
-        let op = CachedAttention { packed: false, prompt, entered: false, bias: bias.is_some(), scale };
-        let inputs = [q, k, v, cache, step].into_iter().chain(bias);
+        let Cache { kv, step, rows } = cache;
+        let rows = rows.filter(|_| !prompt);
+        let (bias_set, tree) = (bias.is_some(), rows.is_some());
+        let op = CachedAttention { packed: false, prompt, entered: false, bias: bias_set, tree, scale };
+        let inputs = [q, k, v, kv, step].into_iter().chain(bias).chain(rows);
         self.push(Op::CachedAttention(op), inputs.collect())
     }
+}
+
+/// What attention over a cache needs to know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cache {
+    /// Keys and values: [`cache_shape`].
+    pub kv: Value,
+    /// Place of the first new token: u32.
+    pub step: Value,
+    /// Whose row holds a place of a sequence: (B,P) u32; its own, if absent.
+    pub rows: Option<Value>,
 }
 
 /// Shape of the cache of one layer.
@@ -84,7 +102,9 @@ pub fn cache_shape(batch: usize, heads: usize, positions: usize, head_width: usi
 /// Shape rule of cache and step.
 pub(crate) fn check(kv: &TensorDesc, step: &TensorDesc, [b, h, t, d]: [usize; 4]) -> Result<(), String> {
     let [_, _, positions, _] = dims("cache", kv)?;
-    if kv.shape != cache_shape(b, h, positions, d) || step.dtype != DType::U32 || step.shape.elements() == 0 {
+    let rows = kv.shape.dims()[1];
+    let fits = rows > 0 && rows.is_multiple_of(b * h) && kv.shape == cache_shape(rows, 1, positions, d);
+    if !fits || step.dtype != DType::U32 || step.shape.elements() == 0 {
         return Err(format!("cache {kv} and step {step} do not fit heads of [{b},{h},{t},{d}]"));
     }
     if t > positions {
@@ -215,6 +235,8 @@ pub(super) struct Reach {
     pub(super) cross: bool,
     /// Operand that is the bias.
     pub(super) bias: Option<usize>,
+    /// Operand that says whose row holds a place.
+    pub(super) rows: Option<usize>,
     pub(super) scale: f32,
 }
 
@@ -245,7 +267,8 @@ impl Reach {
             .with_u32("KEYS", keys)
             .with_bool("SPLIT", splits > 1)
             .with_bool("CROSS", self.cross)
-            .with_bool("BIAS", self.bias.is_some());
+            .with_bool("BIAS", self.bias.is_some())
+            .with_bool("TREE", self.rows.is_some());
         let params = StepParams {
             heads: h as u32,
             queries: t as u32,
@@ -256,7 +279,8 @@ impl Reach {
             biases: self.bias.map_or(0, |i| cx.input(i).shape.width() as u32),
             scale: self.scale,
         };
-        let read = [0, self.cache, self.step, self.bias.unwrap_or(0)].map(|i| cx.operand(i));
+        let operands = [0, self.cache, self.step, self.bias.unwrap_or(0), self.rows.unwrap_or(0)];
+        let read = operands.map(|i| cx.operand(i));
         if splits == 1 {
             let variant = variant.with_type("Y", cx.output().dtype);
             return cx.dispatch(&STEP, variant, params, [&read[..], &[cx.result()]].concat(), groups);
@@ -273,22 +297,26 @@ impl Reach {
 }
 
 /// Attention of one query over the first `seen` places of a cache of shape `size`, by plain loops.
-/// `bh` counts the heads of all sequences.
+/// `head_of` says which head of the cache holds a place.
 pub(super) fn attend(
     cache: &HostTensor,
     q: &[f32],
-    bh: usize,
+    head_of: impl Fn(usize) -> usize,
     seen: usize,
     bias: Option<Vec<f32>>,
     scale: f32,
 ) -> Vec<f32> {
     let size: [usize; 4] = dims("cache", &cache.desc()).expect("checked by infer");
     let (cache, d) = (f32s(cache), q.len());
-    let keys: Vec<f32> =
-        (0..seen).flat_map(|s| (0..d).map(move |i| cache[places(size, bh, s, i).0])).collect();
+    let key = |s: usize| {
+        let head = head_of(s);
+        (0..d).map(move |i| cache[places(size, head, s, i).0])
+    };
+    let keys: Vec<f32> = (0..seen).flat_map(key).collect();
     let weights = weights_row(q, &keys, bias, seen, scale);
     let sum = |i: usize| {
-        let values = weights.iter().enumerate().map(|(s, weight)| weight * cache[places(size, bh, s, i).1]);
+        let values =
+            weights.iter().enumerate().map(|(s, weight)| weight * cache[places(size, head_of(s), s, i).1]);
         values.sum()
     };
     (0..d).map(sum).collect()
@@ -301,7 +329,7 @@ impl OpDef for CachedAttention {
 
     fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String> {
         let at = self.qkv();
-        arity(inputs, at + 2 + usize::from(self.bias))?;
+        arity(inputs, at + 2 + usize::from(self.bias) + usize::from(self.tree))?;
         let [b, h, t, d] = self.sizes(&inputs[0])?;
         if inputs[..at].iter().any(|x| x.shape != inputs[0].shape) {
             return Err("q, k and v have different shapes".to_owned());
@@ -311,6 +339,13 @@ impl OpDef for CachedAttention {
             let [heads, columns] = dims("bias", &inputs[at + 2])?;
             if heads != h || columns < inputs[at].shape.dims()[2] {
                 return Err(format!("bias {} does not reach over cache {}", inputs[at + 2], inputs[at]));
+            }
+        }
+        if self.tree {
+            let rows = &inputs[inputs.len() - 1];
+            let want = [b, inputs[at].shape.dims()[2]];
+            if rows.dtype != DType::U32 || rows.shape.dims() != want || self.prompt {
+                return Err(format!("rows are {rows}, expected u32 {want:?} and no prompt"));
             }
         }
         Ok(TensorDesc::f32([b, t, h * d]))
@@ -335,7 +370,9 @@ impl OpDef for CachedAttention {
                 let columns = inputs[at + 2].shape().width();
                 f32s(inputs[at + 2])[row % h * columns..][columns - seen..columns].to_vec()
             });
-            y.extend(attend(&kv, &f32s(&qkv)[(bh * t + ti) * d..][..d], bh, seen, bias, self.scale));
+            let rows = self.tree.then(|| inputs[inputs.len() - 1].as_u32().expect("checked by infer"));
+            let head = |s: usize| rows.map_or(bh, |rows| rows[bh / h * size[2] + s] as usize * h + bh % h);
+            y.extend(attend(&kv, &f32s(&qkv)[(bh * t + ti) * d..][..d], head, seen, bias, self.scale));
         }
         HostTensor::f32(out.shape, y)
     }
@@ -361,6 +398,7 @@ impl OpDef for CachedAttention {
             entry.lower(cx)?;
         }
         let bias = self.bias.then_some(at + 2);
+        let rows = self.tree.then(|| at + 2 + usize::from(self.bias));
         if self.prompt {
             let among = Attention {
                 packed: self.packed,
@@ -375,8 +413,15 @@ impl OpDef for CachedAttention {
             });
             return among.launch(cx, &Sizes { b, h, t, s: t, d }, table, None);
         }
-        let reach =
-            Reach { sizes: [b, h, t, d], cache: at, step: at + 1, cross: false, bias, scale: self.scale };
+        let reach = Reach {
+            sizes: [b, h, t, d],
+            cache: at,
+            step: at + 1,
+            cross: false,
+            bias,
+            rows,
+            scale: self.scale,
+        };
         reach.lower(cx)
     }
 }

@@ -11,8 +11,8 @@ use crate::ops::{Op, OpDef, arity, dims, f32s};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// Attention over a cache of another sequence. Operands: q (B,H,T,D); k and v (B',H,S,D) if they are to
-/// be entered first, B a multiple of B' (row b reads source b modulo B'); cache; lengths (B) u32, the keys
-/// that count (0 counts as 1). Result (B,T,H·D).
+/// be entered first; cache of R rows, R a multiple of B and of B' (row r has source r modulo B'); lengths
+/// (R) u32, the keys that count (0 counts as 1). Query b reads row b. Result (B,T,H·D).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CrossAttention {
     /// k and v are operands, and are entered.
@@ -23,7 +23,7 @@ pub struct CrossAttention {
 
 impl Graph {
     /// Attention over a cache of another sequence. q: (B,H,T,D), kv: k and v (B',H,S,D) if they are to be
-    /// entered first, cache: [`cache_shape`], lengths: (B) u32; returns (B,T,H·D).
+    /// entered first, cache: [`cache_shape`], lengths: (R) u32; returns (B,T,H·D).
     pub fn cross_attention(
         &mut self,
         q: Value,
@@ -62,16 +62,20 @@ impl OpDef for CrossAttention {
         let at = self.cache();
         arity(inputs, at + 2)?;
         let [b, h, t, d] = dims("q", &inputs[0])?;
-        let [_, _, positions, _] = dims("cache", &inputs[at])?;
-        if inputs[at].shape != cache_shape(b, h, positions, d) {
+        let [_, rows, positions, _] = dims("cache", &inputs[at])?;
+        let multiple = b * h > 0 && rows > 0 && rows.is_multiple_of(b * h);
+        if !multiple || inputs[at].shape != cache_shape(rows, 1, positions, d) {
             return Err(format!("cache {} does not fit heads of [{b},{h},{t},{d}]", inputs[at]));
         }
-        if inputs[at + 1].dtype != DType::U32 || inputs[at + 1].shape.dims() != [b] {
-            return Err(format!("lengths are {}, expected one u32 for each of {b}", inputs[at + 1]));
+        if inputs[at + 1].dtype != DType::U32 || inputs[at + 1].shape.dims() != [rows / h] {
+            return Err(format!("lengths are {}, expected one u32 for each of {}", inputs[at + 1], rows / h));
         }
         if self.enter {
             let [sources, heads, s, width] = dims("k", &inputs[1])?;
-            let fits = sources > 0 && b.is_multiple_of(sources) && (heads, width) == (h, d) && s <= positions;
+            let fits = sources > 0
+                && (rows / h).is_multiple_of(sources)
+                && (heads, width) == (h, d)
+                && s <= positions;
             if !fits || inputs[1].shape != inputs[2].shape {
                 return Err(format!("k {} and v {} do not fit cache {}", inputs[1], inputs[2], inputs[at]));
             }
@@ -96,7 +100,7 @@ impl OpDef for CrossAttention {
             let (bi, hi, ti) = (row / h / t, row % h, row / h % t);
             let q = &f32s(inputs[0])[((bi * h + hi) * t + ti) * d..][..d];
             let seen = (lengths[bi] as usize).clamp(1, positions);
-            y.extend(attend(&cache, q, bi * h + hi, seen, None, self.scale));
+            y.extend(attend(&cache, q, |_| bi * h + hi, seen, None, self.scale));
         }
         HostTensor::f32([b, t, h * d], y)
     }
@@ -117,6 +121,7 @@ impl OpDef for CrossAttention {
             let sizes = [sources * heads, s, width];
             Entry { k: (1, 0), v: (2, 0), sizes, cache: at, step: None }.lower(cx)?;
         }
-        Reach { sizes, cache: at, step: at + 1, cross: true, bias: None, scale: self.scale }.lower(cx)
+        Reach { sizes, cache: at, step: at + 1, cross: true, bias: None, rows: None, scale: self.scale }
+            .lower(cx)
     }
 }
