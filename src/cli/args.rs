@@ -55,9 +55,9 @@ A failed input has `error` in place of its answer, the rest go on, and the exit 
 
 Texts, by what the checkpoint was made to do:
     --text T [--pair P]                   classes of a text or a pair
-    --text \"The [MASK] sat.\"             words for every mask
+    --text \"The [MASK] sat.\"              words for every mask
     --text A --pair B --next-sentence     whether B follows A
-    --question Q --context C              answers, and where in the context they stand, in characters
+    --question Q --context C              answers, and where they stand in characters
 and by models that only write, without training:
     --labels yes,no --template \"{text} Is it true? {label}\" --text T
     --perplexity --text T
@@ -161,8 +161,6 @@ pub(crate) struct InferArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     #[command(flatten)]
-    pub ask: AskArgs,
-    #[command(flatten)]
     pub image: ImageArgs,
     /// How many classes, words or answers to show, best first; 0 shows all
     #[arg(short = 'k', long, value_name = "N", default_value_t = 5, allow_negative_numbers = true)]
@@ -193,6 +191,8 @@ pub(crate) struct InferArgs {
     /// Stop at the first input that fails
     #[arg(long)]
     pub fail_fast: bool,
+    #[command(flatten)]
+    pub ask: AskArgs,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -59,14 +59,14 @@ pub(crate) struct GenerateArgs {
     pub how: HowArgs,
     #[command(flatten)]
     pub files: FileArgs,
-    #[command(flatten)]
-    pub write: WriteArgs,
-    /// Say how long the first token took, how many tokens a second, and the memory traffic
+    /// Say how long the first token took and how many tokens a second; of pictures also the memory traffic
     #[arg(long)]
     pub stats: bool,
     /// Show the picture as it grows, in terminals that can (kitty, iTerm2, WezTerm, Ghostty)
     #[arg(long, value_enum, default_value_t = When::Auto)]
     pub preview: When,
+    #[command(flatten)]
+    pub write: WriteArgs,
 }
 
 /// What is drawn.
