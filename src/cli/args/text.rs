@@ -14,12 +14,13 @@ Examples:
     vit-gpu embed -m FOLDER --input sentences.jsonl -o sentences.safetensors
     vit-gpu embed -m FOLDER photos -r -o photos.safetensors
 
-JSON is {\"results\": [{\"input\": \"…\", \"embedding\": […]}]} with model, device and times; a safetensors
-file holds `embeddings` (N,E) and the inputs in its metadata, those that failed left out of both.
+JSON is {\"results\": [{\"input\": \"…\", \"embedding\": […]}]} with model, device and times; a
+safetensors file holds `embeddings` (N,E) and the inputs in its metadata. An input that failed has
+`error` in place of its embedding, and is not in the file.
 
-Without --pool and --normalize texts are pooled as the folder's sentence-transformers files say
-(1_Pooling/config.json, modules.json; sentence_bert_config.json limits the length), else by the mean;
-images by what the model's own head reads.";
+Without --pool texts are pooled, and brought to length 1, as the folder's sentence-transformers
+files say (modules.json, 1_Pooling/config.json), else by the mean; sentence_bert_config.json limits
+their length. Images without --pool are what the model's own head reads.";
 
 /// Texts by flag or from a file.
 #[derive(Debug, Args)]
@@ -198,7 +199,7 @@ pub(crate) struct WriteArgs {
     /// Show special tokens: the end, <extra_id_0>
     #[arg(long)]
     pub keep_special: bool,
-    /// Cut the beginning of a prompt that is too long for GPT-2, the end of one for T5
+    /// Cut the beginning of a prompt that leaves no room
     #[arg(long)]
     pub truncate: bool,
 }
