@@ -29,6 +29,8 @@ mod outputs;
 mod profile;
 #[path = "cli/text_embed.rs"]
 mod text_embed;
+#[path = "cli/text_faults.rs"]
+mod text_faults;
 #[path = "cli/text_generate.rs"]
 mod text_generate;
 #[path = "cli/text_infer.rs"]

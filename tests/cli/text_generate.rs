@@ -44,10 +44,10 @@ fn text_comes_to_standard_output_and_whole_to_a_file() {
     let json: Value = serde_json::from_slice(&fs::read(at("a.json")).expect("a file")).expect("JSON");
     let sample = &json["samples"][0];
     assert_eq!(format!("{}\n", sample["text"].as_str().expect("text")), ran.out);
-    assert_eq!((&json["prompt"], &json["prompt_tokens"]), (&"the cat".into(), &2.into()));
+    assert_eq!((&json["prompt"], &json["timing_ms"]["prompt_tokens"]), (&"the cat".into(), &2.into()));
     let ids = sample["ids"].as_array().expect("ids").len();
     assert!(ids == 12 && sample["ended"] == "length" || sample["ended"] == "end token", "{json}");
-    assert!(json.get("seed").is_none() && json["temperature"] == 0.0, "{json}");
+    assert!(json.get("seed").is_none() && json.get("temperature").is_none(), "{json}");
     let stats = write(&model, &[&flags[..], &["--stats"]].concat()).code(0);
     assert_eq!(stats.out, ran.out);
     stats.says(&["tokens; prompt of 2 in", "first token after", "tokens/s"]);
@@ -93,6 +93,51 @@ fn chance_seeds_and_samples() {
         "3",
     ]);
     note.code(0).says(&["--seed changes nothing"]);
+}
+
+#[test]
+fn a_search_for_the_likeliest_text() {
+    for case in ["gpt2", "t5_v10"] {
+        let model = Tiny::new(case);
+        let folder = scratch();
+        let file = folder.path().join("a.json");
+        let flags = [
+            "--prompt",
+            "the cat",
+            "-n",
+            "8",
+            "--beams",
+            "4",
+            "--samples",
+            "2",
+            "-o",
+            file.to_str().expect("text"),
+        ];
+        write(&model, &flags).code(0);
+        let json: Value = serde_json::from_slice(&fs::read(&file).expect("a file")).expect("JSON");
+        assert_eq!((&json["beams"], &json["length_penalty"]), (&4.into(), &1.0.into()), "{json}");
+        let scores: Vec<f64> =
+            json["samples"].as_array().expect("two").iter().filter_map(|s| s["score"].as_f64()).collect();
+        assert!(scores.len() == 2 && scores[0] >= scores[1] && scores[0] < 0.0, "{json}");
+        let shown =
+            write(&model, &["--prompt", "the cat", "-n", "8", "--beams", "4", "--samples", "2"]).code(0).out;
+        let expected = json["samples"][0]["text"].as_str().expect("text");
+        assert!(shown.starts_with(&format!("--- 1 of 2\n{expected}\n--- 2 of 2\n")), "{shown}");
+        // One beam is the likeliest token each time.
+        let greedy = write(&model, &["--prompt", "the cat", "-n", "8"]).code(0).out;
+        assert_eq!(write(&model, &["--prompt", "the cat", "-n", "8", "--beams", "1"]).code(0).out, greedy);
+    }
+    let model = Tiny::new("gpt2");
+    write(&model, &["--prompt", "a", "--beams", "2", "--samples", "3"]).code(2).says(&["as many --beams"]);
+    write(&model, &["--prompt", "a", "--beams", "2", "--temperature", "1"]).code(2).says(&["--temperature"]);
+    for bad in [
+        &["--beams", "0"][..],
+        &["--beams", "33"],
+        &["--beams", "2", "--length-penalty", "NaN"],
+        &["--length-penalty", "1"],
+    ] {
+        write(&model, &[&["--prompt", "a"][..], bad].concat()).code(2);
+    }
 }
 
 #[test]
@@ -175,6 +220,7 @@ fn inspect_shows_models_of_texts() {
     assert!(inspect(&bert, &["--graph", "dot"]).out.starts_with("digraph"));
     let plans = inspect(&gpt2, &["--plan"]).out;
     assert!(plans.starts_with("# prompt: 24 tokens") && plans.contains("\n# token: "), "{plans}");
-    let wrong = run(vit_gpu(["inspect", "--device", "reference", "-m", bert.at(), "--image-size", "64"]));
+    let wrong =
+        run(&mut vit_gpu(["inspect", "--device", "reference", "-m", bert.at(), "--image-size", "64"]));
     wrong.code(2).says(&["--image-size is for models of images"]);
 }

@@ -177,7 +177,7 @@ fn answers_with_their_places() {
     ask(&model, &["--text", "who?"]).code(2).says(&["nothing with a text alone", "--question Q --context C"]);
     ask(&model, &["--question", " ", "--context", "a"]).code(1).says(&["question", "empty"]);
     ask(&model, &["--question", "who?", "--context", " "]).code(1).says(&["context", "empty"]);
-    let long = "who is it ".repeat(10);
+    let long = "who is it ".repeat(20);
     ask(&model, &["--question", &long, "--context", "a"]).code(1).says(&["question", "shorter question"]);
 }
 
