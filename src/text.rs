@@ -42,6 +42,8 @@ pub struct TextSession {
     labels: Labels,
     tokenizer: Result<Tokenizer>,
     runtime: Runtime,
+    /// Tokens of the longest text, if it is to be shorter than the model would take.
+    longest: Option<usize>,
     /// Executors by shape, oldest first.
     executors: Mutex<Vec<(Key, Executor)>>,
 }
@@ -90,7 +92,7 @@ impl TextSession {
             ));
         }
         let runtime = Runtime::open(name, checkpoint, warnings, options)?;
-        Ok(Self { model, labels, tokenizer, runtime, executors: Mutex::default() })
+        Ok(Self { model, labels, tokenizer, runtime, longest: None, executors: Mutex::default() })
     }
 
     /// Whether a source holds a text model, by its configuration alone.
@@ -142,12 +144,19 @@ impl TextSession {
     }
 
     /// Tokens of the longest text it takes: what the model has positions for, or less if the tokenizer
-    /// says so; `None` if there is no limit.
+    /// or [`TextSession::shorten`] says so; `None` if there is no limit.
     pub fn limit(&self) -> Option<usize> {
         let tokenizer = self.tokenizer.as_ref().ok().and_then(Tokenizer::limit);
         // T5's positions are no limit, and the length it was trained with is advice.
-        let positions = self.info().positions?;
-        Some(tokenizer.map_or(positions, |limit| limit.min(positions)))
+        let positions = self.info().positions;
+        let limit = positions.map(|positions| tokenizer.map_or(positions, |limit| limit.min(positions)));
+        limit.into_iter().chain(self.longest).min()
+    }
+
+    /// Takes no texts of more tokens than this, though the model might: for models that were trained on
+    /// short ones.
+    pub fn shorten(&mut self, longest: usize) {
+        self.longest = Some(longest);
     }
 
     /// Fails unless the model has the head for a task.

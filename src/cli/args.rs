@@ -3,12 +3,14 @@
 
 mod generate;
 mod measure;
+mod text;
 
 pub(crate) use generate::{
     FileArgs, GENERATE_HELP, GenerateArgs, HowArgs, Keep, MAX_SCALE, MAX_TEMPERATURE, Order, Schedule,
     TOKENS_HELP, TokensArgs, WhatArgs, When,
 };
 pub(crate) use measure::{BENCH_HELP, BenchArgs, PROFILE_HELP, ProfileArgs, Rows, Tabular};
+pub(crate) use text::{AskArgs, EMBED_HELP, EmbedArgs, Pooling, Sink, WriteArgs, first};
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -50,6 +52,16 @@ Inputs:
 Files from one directory, glob or list entry come in natural order (img2 before img10).
 
 A failed input has `error` in place of its answer, the rest go on, and the exit code is 1.
+
+Texts, by what the checkpoint was made to do:
+    --text T [--pair P]                   classes of a text or a pair
+    --text \"The [MASK] sat.\"             words for every mask
+    --text A --pair B --next-sentence     whether B follows A
+    --question Q --context C              answers, and where in the context they stand, in characters
+and by models that only write, without training:
+    --labels yes,no --template \"{text} Is it true? {label}\" --text T
+    --perplexity --text T
+Many at once come from --input FILE.
 
 CSV fields that start with `=`, `+`, `-` or `@` are written as they are: a spreadsheet may take them
 for formulas.";
@@ -94,10 +106,13 @@ pub(crate) struct TalkArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Classify images, or write their embeddings or attention
+    /// Classify images or texts, answer questions, fill masks, show attention
     #[command(after_help = INFER_HELP)]
     Infer(Box<InferArgs>),
-    /// Draw pictures patch by patch, as a language model writes
+    /// Make embeddings of texts or images
+    #[command(after_help = EMBED_HELP)]
+    Embed(Box<EmbedArgs>),
+    /// Write texts, or draw pictures patch by patch, token by token
     #[command(after_help = GENERATE_HELP)]
     Generate(Box<GenerateArgs>),
     /// Make tokens of a picture, or a picture of tokens
@@ -146,8 +161,10 @@ pub(crate) struct InferArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     #[command(flatten)]
+    pub ask: AskArgs,
+    #[command(flatten)]
     pub image: ImageArgs,
-    /// How many classes to show, best first; 0 shows all
+    /// How many classes, words or answers to show, best first; 0 shows all
     #[arg(short = 'k', long, value_name = "N", default_value_t = 5, allow_negative_numbers = true)]
     pub top_k: usize,
     /// How to print results
@@ -169,9 +186,10 @@ pub(crate) struct InferArgs {
     /// Show one head instead of the mean of all (of the last layer unless one is named); from 0
     #[arg(long, value_name = "N", requires = "attention")]
     pub attention_head: Option<usize>,
-    /// Images computed at a time; halved by itself where memory does not suffice
-    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub batch_size: u32,
+    /// Images or texts computed at a time, halved by itself where memory does not suffice [default: 8
+    /// images, 64 texts]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: Option<u32>,
     /// Stop at the first input that fails
     #[arg(long)]
     pub fail_fast: bool,
@@ -240,6 +258,19 @@ pub(crate) struct ImageArgs {
     /// Lay this colour under transparent pixels; otherwise alpha is dropped, as Pillow does
     #[arg(long, value_name = "RRGGBB", value_parser = colour)]
     pub background: Option<[u8; 3]>,
+}
+
+impl ImageArgs {
+    /// The first of these flags that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--image-size", self.image_size.is_some()),
+            ("--no-exif", self.no_exif),
+            ("--max-pixels", self.max_pixels.is_some()),
+            ("--allow-truncated", self.allow_truncated),
+            ("--background", self.background.is_some()),
+        ])
+    }
 }
 
 #[derive(Debug, Args)]

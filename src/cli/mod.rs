@@ -8,6 +8,7 @@ mod args;
 mod bench;
 mod devices;
 mod doctor;
+mod embed;
 mod generate;
 mod infer;
 mod inputs;
@@ -19,6 +20,7 @@ mod overlay;
 mod pages;
 mod profile;
 mod talk;
+mod texts;
 mod tokens;
 mod tune;
 mod verify;
@@ -91,6 +93,7 @@ fn run(cli: &Cli) -> Outcome {
     let mut out = BufWriter::new(io::stdout().lock());
     let code = match &cli.command {
         Command::Infer(args) => infer::run(args, talk, &mut out),
+        Command::Embed(args) => embed::run(args, talk, &mut out),
         Command::Generate(args) => generate::run(args, talk, &mut out),
         Command::Tokens(args) => tokens::run(args, talk, &mut out),
         Command::Devices(args) => devices::run(args, &mut out),
