@@ -111,7 +111,11 @@ impl Opened {
 ///
 /// # Errors
 /// [`Error::Usage`] if none is named, or one of another kind; as [`open::locate`].
-pub(super) fn locate(model: &super::args::ModelArgs, flag: &str, talk: Talk) -> Result<(String, ModelSource)> {
+pub(super) fn locate(
+    model: &super::args::ModelArgs,
+    flag: &str,
+    talk: Talk,
+) -> Result<(String, ModelSource)> {
     if model.model.as_deref().is_none_or(std::ffi::OsStr::is_empty) {
         let what = format!("{flag} is for models that read texts, and none is built in");
         return Err(Error::usage(what, "pass -m FOLDER, or the name of a BERT, GPT-2 or T5 on the hub"));

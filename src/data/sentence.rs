@@ -131,14 +131,21 @@ mod tests {
         let at = folder(MODULES, mean, Some(r#"{"max_seq_length": 256}"#));
         let said = Sentence::read(at.path()).unwrap().unwrap();
         assert_eq!(said, Sentence { pooling: SentencePooling::Mean, normalize: true, limit: Some(256) });
-        let cls = folder("[{\"type\": \"x.Pooling\", \"path\": \"1_Pooling\"}]", r#"{"pooling_mode": "cls"}"#, None);
+        let cls = folder(
+            "[{\"type\": \"x.Pooling\", \"path\": \"1_Pooling\"}]",
+            r#"{"pooling_mode": "cls"}"#,
+            None,
+        );
         let said = Sentence::read(cls.path()).unwrap().unwrap();
         assert_eq!(said, Sentence { pooling: SentencePooling::Cls, normalize: false, limit: None });
         let max = folder(MODULES, r#"{"pooling_mode_max_tokens": true}"#, None);
         let said = Sentence::read(max.path()).unwrap().unwrap();
         assert_eq!(said.pooling, SentencePooling::Other("max_tokens".to_owned()));
         let dense = folder(r#"[{"type": "sentence_transformers.models.Dense"}]"#, mean, None);
-        assert_eq!(Sentence::read(dense.path()).unwrap().unwrap().pooling, SentencePooling::Other("Dense".into()));
+        assert_eq!(
+            Sentence::read(dense.path()).unwrap().unwrap().pooling,
+            SentencePooling::Other("Dense".into())
+        );
         assert_eq!(Sentence::read(tempfile::tempdir().unwrap().path()), Ok(None));
     }
 

@@ -64,7 +64,13 @@ pub(crate) struct AskArgs {
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["text", "input"], allow_hyphen_values = true)]
     pub question: Option<String>,
     /// Where to look for the answer
-    #[arg(long, value_name = "TEXT", requires = "question", conflicts_with = "context_file", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "question",
+        conflicts_with = "context_file",
+        allow_hyphen_values = true
+    )]
     pub context: Option<String>,
     /// A file to look in, or - for standard input
     #[arg(long, value_name = "FILE", requires = "question")]
@@ -73,7 +79,13 @@ pub(crate) struct AskArgs {
     #[arg(long, conflicts_with = "text")]
     pub no_answer: bool,
     /// Choose among these by their likelihood under a model that writes; needs no training
-    #[arg(long, value_name = "LABEL,...", value_delimiter = ',', requires = "template", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "LABEL,...",
+        value_delimiter = ',',
+        requires = "template",
+        allow_hyphen_values = true
+    )]
     pub labels: Vec<String>,
     /// What is weighed, as "{text} Question: {pair}? Answer: {label}"
     #[arg(long, value_name = "TEXT", requires = "labels", allow_hyphen_values = true)]

@@ -141,12 +141,8 @@ fn vectors(
     too_long: TooLong,
 ) -> Result<Vec<Result<Vec<f32>>>> {
     let session = &opened.session;
-    texts::each(
-        items,
-        &|(_, text)| session.encode((text, None), too_long).map(|_| ()),
-        &|items| {
-            let texts: Vec<_> = items.iter().map(|(_, text)| (text.as_str(), None)).collect();
-            session.embed(&texts, pool.of_texts(), false, too_long)
-        },
-    )
+    texts::each(items, &|(_, text)| session.encode((text, None), too_long).map(|_| ()), &|items| {
+        let texts: Vec<_> = items.iter().map(|(_, text)| (text.as_str(), None)).collect();
+        session.embed(&texts, pool.of_texts(), false, too_long)
+    })
 }

@@ -30,7 +30,8 @@ pub(super) fn run(
 ) -> Outcome {
     without_pictures(args, &id)?;
     let input = args.write.prompt_file.as_deref().filter(|p| p.as_os_str() != "-");
-    let file = args.files.output.as_deref().map(|path| Kind::of(path).map(|kind| (path, kind))).transpose()?;
+    let file =
+        args.files.output.as_deref().map(|path| Kind::of(path).map(|kind| (path, kind))).transpose()?;
     if let Some((path, _)) = file {
         distinct(&[("-o", path)], &input.into_iter().collect::<Vec<_>>())?;
         spare_the_model(&[Some(path)], open::folder(source))?;
@@ -332,7 +333,11 @@ fn document(opened: &Opened, writing: &Writing, written: &Written) -> Result<Vec
         top_k: sampling.top_k,
         top_p: sampling.top_p,
         samples: samples.collect(),
-        timing_ms: Timing { first_token: millis(first_token), prompt: millis(prompt), decode: millis(decode) },
+        timing_ms: Timing {
+            first_token: millis(first_token),
+            prompt: millis(prompt),
+            decode: millis(decode),
+        },
     };
     let mut bytes = serde_json::to_vec_pretty(&document)
         .map_err(|e| Error::Write { path: "JSON".to_owned(), what: e.to_string() })?;

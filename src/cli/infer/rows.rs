@@ -117,7 +117,8 @@ impl Content {
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
         order.truncate(if top == 0 { scores.len() } else { top });
         let label = |i: usize| labels.get(i).cloned().unwrap_or_else(|| format!("LABEL_{i}"));
-        let prediction = |index: usize| Prediction { index, label: label(index), probability: probabilities[index] };
+        let prediction =
+            |index: usize| Prediction { index, label: label(index), probability: probabilities[index] };
         let predictions = order.into_iter().map(prediction).collect();
         Content::Classes { predictions, logits: logits.then_some(scores) }
     }
@@ -199,7 +200,10 @@ impl Printed for Row {
                 for a in answers {
                     let (share, text) = (a.probability * 100.0, printable(&a.answer));
                     let Found { start, end, score, .. } = a;
-                    writeln!(out, "  {share:>7.3}%  {text}  (characters {start} to {end})  score {score:.3}")?;
+                    writeln!(
+                        out,
+                        "  {share:>7.3}%  {text}  (characters {start} to {end})  score {score:.3}"
+                    )?;
                 }
                 let last = no_answer.as_ref().filter(|_| first.is_none());
                 last.map_or(Ok(()), |n| n.text(out))
@@ -211,7 +215,10 @@ impl Printed for Row {
                 writeln!(out, "  {percent:>7.3}%  {}  ({index})  log likelihood {log:.3}", printable(label))
             }),
             Content::Perplexity { tokens, log_likelihood, perplexity } => {
-                writeln!(out, "  perplexity {perplexity:.3}  (log likelihood {log_likelihood:.3} of {tokens} tokens)")
+                writeln!(
+                    out,
+                    "  perplexity {perplexity:.3}  (log likelihood {log_likelihood:.3} of {tokens} tokens)"
+                )
             }
             Content::Failed { error, .. } => writeln!(out, "  failed: {}", printable(error)),
         }
@@ -244,9 +251,9 @@ impl Printed for Row {
                     write!(out, "{name},{},{start},{end},{answer},{probability},{score},\r\n", rank + 1)?;
                 }
                 // An answer without a place is that there is none.
-                no_answer.as_ref().map_or(Ok(()), |n| {
-                    write!(out, "{name},,,,,{},{},\r\n", n.probability, n.score)
-                })
+                no_answer
+                    .as_ref()
+                    .map_or(Ok(()), |n| write!(out, "{name},,,,,{},{},\r\n", n.probability, n.score))
             }
             Content::Choices { predictions } => {
                 for (rank, w) in predictions.iter().enumerate() {

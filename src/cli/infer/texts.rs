@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use super::rows::{Content, Row};
-use super::{millis, Tally};
+use super::{Tally, millis};
 use crate::cli::args::{AskArgs, Format, InferArgs, first};
 use crate::cli::open;
 use crate::cli::output::Report;
@@ -267,7 +267,8 @@ impl Work<'_> {
                 let (content, failed) = match (answer, item.line, &self.args.ask.texts.input) {
                     (Ok(content), _, _) => (content, None),
                     (Err(e), Some(line), Some(file)) => {
-                        let what = if let Error::Usage { what, .. } = &e { what.clone() } else { e.to_string() };
+                        let what =
+                            if let Error::Usage { what, .. } = &e { what.clone() } else { e.to_string() };
                         (self.failed(what), Some(on_line(&e, file, line)))
                     }
                     // What was typed can be typed again.
@@ -278,7 +279,12 @@ impl Work<'_> {
                     tally.failed(e);
                 }
                 if failed.is_none() || self.args.output != Format::Text {
-                    report.row(Row { line: item.line, input: item.first, pair: self.shown(item.second), content })?;
+                    report.row(Row {
+                        line: item.line,
+                        input: item.first,
+                        pair: self.shown(item.second),
+                        content,
+                    })?;
                 }
                 if failed.is_some() && self.args.fail_fast {
                     return Ok(());
@@ -332,8 +338,10 @@ impl Work<'_> {
                 Ok(scored.into_iter().map(|s| Content::classes(s, top, labels, logits)).collect())
             }
             Question::Follows => {
-                let pairs: Vec<_> =
-                    items.iter().map(|i| (i.first.as_str(), i.second.as_deref().unwrap_or_default())).collect();
+                let pairs: Vec<_> = items
+                    .iter()
+                    .map(|i| (i.first.as_str(), i.second.as_deref().unwrap_or_default()))
+                    .collect();
                 let scored = session.next_sentence(&pairs, too_long)?;
                 // As in the pre-training of Devlin et al.: class 0 is the sentence that follows.
                 let labels = ["IsNext".to_owned(), "NotNext".to_owned()];
@@ -353,10 +361,9 @@ impl Work<'_> {
                     Ok(Content::choices(session.choose(text, labels, template, too_long)?, top))
                 })
                 .collect(),
-            Question::Perplexity => items
-                .iter()
-                .map(|item| Ok(Content::perplexity(session.likelihood(&item.first)?)))
-                .collect(),
+            Question::Perplexity => {
+                items.iter().map(|item| Ok(Content::perplexity(session.likelihood(&item.first)?))).collect()
+            }
             Question::Answers => items
                 .iter()
                 .map(|item| {

@@ -131,7 +131,9 @@ pub(super) fn run(
 fn heading(part: &str, batch: usize, tokens: usize) -> String {
     let s = if batch == 1 { "" } else { "s" };
     match part {
-        "prompt" => format!("# prompt: {} tokens, and the first draw ({batch} sample{s})", (tokens / 2).max(1)),
+        "prompt" => {
+            format!("# prompt: {} tokens, and the first draw ({batch} sample{s})", (tokens / 2).max(1))
+        }
         _ => format!("# token: the token drawn last, and the next draw ({batch} sample{s})"),
     }
 }
