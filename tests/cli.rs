@@ -27,6 +27,16 @@ mod kinds;
 mod outputs;
 #[path = "cli/profile.rs"]
 mod profile;
+#[path = "cli/text_embed.rs"]
+mod text_embed;
+#[path = "cli/text_faults.rs"]
+mod text_faults;
+#[path = "cli/text_generate.rs"]
+mod text_generate;
+#[path = "cli/text_infer.rs"]
+mod text_infer;
+#[path = "cli/tiny.rs"]
+mod tiny;
 #[path = "cli/tune.rs"]
 mod tune;
 #[path = "cli/verify.rs"]

@@ -17,9 +17,10 @@ Examples:
     vit-gpu generate -m t5 --prompt \"translate English to German: The house is small.\"
     vit-gpu generate -m t5 --prompt \"The <extra_id_0> walks in <extra_id_1> park\" --keep-special
 
-A text comes to standard output as it is written, without its prompt, and with -o FILE.txt or FILE.json
-also to a file when it is whole (then -q keeps it off standard output). The likeliest token is taken
-unless --temperature, --top-k or --top-p is given; then a temperature that is not given is 1.
+A text comes to standard output as it is written, without its prompt; -o FILE.txt or FILE.json
+also writes a file when it is whole, and then -q keeps it off standard output. The likeliest token
+is taken unless --temperature, --top-k or --top-p is given; a temperature that is not given is then
+1.
 
 The kind of a picture file is told by its extension: png, jpg, webp, bmp, tiff, ppm or gif.
 Several samples go into one file side by side, or with `-o FOLDER/` into a file each.
@@ -59,14 +60,14 @@ pub(crate) struct GenerateArgs {
     pub how: HowArgs,
     #[command(flatten)]
     pub files: FileArgs,
-    #[command(flatten)]
-    pub write: WriteArgs,
-    /// Say how long the first token took, how many tokens a second, and the memory traffic
+    /// Say how long the first token took and how many tokens a second; of pictures also the memory traffic
     #[arg(long)]
     pub stats: bool,
     /// Show the picture as it grows, in terminals that can (kitty, iTerm2, WezTerm, Ghostty)
     #[arg(long, value_enum, default_value_t = When::Auto)]
     pub preview: When,
+    #[command(flatten)]
+    pub write: WriteArgs,
 }
 
 /// What is drawn.

@@ -14,12 +14,13 @@ Examples:
     vit-gpu embed -m FOLDER --input sentences.jsonl -o sentences.safetensors
     vit-gpu embed -m FOLDER photos -r -o photos.safetensors
 
-JSON is {\"results\": [{\"input\": \"…\", \"embedding\": […]}]} with model, device and times; a safetensors
-file holds `embeddings` (N,E) and the inputs in its metadata, those that failed left out of both.
+JSON is {\"results\": [{\"input\": \"…\", \"embedding\": […]}]} with model, device and times; a
+safetensors file holds `embeddings` (N,E) and the inputs in its metadata. An input that failed has
+`error` in place of its embedding, and is not in the file.
 
-Without --pool and --normalize texts are pooled as the folder's sentence-transformers files say
-(1_Pooling/config.json, modules.json; sentence_bert_config.json limits the length), else by the mean;
-images by what the model's own head reads.";
+Without --pool texts are pooled, and brought to length 1, as the folder's sentence-transformers
+files say (modules.json, 1_Pooling/config.json), else by the mean; sentence_bert_config.json limits
+their length. Images without --pool are what the model's own head reads.";
 
 /// Texts by flag or from a file.
 #[derive(Debug, Args)]
@@ -87,7 +88,7 @@ pub(crate) struct AskArgs {
         allow_hyphen_values = true
     )]
     pub labels: Vec<String>,
-    /// What is weighed, as "{text} Question: {pair}? Answer: {label}"
+    /// What is weighed: "{text} Question: {pair}? Answer: {label}"
     #[arg(long, value_name = "TEXT", requires = "labels", allow_hyphen_values = true)]
     pub template: Option<String>,
     /// Weigh texts: how uncertain a model that writes is of the next token
@@ -124,8 +125,6 @@ pub(crate) struct EmbedArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     #[command(flatten)]
-    pub texts: TextsArgs,
-    #[command(flatten)]
     pub image: ImageArgs,
     /// How the vectors of tokens, or of patches, become one
     #[arg(long, value_enum)]
@@ -139,6 +138,8 @@ pub(crate) struct EmbedArgs {
     /// Images or texts computed at a time [default: 8 images, 64 texts]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: Option<u32>,
+    #[command(flatten)]
+    pub texts: TextsArgs,
 }
 
 /// Where embeddings go.
@@ -184,13 +185,21 @@ pub(crate) struct WriteArgs {
     /// So many texts for one prompt [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub samples: Option<u32>,
+    /// Search for the likeliest text among so many at a time, instead of token by token; --samples shows the
+    /// best of them
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=32))]
+    #[arg(conflicts_with_all = ["temperature", "top_k", "top_p", "seed", "stop"])]
+    pub beams: Option<u32>,
+    /// Of texts found by --beams: above 0 longer ones are preferred, below 0 shorter ones
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "beams", allow_negative_numbers = true, value_parser = penalty)]
+    pub length_penalty: f32,
     /// End a text before this; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
     /// Show special tokens: the end, <extra_id_0>
     #[arg(long)]
     pub keep_special: bool,
-    /// Cut the beginning of a prompt that is too long for GPT-2, the end of one for T5
+    /// Cut the beginning of a prompt that leaves no room
     #[arg(long)]
     pub truncate: bool,
 }
@@ -202,6 +211,7 @@ impl WriteArgs {
             ("--prompt", self.prompt.is_some()),
             ("--prompt-file", self.prompt_file.is_some()),
             ("--samples", self.samples.is_some()),
+            ("--beams", self.beams.is_some()),
             ("--stop", !self.stop.is_empty()),
             ("--keep-special", self.keep_special),
             ("--truncate", self.truncate),
@@ -220,5 +230,12 @@ fn sink(text: &str) -> Result<Sink, String> {
         "jsonl" => Ok(Sink::Print(Format::Jsonl)),
         _ if text.to_ascii_lowercase().ends_with(".safetensors") => Ok(Sink::File(text.into())),
         _ => Err("embeddings are printed as json or jsonl, or written to a .safetensors file".to_owned()),
+    }
+}
+
+fn penalty(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if x.is_finite() && x.abs() <= 100.0 => Ok(x),
+        _ => Err("a penalty is a number from -100 to 100; 1 is usual".to_owned()),
     }
 }

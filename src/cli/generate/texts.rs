@@ -4,22 +4,25 @@
 //! The likeliest token is taken unless a flag asks for chance, as in transformers. Several samples are
 //! written after each other, though they are drawn together: the first as it comes.
 
-use std::io::{self, IsTerminal as _, Write};
-use std::path::Path;
+mod document;
+mod page;
 
-use serde::Serialize;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::{distinct, recipe::random_seed, spare_the_model};
 use crate::cli::args::{GenerateArgs, When, first};
 use crate::cli::outfile::OutFile;
-use crate::cli::output::{DeviceFacts, SCHEMA_VERSION};
-use crate::cli::talk::{Talk, printable, say};
-use crate::cli::texts::{self, Opened, TextFacts};
-use crate::cli::{Outcome, Stop, open};
+use crate::cli::talk::{Talk, say};
+use crate::cli::texts::{self, Opened};
+use crate::cli::{Outcome, open};
 use crate::error::{Error, Result};
 use crate::ops::Sampling;
 use crate::session::ModelSource;
-use crate::text::{Ended, Piece, TooLong, Writing, WritingStats, Written};
+use crate::text::{Beams, Ended, Piece, TextSession, TooLong, Writing, WritingStats};
+use document::{Sample, Way, document};
+use page::{Page, plain};
 
 /// Runs the command on a model that writes and yields its exit code.
 pub(super) fn run(
@@ -44,34 +47,78 @@ pub(super) fn run(
             return Err(Error::usage(what, "pass --prompt or --prompt-file").into());
         }
     };
-    let writing = Writing {
-        prompt,
-        samples: args.write.samples.unwrap_or(1) as usize,
-        first: 0,
-        tokens: args.what.count.map(|n| n as usize),
-        sampling: sampling(args, talk)?,
-        stop: args.write.stop.clone(),
-        too_long: if args.write.truncate { TooLong::Cut } else { TooLong::Refuse },
-        keep_special: args.write.keep_special,
-    };
+    let way = way(args, talk)?;
     let file = file.map(|(path, kind)| Ok::<_, Error>((OutFile::create(path)?, kind))).transpose()?;
     let options = open::options(&args.device, !args.model.no_mmap)?;
     let mut opened = Opened::new(id, source, &options, talk)?;
-    let mut page = Page::new(out, writing.samples, file.is_some() && talk.is_quiet());
-    let written = opened.session.write(&writing, &mut |piece| page.hear(piece));
+    let mut page = Page::new(out, samples(args), file.is_some() && talk.is_quiet());
+    let begun = Instant::now();
+    let written = write(args, &opened.session, (&prompt, way), &mut |piece| page.hear(piece));
     opened.say_warnings();
-    let written = page.end(written)?;
+    let (samples, stats) = page.end(written)?;
     if let Some((file, kind)) = file {
         let bytes = match kind {
-            Kind::Plain => plain(&written.texts).into_bytes(),
-            Kind::Json => document(&opened, &writing, &written)?,
+            Kind::Plain => plain(&samples.iter().map(|s| s.text.as_str()).collect::<Vec<_>>()).into_bytes(),
+            Kind::Json => document(&opened, &prompt, way, &samples, stats.as_ref())?,
         };
         file.finish(&bytes)?;
     }
     if args.stats {
-        say(&stats(&written));
+        say(&told(&samples, stats.as_ref(), begun.elapsed()));
     }
     Ok(0)
+}
+
+fn samples(args: &GenerateArgs) -> usize {
+    args.write.samples.unwrap_or(1) as usize
+}
+
+/// Writes by chance, greedily, or by a search.
+fn write(
+    args: &GenerateArgs,
+    session: &TextSession,
+    (prompt, way): (&str, Way),
+    hear: &mut dyn FnMut(Piece) -> Result<()>,
+) -> Result<(Vec<Sample>, Option<WritingStats>)> {
+    let too_long = if args.write.truncate { TooLong::Cut } else { TooLong::Refuse };
+    let (tokens, keep_special) = (args.what.count.map(|n| n as usize), args.write.keep_special);
+    let sampling = match way {
+        Way::Beams { beams, length_penalty } => {
+            let beams = Beams { width: beams, length_penalty, early: false, tokens, too_long };
+            let mut found = session.beams(prompt, &beams)?;
+            found.truncate(samples(args));
+            let tokenizer = session.tokenizer()?;
+            let mut told = Vec::new();
+            for (sample, beam) in found.into_iter().enumerate() {
+                let ended = beam.ids.last().is_some_and(|id| session.info().ends.contains(id));
+                let ended = if ended { Ended::EndToken } else { Ended::Length };
+                let text = tokenizer.decode(&beam.ids, keep_special);
+                hear(Piece { sample, text: &text })?;
+                let score = Some(beam.score);
+                told.push(Sample { score, ..Sample::new(sample, text, beam.ids, &ended) });
+            }
+            return Ok((told, None));
+        }
+        Way::Greedy {} => Sampling::greedy(),
+        Way::Chance { seed, temperature, top_k, top_p } => {
+            Sampling { seed, temperature, top_k, top_p, ..Sampling::greedy() }
+        }
+    };
+    let stop = args.write.stop.clone();
+    let writing = Writing {
+        prompt: prompt.to_owned(),
+        samples: samples(args),
+        first: 0,
+        tokens,
+        sampling,
+        stop,
+        too_long,
+        keep_special,
+    };
+    let written = session.write(&writing, hear)?;
+    let all = written.texts.into_iter().zip(written.ids).zip(&written.ended).enumerate();
+    let told = all.map(|(i, ((text, ids), ended))| Sample::new(i, text, ids, ended));
+    Ok((told.collect(), Some(written.stats)))
 }
 
 /// Refuses flags that are about pictures.
@@ -100,27 +147,34 @@ fn without_pictures(args: &GenerateArgs, id: &str) -> Result<()> {
     Err(Error::usage(what, format!("leave {flag} away")))
 }
 
-/// Greedy, unless something asks for chance.
-fn sampling(args: &GenerateArgs, talk: Talk) -> Result<Sampling> {
-    let how = &args.how;
+/// Greedy, unless something asks for chance or for a search.
+fn way(args: &GenerateArgs, talk: Talk) -> Result<Way> {
+    let (how, write) = (&args.how, &args.write);
+    if let Some(beams) = write.beams {
+        if write.samples.is_some_and(|n| n > beams) {
+            let what = format!("{beams} beams end in {beams} texts at most");
+            return Err(Error::usage(what, "pass as many --beams as --samples"));
+        }
+        return Ok(Way::Beams { beams: beams as usize, length_penalty: write.length_penalty });
+    }
     let chance = how.temperature.is_some() || how.top_k.is_some() || how.top_p.is_some();
     let temperature = how.temperature.unwrap_or(if chance { 1.0 } else { 0.0 });
     if temperature == 0.0 {
-        if args.write.samples.is_some_and(|n| n > 1) {
+        if write.samples.is_some_and(|n| n > 1) {
             let what = "all samples would be the same: the likeliest token is taken each time";
             return Err(Error::usage(what, "pass --temperature 1, or --top-k or --top-p"));
         }
         if how.seed.is_some() {
             talk.note("--seed changes nothing: the likeliest token is taken; --temperature 1 draws");
         }
-        return Ok(Sampling::greedy());
+        return Ok(Way::Greedy {});
     }
     let seed = how.seed.unwrap_or_else(random_seed);
     if how.seed.is_none() {
         talk.note(format_args!("seed {seed} (--seed {seed} writes the same again)"));
     }
     let (top_k, top_p) = (how.top_k.unwrap_or(0), how.top_p.unwrap_or(1.0));
-    Ok(Sampling { seed, temperature, top_k, top_p, ..Sampling::greedy() })
+    Ok(Way::Chance { seed, temperature, top_k, top_p })
 }
 
 fn without_line_end(mut text: String) -> String {
@@ -156,207 +210,20 @@ impl Kind {
     }
 }
 
-/// Standard output with texts on it, as they come.
-struct Page<W: Write> {
-    out: W,
-    /// Nothing is to be shown.
-    silent: bool,
-    /// Escape what could steer a terminal.
-    tame: bool,
-    /// Texts of samples that wait for their turn; the first has none.
-    waiting: Vec<String>,
-    /// The last character of the sample that is shown ends a line.
-    line_ended: bool,
-    /// Why nothing more can be shown.
-    broken: Option<io::Error>,
-}
-
-impl<W: Write> Page<W> {
-    fn new(out: W, samples: usize, silent: bool) -> Self {
-        let tame = io::stdout().is_terminal();
-        Self { out, silent, tame, waiting: vec![String::new(); samples], line_ended: false, broken: None }
-    }
-
-    /// Shows new text, if it is its turn. An output that is gone ends the writing.
-    fn hear(&mut self, piece: Piece) -> Result<()> {
-        if piece.sample > 0 {
-            self.waiting[piece.sample].push_str(piece.text);
-            return Ok(());
-        }
-        let heading = self.waiting.len() > 1 && self.waiting[0].is_empty();
-        let shown = if heading { self.heading(0) } else { Ok(()) };
-        if heading {
-            // Only that it has begun.
-            self.waiting[0].push(' ');
-        }
-        shown.and_then(|()| self.show(piece.text)).map_err(|e| {
-            self.broken = Some(e);
-            Error::Interrupted
-        })
-    }
-
-    fn heading(&mut self, sample: usize) -> io::Result<()> {
-        if self.silent {
-            return Ok(());
-        }
-        writeln!(self.out, "--- {} of {}", sample + 1, self.waiting.len())
-    }
-
-    fn show(&mut self, text: &str) -> io::Result<()> {
-        if self.silent || text.is_empty() {
-            return Ok(());
-        }
-        self.line_ended = text.ends_with('\n');
-        if self.tame {
-            for (i, line) in text.split('\n').enumerate() {
-                let end = if i > 0 { "\n" } else { "" };
-                let parts: Vec<String> = line.split('\t').map(printable).collect();
-                write!(self.out, "{end}{}", parts.join("\t"))?;
-            }
-        } else {
-            self.out.write_all(text.as_bytes())?;
-        }
-        self.out.flush()
-    }
-
-    fn line_end(&mut self) -> io::Result<()> {
-        if self.silent {
-            return Ok(());
-        }
-        if !std::mem::take(&mut self.line_ended) {
-            writeln!(self.out)?;
-        }
-        self.out.flush()
-    }
-
-    /// Shows the samples that waited.
-    fn end(mut self, written: Result<Written>) -> Result<Written, Stop> {
-        if let Some(e) = self.broken.take() {
-            return Err(Stop::Stdout(e));
-        }
-        let written = match written {
-            Ok(written) => written,
-            Err(e) => {
-                // What was shown of a text ends its line, so that the message has its own.
-                if !self.waiting[0].is_empty() || self.line_ended {
-                    _ = self.line_end();
-                }
-                return Err(e.into());
-            }
-        };
-        if self.waiting.len() > 1 && self.waiting[0].is_empty() {
-            self.heading(0)?;
-        }
-        self.line_end()?;
-        for sample in 1..self.waiting.len() {
-            self.heading(sample)?;
-            let text = std::mem::take(&mut self.waiting[sample]);
-            self.show(&text)?;
-            self.line_end()?;
-        }
-        Ok(written)
-    }
-}
-
-/// Texts as a file for people.
-fn plain(texts: &[String]) -> String {
-    let mut all = String::new();
-    for (i, text) in texts.iter().enumerate() {
-        if texts.len() > 1 {
-            all += &format!("--- {} of {}\n", i + 1, texts.len());
-        }
-        all += text;
-        if !text.ends_with('\n') {
-            all.push('\n');
-        }
-    }
-    all
-}
-
-/// What was written and how, as JSON.
-#[derive(Serialize)]
-struct Document<'a> {
-    schema_version: u32,
-    model: &'a TextFacts,
-    device: &'a DeviceFacts,
-    prompt: &'a str,
-    prompt_tokens: usize,
-    /// Absent if the likeliest token was taken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    temperature: f32,
-    top_k: u32,
-    top_p: f32,
-    samples: Vec<Sample<'a>>,
-    timing_ms: Timing,
-}
-
-#[derive(Serialize)]
-struct Sample<'a> {
-    sample: usize,
-    text: &'a str,
-    /// `end token`, `stop` or `length`.
-    ended: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stop: Option<&'a str>,
-    ids: &'a [u32],
-}
-
-#[derive(Serialize)]
-struct Timing {
-    first_token: f64,
-    prompt: f64,
-    decode: f64,
-}
-
-fn document(opened: &Opened, writing: &Writing, written: &Written) -> Result<Vec<u8>> {
-    let WritingStats { first_token, prompt, decode, .. } = written.stats;
-    let millis = |d: std::time::Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
-    let sampling = writing.sampling;
-    let all = written.texts.iter().zip(&written.ids).zip(&written.ended).enumerate();
-    let samples = all.map(|(sample, ((text, ids), ended))| {
-        let (ended, stop) = match ended {
-            Ended::EndToken => ("end token", None),
-            Ended::Stop(stop) => ("stop", Some(stop.as_str())),
-            Ended::Length => ("length", None),
-        };
-        Sample { sample, text, ended, stop, ids }
-    });
-    let document = Document {
-        schema_version: SCHEMA_VERSION,
-        model: &opened.model,
-        device: &opened.device,
-        prompt: &writing.prompt,
-        prompt_tokens: written.stats.prompt_tokens,
-        seed: (sampling.temperature > 0.0).then_some(sampling.seed),
-        temperature: sampling.temperature,
-        top_k: sampling.top_k,
-        top_p: sampling.top_p,
-        samples: samples.collect(),
-        timing_ms: Timing {
-            first_token: millis(first_token),
-            prompt: millis(prompt),
-            decode: millis(decode),
-        },
-    };
-    let mut bytes = serde_json::to_vec_pretty(&document)
-        .map_err(|e| Error::Write { path: "JSON".to_owned(), what: e.to_string() })?;
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
 /// How fast it was, on one line.
-fn stats(written: &Written) -> String {
-    let WritingStats { prompt_tokens, first_token, prompt, decode, .. } = written.stats;
-    let tokens: usize = written.ids.iter().map(Vec::len).sum();
+fn told(samples: &[Sample], stats: Option<&WritingStats>, took: Duration) -> String {
+    let tokens: usize = samples.iter().map(|s| s.ids.len()).sum();
+    let millis = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1e3);
+    let Some(WritingStats { prompt_tokens, first_token, prompt, decode, .. }) = stats else {
+        return format!("{tokens} tokens in {}", millis(took));
+    };
     // The first token of each sample is the prompt's.
-    let after = tokens.saturating_sub(written.ids.len());
-    let millis = |d: std::time::Duration| format!("{:.1} ms", d.as_secs_f64() * 1e3);
+    let after = tokens.saturating_sub(samples.len());
     format!(
         "{tokens} tokens; prompt of {prompt_tokens} in {}, first token after {}, then {after} in {}: {:.1} tokens/s",
-        millis(prompt),
-        millis(first_token),
-        millis(decode),
+        millis(*prompt),
+        millis(*first_token),
+        millis(*decode),
         after as f64 / decode.as_secs_f64().max(1e-9)
     )
 }
@@ -365,31 +232,6 @@ fn stats(written: &Written) -> String {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-
-    fn page(samples: usize, pieces: &[(usize, &str)]) -> String {
-        let mut out = Vec::new();
-        let mut page = Page::new(&mut out, samples, false);
-        page.tame = false;
-        for &(sample, text) in pieces {
-            page.hear(Piece { sample, text }).unwrap();
-        }
-        let texts = vec![String::new(); samples];
-        let stats = WritingStats::default();
-        let written = Written { texts, ids: vec![vec![]; samples], ended: vec![], stats };
-        assert!(page.end(Ok(written)).is_ok());
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn samples_follow_each_other() {
-        assert_eq!(page(1, &[(0, "a "), (0, "b")]), "a b\n");
-        assert_eq!(page(1, &[(0, "a\n")]), "a\n");
-        assert_eq!(page(1, &[]), "\n");
-        let two = page(2, &[(0, "a"), (1, "x"), (0, "b\n"), (1, "y")]);
-        assert_eq!(two, "--- 1 of 2\nab\n--- 2 of 2\nxy\n");
-        assert_eq!(page(2, &[]), "--- 1 of 2\n\n--- 2 of 2\n\n");
-        assert_eq!(plain(&["a".into(), "b\n".into()]), "--- 1 of 2\na\n--- 2 of 2\nb\n");
-    }
 
     #[test]
     fn one_line_end_is_left_away() {

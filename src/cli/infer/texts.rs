@@ -110,6 +110,9 @@ fn question(ask: &AskArgs, info: &TextInfo, name: &str) -> Result<Question> {
         let what = format!("{flag} is for models that write, and {name} is a {}", info.architecture);
         Err(Error::usage(what, can(info)))
     };
+    if ask.texts.input.is_none() && ask.texts.text.is_empty() && ask.question.is_none() {
+        return Err(Error::usage("there is nothing to read", can(info)));
+    }
     if let Some(template) = &ask.template {
         writes("--labels")?;
         let labels: Vec<String> = ask.labels.iter().map(|label| label.trim().to_owned()).collect();
@@ -147,9 +150,6 @@ fn question(ask: &AskArgs, info: &TextInfo, name: &str) -> Result<Question> {
         Task::Answer => file,
         Task::Tag | Task::Write => false,
     };
-    if !file && ask.texts.text.is_empty() {
-        return Err(Error::usage("there is nothing to read", can(info)));
-    }
     let found = info.tasks.iter().find(fits).and_then(|&task| of(task));
     found.ok_or_else(|| {
         let given = if paired { "two texts" } else { "a text" };
