@@ -9,6 +9,7 @@
 //! be cut; nothing is cut silently.
 
 mod answer;
+mod attention;
 mod batch;
 mod beams;
 mod likelihood;
@@ -20,10 +21,11 @@ use std::sync::Mutex;
 
 pub use crate::data::spans::{Answer, Answers, NoAnswer};
 pub use crate::models::text::{Kind, Task, TextInfo};
+pub use attention::{AttentionMap, Layers, Look, MOST_TOKENS, mean};
 pub use batch::Passage;
 pub use beams::{Beam, Beams};
 pub use likelihood::{Choice, Likelihood, Template};
-pub use tasks::{Filled, Pool, Scored};
+pub use tasks::{Filled, Pair, Pool, Scored};
 pub use write::{Ended, Piece, Writing, WritingStats, Written};
 
 use crate::data::labels::Labels;

@@ -1,11 +1,13 @@
 //! Floor 6. The command line as plain data. Doc comments here are the help text and the man page;
 //! nothing is opened or checked against the machine before `run`.
 
+mod attention;
 mod generate;
 mod infer;
 mod measure;
 mod text;
 
+pub(crate) use attention::{ATTENTION_HELP, AttentionArgs, PictureForm, PictureSink};
 pub(crate) use generate::{
     FileArgs, GENERATE_HELP, GenerateArgs, HowArgs, Keep, MAX_SCALE, MAX_TEMPERATURE, Order, Schedule,
     TOKENS_HELP, TokensArgs, WhatArgs, When,
@@ -96,6 +98,9 @@ pub(crate) enum Command {
     /// Make tokens of a picture, or a picture of tokens
     #[command(after_help = TOKENS_HELP)]
     Tokens(Box<TokensArgs>),
+    /// Draw which tokens of a text or an image attend to which
+    #[command(after_help = ATTENTION_HELP)]
+    Attention(Box<AttentionArgs>),
     /// List the adapters of this machine and whether they will do
     Devices(DevicesArgs),
     /// Show a model: architecture, parameters, memory, work, graph and plan

@@ -5,6 +5,7 @@
 //! It refuses to prompt, to leave half-written files, and to make noise about a closed pipe.
 
 mod args;
+mod attention;
 mod bench;
 mod devices;
 mod doctor;
@@ -96,6 +97,7 @@ fn run(cli: &Cli) -> Outcome {
         Command::Embed(args) => embed::run(args, talk, &mut out),
         Command::Generate(args) => generate::run(args, talk, &mut out),
         Command::Tokens(args) => tokens::run(args, talk, &mut out),
+        Command::Attention(args) => attention::run(args, talk, &mut out),
         Command::Devices(args) => devices::run(args, &mut out),
         Command::Inspect(args) => inspect::run(args, talk, &mut out),
         Command::Verify(args) => verify::run(args, talk, &mut out),
