@@ -62,7 +62,7 @@ What is measured is kept beside the compiled pipelines, by adapter and driver, a
 run; other runs measure on first use, for at most 2 seconds. A choice changes speed, never a result
 beyond the tolerance: `vit-gpu doctor` checks every way.";
 
-/// Vision Transformers on any GPU, from plain WGSL
+/// Transformers on any GPU, from plain WGSL
 #[derive(Debug, Parser)]
 #[command(name = "vit-gpu", version, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
