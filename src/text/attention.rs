@@ -161,7 +161,7 @@ impl TextSession {
     fn written(&self, read: &[u32], answer: Option<&str>) -> Result<Vec<u32>> {
         let mut answer = match answer {
             Some(answer) => self.tokenizer()?.encode_plain(answer)?.ids,
-            None => self.greedy(read, ANSWER)?.0,
+            None => self.greedy(read, ANSWER, false)?.0,
         };
         if answer.last().is_some_and(|id| self.info().ends.contains(id)) {
             answer.pop();
