@@ -275,7 +275,6 @@ impl TextSession {
     }
 
     /// Draws tokens until all samples have ended. `tell` hears what is new of each and says which go on.
-    #[expect(clippy::type_complexity, reason = "three results of one call")]
     fn write_ids_with(
         &self,
         request: &Request,

@@ -10,7 +10,7 @@ use crate::tiny::Tiny;
 const LLAMAGEN: &str = "tests/golden/llamagen";
 const COLOURS: &str = "tests/golden/imagegpt";
 
-fn inspect(model: &str, more: &[&str]) -> crate::harness::Ran {
+fn inspect(model: &str, more: &[&str]) -> Ran {
     run(vit_gpu(["inspect", "--device", "reference", "-m", model]).args(more))
 }
 
