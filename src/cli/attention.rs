@@ -132,9 +132,7 @@ impl Shown {
             _ => "mean of all layers".to_owned(),
         };
         let of_heads = self.head.map_or(format!("mean of {heads} heads"), |head| format!("head {head}"));
-        format!(
-            "Attention, {of_layers}, {of_heads}. Each row is a token that looks, each column one it looks at."
-        )
+        format!("Attention, {of_layers}, {of_heads}; rows look at columns")
     }
 
     fn labels(&self) -> impl Iterator<Item = &String> {

@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(short(&"ä".repeat(17)), format!("{}…", "ä".repeat(15)));
         assert_eq!(short(&"ä".repeat(16)), "ä".repeat(16));
         assert_eq!(
-            [1.0, 0.25, 0.0625, 0.5, 0.00123].map(number),
+            [1.0, 0.25, 0.0626, 0.5, 0.00123].map(number),
             ["1", "0.25", "0.063", "0.5", "0.0012"].map(str::to_owned)
         );
     }
