@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
 
 /// Most tokens along a side.
-pub const MOST_TOKENS: usize = 512;
+pub const MOST_TOKENS: usize = 640;
 /// Most weights that are made in one run: 64 MiB.
 const WEIGHTS: usize = 16 << 20;
 /// Most tokens that T5 answers where the answer is not given.
