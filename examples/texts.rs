@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 
+use vit_gpu::Error;
 use vit_gpu::ops::Sampling;
 use vit_gpu::session::{ModelSource, Options};
 use vit_gpu::text::{Pool, Task, TextSession, TooLong, Writing};
@@ -40,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         session.write(&writing, &mut |piece| {
             print!("{}", piece.text);
-            Ok(std::io::stdout().flush().unwrap_or_default())
+            std::io::stdout().flush().map_err(|e| Error::input("standard output", e.to_string(), ""))
         })?;
         println!();
     } else if info.can(Task::FillMask) && text.contains('[') {

@@ -1,9 +1,9 @@
 //! Floor 6. Texts in, answers out: a checkpoint of BERT, GPT-2 or T5 made ready, its tokenizer, and the
 //! tasks such models are for. What it can do is said by the heads of the checkpoint ([`TextInfo::tasks`]).
 //!
-//! Texts run in batches of about the same length, padded to few different ones ([`batch`]); what stands
+//! Texts run in batches of about the same length, padded to few different ones; what stands
 //! behind a text's end reaches nothing, so a result never depends on its neighbours. Models that write do
-//! so by the token loop that pictures are made by ([`write`]).
+//! so by the token loop that pictures are made by.
 //!
 //! It knows no command line and prints nothing. A text that is too long is refused unless it is asked to
 //! be cut; nothing is cut silently.

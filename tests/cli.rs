@@ -14,6 +14,8 @@ mod common;
 mod conduct;
 #[path = "cli/devices.rs"]
 mod devices;
+#[path = "cli/documents.rs"]
+mod documents;
 #[path = "cli/generate.rs"]
 mod generate;
 #[path = "cli/generate_faults.rs"]
