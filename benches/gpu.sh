@@ -29,6 +29,11 @@ pack() {
         sed -n 's/.*"name":"ops".*"executable":"\([^"]*\)".*/\1/p' | tail -1)
     install "${CARGO_TARGET_DIR:-target}/release/vit-gpu" "$kit/vit-gpu"
     install "$bench" "$kit/ops"
+    cargo build --release --locked --example random_checkpoint
+    install "${CARGO_TARGET_DIR:-target}/release/examples/random_checkpoint" "$kit/random_checkpoint"
+    (cd benches/peers && cargo build --release --locked --target-dir "$OLDPWD/target/peers" \
+        -p peer-vit-gpu --bin peer-vit-gpu-text)
+    install target/peers/release/peer-vit-gpu-text "$kit/peer-vit-gpu-text"
 }
 
 find_vulkan() {
@@ -64,7 +69,7 @@ if [ "${1-}" = --pack ]; then
     exit
 fi
 if command -v cargo >/dev/null; then pack; fi
-for program in vit-gpu ops; do
+for program in vit-gpu ops random_checkpoint peer-vit-gpu-text; do
     if [ ! -x "$kit/$program" ]; then
         printf 'gpu.sh: no %s and no cargo; run benches/gpu.sh --pack where cargo is\n' "$kit/$program" >&2
         exit 1
@@ -72,6 +77,33 @@ for program in vit-gpu ops; do
 done
 find_vulkan
 find_driver
+
+text_folder() {
+    case $1 in
+    bert | t5) echo "$kit/$1-base" ;;
+    *) echo "$kit/$1" ;;
+    esac
+}
+
+# The same token ids for every engine: rows, tokens in a row, tokens to draw, the ids to choose from.
+text_ids() {
+    local name rows width new low high
+    while read -r name rows width new low high; do
+        awk -v rows="$rows" -v width="$width" -v new="$new" -v low="$low" -v high="$high" 'BEGIN {
+            srand(1); printf "{\"new\": %d, \"ids\": [", new
+            for (r = 0; r < rows; r++) {
+                printf "%s[", r ? ", " : ""
+                for (i = 0; i < width; i++) printf "%s%d", i ? ", " : "", low + int(rand() * (high - low))
+                printf "]"
+            }
+            print "]}"
+        }' >"$kit/$name.json"
+    done <<'END'
+bert 8 128 0 1000 30000
+gpt2 1 512 64 0 50000
+t5 1 128 32 2 32000
+END
+}
 
 rows() {
     say "Adapter"
@@ -97,12 +129,28 @@ rows() {
         "$kit/vit-gpu" profile --generate --synthetic "llamagen-$size" --dtype f16 -r 20
     done
     "$kit/vit-gpu" profile --generate --synthetic llamagen-b -r 20
+    say "BERT-base 8 x 128, GPT-2 512 + 64, T5-base 128 -> 32"
+    local name
+    for name in bert-base gpt2 t5-base; do
+        [ -d "$kit/$name" ] || "$kit/random_checkpoint" "$name" "$kit/$name"
+    done
+    text_ids
+    for name in bert gpt2 t5; do
+        for dtype in f16 f32; do
+            PEER_DTYPE=$dtype "$kit/peer-vit-gpu-text" "$name" "$(text_folder "$name")" "$kit/$name.json" 10 |
+                sed 's/"logits":\[[^]]*\],*//; s/,*"ids":\[[^]]*\]//'
+        done
+    done
     say "PyTorch on the same card"
     if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
         python3 benches/peers/python/gpu_torch.py ${batches//,/ }
         for size in b l; do
             python3 benches/peers/python/llamagen.py "random:$size" 207 4 256 --device cuda --dtype float16 |
                 sed 's/, "ids".*//'
+        done
+        for name in bert gpt2 t5; do
+            python3 benches/peers/python/text_models.py "$name" "$(text_folder "$name")" "$kit/$name.json" 10 \
+                --device cuda --dtype float16 | sed 's/"logits": \[[^]]*\],*//; s/,* *"ids": \[[^]]*\]//'
         done
     else
         echo "not run: python3 has no torch with CUDA"

@@ -1,12 +1,12 @@
-//! Vision Transformers on any GPU, from plain WGSL.
+//! Transformers on any GPU, from plain WGSL.
 //!
 //! Five nouns: a [`graph::Graph`] says what to compute; [`plan::compile`] turns it into a
 //! [`plan::Plan`], plain data that says exactly which launches run in which buffers; a
 //! [`gpu::Executor`] is a plan made resident on a [`gpu::Gpu`]; a [`kernel::Kernel`] is a WGSL file
 //! with its checked Rust face; a [`models::Model`] is a function that builds a graph.
 //!
-//! [`session::Session`] ties them together for people who just want answers:
-//! checkpoint folder in, tensors out.
+//! [`session::Session`] ties them together for people who just want answers: checkpoint folder in, tensors
+//! out. [`generate::Generator`] draws pictures token by token, [`text::TextSession`] reads and writes texts.
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
 //! `error`, `tensor` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `data` | `gpu` |

@@ -8,7 +8,7 @@
 
 pub(crate) mod letters;
 mod picture;
-mod plot;
+pub(crate) mod plot;
 mod roofline;
 mod table;
 #[cfg(test)]

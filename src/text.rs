@@ -1,14 +1,15 @@
 //! Floor 6. Texts in, answers out: a checkpoint of BERT, GPT-2 or T5 made ready, its tokenizer, and the
 //! tasks such models are for. What it can do is said by the heads of the checkpoint ([`TextInfo::tasks`]).
 //!
-//! Texts run in batches of about the same length, padded to few different ones ([`batch`]); what stands
+//! Texts run in batches of about the same length, padded to few different ones; what stands
 //! behind a text's end reaches nothing, so a result never depends on its neighbours. Models that write do
-//! so by the token loop that pictures are made by ([`write`]).
+//! so by the token loop that pictures are made by.
 //!
 //! It knows no command line and prints nothing. A text that is too long is refused unless it is asked to
 //! be cut; nothing is cut silently.
 
 mod answer;
+mod attention;
 mod batch;
 mod beams;
 mod likelihood;
@@ -20,10 +21,11 @@ use std::sync::Mutex;
 
 pub use crate::data::spans::{Answer, Answers, NoAnswer};
 pub use crate::models::text::{Kind, Task, TextInfo};
+pub use attention::{AttentionMap, Layers, Look, MOST_TOKENS, mean};
 pub use batch::Passage;
 pub use beams::{Beam, Beams};
 pub use likelihood::{Choice, Likelihood, Template};
-pub use tasks::{Filled, Pool, Scored};
+pub use tasks::{Filled, Pair, Pool, Scored};
 pub use write::{Ended, Piece, Writing, WritingStats, Written};
 
 use crate::data::labels::Labels;
@@ -42,6 +44,8 @@ pub struct TextSession {
     labels: Labels,
     tokenizer: Result<Tokenizer>,
     runtime: Runtime,
+    /// Tokens of the longest text, if it is to be shorter than the model would take.
+    longest: Option<usize>,
     /// Executors by shape, oldest first.
     executors: Mutex<Vec<(Key, Executor)>>,
 }
@@ -90,7 +94,7 @@ impl TextSession {
             ));
         }
         let runtime = Runtime::open(name, checkpoint, warnings, options)?;
-        Ok(Self { model, labels, tokenizer, runtime, executors: Mutex::default() })
+        Ok(Self { model, labels, tokenizer, runtime, longest: None, executors: Mutex::default() })
     }
 
     /// Whether a source holds a text model, by its configuration alone.
@@ -142,12 +146,19 @@ impl TextSession {
     }
 
     /// Tokens of the longest text it takes: what the model has positions for, or less if the tokenizer
-    /// says so; `None` if there is no limit.
+    /// or [`TextSession::shorten`] says so; `None` if there is no limit.
     pub fn limit(&self) -> Option<usize> {
         let tokenizer = self.tokenizer.as_ref().ok().and_then(Tokenizer::limit);
         // T5's positions are no limit, and the length it was trained with is advice.
-        let positions = self.info().positions?;
-        Some(tokenizer.map_or(positions, |limit| limit.min(positions)))
+        let positions = self.info().positions;
+        let limit = positions.map(|positions| tokenizer.map_or(positions, |limit| limit.min(positions)));
+        limit.into_iter().chain(self.longest).min()
+    }
+
+    /// Takes no texts of more tokens than this, though the model might: for models that were trained on
+    /// short ones.
+    pub fn shorten(&mut self, longest: usize) {
+        self.longest = Some(longest);
     }
 
     /// Fails unless the model has the head for a task.

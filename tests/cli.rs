@@ -5,6 +5,8 @@
 #[path = "cli/harness.rs"]
 mod harness;
 
+#[path = "cli/attention.rs"]
+mod attention;
 #[path = "cli/bench.rs"]
 mod bench;
 mod common;
@@ -12,6 +14,8 @@ mod common;
 mod conduct;
 #[path = "cli/devices.rs"]
 mod devices;
+#[path = "cli/documents.rs"]
+mod documents;
 #[path = "cli/generate.rs"]
 mod generate;
 #[path = "cli/generate_faults.rs"]
@@ -27,6 +31,16 @@ mod kinds;
 mod outputs;
 #[path = "cli/profile.rs"]
 mod profile;
+#[path = "cli/text_embed.rs"]
+mod text_embed;
+#[path = "cli/text_faults.rs"]
+mod text_faults;
+#[path = "cli/text_generate.rs"]
+mod text_generate;
+#[path = "cli/text_infer.rs"]
+mod text_infer;
+#[path = "cli/tiny.rs"]
+mod tiny;
 #[path = "cli/tune.rs"]
 mod tune;
 #[path = "cli/verify.rs"]

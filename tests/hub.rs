@@ -117,6 +117,18 @@ fn with(hook: impl Fn(&Request, usize) -> Option<Response> + Send + Sync + 'stat
     (server, place)
 }
 
+#[test]
+fn a_model_of_texts_comes_with_its_tokenizer() {
+    let pooling = "{\"pooling_mode_mean_tokens\": true}";
+    let repository = || repository().file("vocab.txt", "[UNK]\na").file("1_Pooling/config.json", pooling);
+    let server = HubServer::start(repository(), |_, _| None);
+    let place = Place::new(&server.url());
+    let folder = place.pull().expect("a model");
+    place.is_complete(&repository());
+    assert_eq!(fs::read_to_string(folder.join("vocab.txt")).expect("a file"), "[UNK]\na");
+    assert_eq!(fs::read_to_string(folder.join("1_Pooling/config.json")).expect("a file"), pooling);
+}
+
 /// The hook that answers once in a special way, for the weights.
 fn first(response: impl Fn(Response) -> Response + Send + Sync + 'static) -> (HubServer, Place) {
     with(move |request, before| {

@@ -1,14 +1,20 @@
 //! Floor 6. The command line as plain data. Doc comments here are the help text and the man page;
 //! nothing is opened or checked against the machine before `run`.
 
+mod attention;
 mod generate;
+mod infer;
 mod measure;
+mod text;
 
+pub(crate) use attention::{ATTENTION_HELP, AttentionArgs, PictureForm, PictureSink};
 pub(crate) use generate::{
     FileArgs, GENERATE_HELP, GenerateArgs, HowArgs, Keep, MAX_SCALE, MAX_TEMPERATURE, Order, Schedule,
     TOKENS_HELP, TokensArgs, WhatArgs, When,
 };
+pub(crate) use infer::{INFER_HELP, InferArgs};
 pub(crate) use measure::{BENCH_HELP, BenchArgs, PROFILE_HELP, ProfileArgs, Rows, Tabular};
+pub(crate) use text::{AskArgs, EMBED_HELP, EmbedArgs, Pooling, Sink, WriteArgs, first};
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -40,20 +46,6 @@ Environment:
                        where models from a hub are kept and fetched
     NO_COLOR           no colours in help texts";
 
-const INFER_HELP: &str = "\
-Inputs:
-    FILE      an image: PNG, JPEG, GIF, WebP, BMP, TIFF or PNM, recognised by content
-    DIR       the images in it by extension, hidden files left out; with -r, also below it
-    'GLOB'    files that match, where no file has that very name
-    @LIST     files and directories named in a text file, one a line (or NUL-separated)
-    -         one image on standard input
-Files from one directory, glob or list entry come in natural order (img2 before img10).
-
-A failed input has `error` in place of its answer, the rest go on, and the exit code is 1.
-
-CSV fields that start with `=`, `+`, `-` or `@` are written as they are: a spreadsheet may take them
-for formulas.";
-
 const VERIFY_HELP: &str = "\
 The golden file holds `in.pixel_values` (B,3,H,W) and any of `out.logits`, `out.hidden.N`,
 `out.attention.N`, `out.last_hidden_state`, `out.pooler_output`, `out.image_embeds`, `out.features`,
@@ -70,7 +62,7 @@ What is measured is kept beside the compiled pipelines, by adapter and driver, a
 run; other runs measure on first use, for at most 2 seconds. A choice changes speed, never a result
 beyond the tolerance: `vit-gpu doctor` checks every way.";
 
-/// Vision Transformers on any GPU, from plain WGSL
+/// Transformers on any GPU, from plain WGSL
 #[derive(Debug, Parser)]
 #[command(name = "vit-gpu", version, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
@@ -94,15 +86,21 @@ pub(crate) struct TalkArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Classify images, or write their embeddings or attention
+    /// Classify images or texts, answer questions, fill masks, show attention
     #[command(after_help = INFER_HELP)]
     Infer(Box<InferArgs>),
-    /// Draw pictures patch by patch, as a language model writes
+    /// Make embeddings of texts or images
+    #[command(after_help = EMBED_HELP)]
+    Embed(Box<EmbedArgs>),
+    /// Write texts, or draw pictures patch by patch, token by token
     #[command(after_help = GENERATE_HELP)]
     Generate(Box<GenerateArgs>),
     /// Make tokens of a picture, or a picture of tokens
     #[command(after_help = TOKENS_HELP)]
     Tokens(Box<TokensArgs>),
+    /// Draw which tokens of a text or an image attend to which
+    #[command(after_help = ATTENTION_HELP)]
+    Attention(Box<AttentionArgs>),
     /// List the adapters of this machine and whether they will do
     Devices(DevicesArgs),
     /// Show a model: architecture, parameters, memory, work, graph and plan
@@ -131,50 +129,6 @@ pub(crate) enum Command {
         /// The page of one command, instead of the program's
         command: Option<String>,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct InferArgs {
-    /// Image files, directories, globs, @LIST files, or - for standard input
-    #[arg(value_name = "INPUT")]
-    pub inputs: Vec<OsString>,
-    /// Take images from subdirectories too
-    #[arg(short, long)]
-    pub recursive: bool,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub device: DeviceArgs,
-    #[command(flatten)]
-    pub image: ImageArgs,
-    /// How many classes to show, best first; 0 shows all
-    #[arg(short = 'k', long, value_name = "N", default_value_t = 5, allow_negative_numbers = true)]
-    pub top_k: usize,
-    /// How to print results
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub output: Format,
-    /// Also give raw class scores, before the softmax (JSON: of all classes; CSV, text: of those shown)
-    #[arg(long)]
-    pub logits: bool,
-    /// Write pooled features to a safetensors file: `embedding`, a row for each image that worked
-    #[arg(long, value_name = "FILE.safetensors")]
-    pub embeddings: Option<PathBuf>,
-    /// Write a picture of where the model looks (attention rollout over the preprocessed image) as PNG;
-    /// for several images a directory
-    #[arg(long, value_name = "FILE.png")]
-    pub attention: Option<PathBuf>,
-    /// Show one layer's attention instead of the rollout; counted from 0
-    #[arg(long, value_name = "N", requires = "attention")]
-    pub attention_layer: Option<usize>,
-    /// Show one head instead of the mean of all (of the last layer unless one is named); from 0
-    #[arg(long, value_name = "N", requires = "attention")]
-    pub attention_head: Option<usize>,
-    /// Images computed at a time; halved by itself where memory does not suffice
-    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub batch_size: u32,
-    /// Stop at the first input that fails
-    #[arg(long)]
-    pub fail_fast: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -240,6 +194,19 @@ pub(crate) struct ImageArgs {
     /// Lay this colour under transparent pixels; otherwise alpha is dropped, as Pillow does
     #[arg(long, value_name = "RRGGBB", value_parser = colour)]
     pub background: Option<[u8; 3]>,
+}
+
+impl ImageArgs {
+    /// The first of these flags that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--image-size", self.image_size.is_some()),
+            ("--no-exif", self.no_exif),
+            ("--max-pixels", self.max_pixels.is_some()),
+            ("--allow-truncated", self.allow_truncated),
+            ("--background", self.background.is_some()),
+        ])
+    }
 }
 
 #[derive(Debug, Args)]

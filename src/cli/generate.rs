@@ -1,4 +1,5 @@
-//! Floor 6. `vit-gpu generate`: pictures drawn token by token, with everything that shows how.
+//! Floor 6. `vit-gpu generate`: pictures drawn token by token, with everything that shows how; texts in
+//! `generate/texts.rs`.
 //!
 //! Arguments, files to be written and the model's own words are all checked before a device is opened:
 //! the model is first looked at without one.
@@ -12,6 +13,7 @@ mod palette;
 mod preview;
 mod recipe;
 mod sheet;
+mod texts;
 mod tokenfile;
 
 pub(super) use outputs::{Begun, Gallery, distinct, spare_the_model};
@@ -43,13 +45,17 @@ const MAX_FRAME_BYTES: u64 = 2 << 30;
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+    if let Some(flag) = args.write.given() {
+        let (id, source) = super::texts::locate(&args.model, flag, talk)?;
+        return texts::run(args, (id, &source), talk, out);
+    }
     let inputs: Vec<&Path> =
         [&args.what.prime, &args.what.again].into_iter().flatten().map(AsRef::as_ref).collect();
     let outputs = Outputs::create(&args.files, &inputs)?;
     if outputs.is_empty() && !args.stats && args.preview != When::Always {
         return Err(Stop::from(Error::usage(
             "there is nothing to write",
-            "name a picture with -o FILE.png, or see --animate, --entropy and --tokens",
+            "name a picture with -o FILE.png, or see --animate, --entropy and --tokens; for a text pass --prompt",
         )));
     }
     let again = args.what.again.as_deref().map(Recipe::read).transpose()?;
@@ -66,6 +72,7 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
     }
     let options = open::options(&device, !model.no_mmap)?;
     let (id, source) = open::locate_or(&model, DEFAULT_MODEL, talk)?;
+    open::draws(&id, &source)?;
     let files = &args.files;
     let paths = [&files.output, &files.animate, &files.entropy, &files.tokens].map(|p| p.as_deref());
     spare_the_model(&paths, open::folder(&source))?;

@@ -1,4 +1,5 @@
-//! Floor 6. `vit-gpu infer`: images in, classes, embeddings and attention pictures out.
+//! Floor 6. `vit-gpu infer`: images in, classes, embeddings and attention pictures out; texts in
+//! `infer/texts.rs`.
 //!
 //! One thread decodes a batch ahead (on all cores) while the device works on the one before; a
 //! channel of one batch between them bounds memory. A batch that is ready is brought to the device
@@ -11,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::args::{Format, InferArgs};
+use super::args::{Format, ImageArgs, InferArgs};
 use super::inputs::{self, Input};
 use super::open::{self, Opened};
-use super::output::{Report, Row, Timing, top_k};
+use super::output::{Report, Row, Timing, columns, top_k};
 use super::talk::{self, Talk};
 use super::{FAILED, Outcome, Stop};
 use crate::data::image::{self, DecodeOptions};
@@ -25,21 +26,23 @@ use crate::tensor::HostTensor;
 use files::{Embeddings, Pictures};
 
 mod files;
+mod rows;
+mod texts;
 
 /// An input, decoded and preprocessed, or why not.
-struct Ready {
-    name: String,
-    picture: Result<Picture>,
-    notes: Vec<String>,
-    took: Duration,
+pub(super) struct Ready {
+    pub(super) name: String,
+    pub(super) picture: Result<Picture>,
+    pub(super) notes: Vec<String>,
+    pub(super) took: Duration,
 }
 
 /// What the device takes.
-struct Picture {
+pub(super) struct Picture {
     /// (H,W,3) bytes.
-    pixels: Vec<u8>,
+    pub(super) pixels: Vec<u8>,
     /// Height and width.
-    size: [usize; 2],
+    pub(super) size: [usize; 2],
 }
 
 /// A batch that the device works on: its inputs, and their indices by size with what is under way.
@@ -59,6 +62,10 @@ impl Started {
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+    if let Some(flag) = args.ask.given() {
+        let (id, source) = super::texts::locate(&args.model, flag, talk)?;
+        return texts::run(args, (id, &source), talk, out);
+    }
     let start = Instant::now();
     let inputs = inputs::expand(&args.inputs, args.recursive)?;
     for skipped in &inputs.skipped {
@@ -68,20 +75,15 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome
     let mut pictures = Pictures::create(args, &inputs.list)?;
     let opened = open::open(&args.model, &args.device, talk)?;
     files::spare_the_model(args, open::folder(&opened.source))?;
-    let preprocess = preprocess(args, &opened, talk)?;
+    let preprocess = preprocess(&args.image, &opened, talk)?;
     let mut work = Work::new(args, &opened, &preprocess, talk)?;
     let load = start.elapsed();
 
     let mut report = Report::new(out, args.output, args.logits);
-    report.begin()?;
+    report.begin(&columns(args.logits))?;
     let mut tally = Tally { timing: Timing { load: millis(load), ..Timing::default() }, ..Tally::default() };
-    let options = DecodeOptions {
-        max_pixels: args.image.max_pixels.unwrap_or(image::MAX_PIXELS),
-        apply_exif: !args.image.no_exif,
-        allow_truncated: args.image.allow_truncated,
-        background: args.image.background,
-    };
-    let batch = work.batch(args.batch_size as usize);
+    let options = decode_options(&args.image);
+    let batch = work.batch(args.batch_size.unwrap_or(8) as usize);
     let mut progress =
         (inputs.list.len() > 1).then(|| talk.progress("images", inputs.list.len() as u64, false));
     let outcome = std::thread::scope(|scope| {
@@ -142,10 +144,20 @@ fn stop(receiver: Receiver<Vec<Ready>>) -> Result<(), Stop> {
     Ok(())
 }
 
+/// How images are read.
+pub(super) fn decode_options(args: &ImageArgs) -> DecodeOptions {
+    DecodeOptions {
+        max_pixels: args.max_pixels.unwrap_or(image::MAX_PIXELS),
+        apply_exif: !args.no_exif,
+        allow_truncated: args.allow_truncated,
+        background: args.background,
+    }
+}
+
 /// The model's preprocessing at the size that was asked for.
-fn preprocess(args: &InferArgs, opened: &Opened, talk: Talk) -> Result<Preprocess> {
+pub(super) fn preprocess(args: &ImageArgs, opened: &Opened, talk: Talk) -> Result<Preprocess> {
     let own = opened.session.preprocess();
-    if let Some([height, width]) = args.image.image_size {
+    if let Some([height, width]) = args.image_size {
         return own.with_size(height, width);
     }
     let [height, width] = opened.session.info().image_size;
@@ -176,7 +188,8 @@ fn decode_all(
     }
 }
 
-fn decode(input: &Input, options: &DecodeOptions, preprocess: &Preprocess) -> Ready {
+/// Decodes and preprocesses one input.
+pub(super) fn decode(input: &Input, options: &DecodeOptions, preprocess: &Preprocess) -> Ready {
     let start = Instant::now();
     let name = input.name();
     let decoded = match input {

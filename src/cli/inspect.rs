@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 mod generation;
+mod texts;
 
 use super::Outcome;
 use super::args::{GraphForm, InspectArgs, Plain};
@@ -17,6 +18,7 @@ use crate::data::preprocess::{Geometry, Preprocess, Resize};
 use crate::error::{Error, Result};
 use crate::generate::Generator;
 use crate::session::{Device, Options};
+use crate::text::TextSession;
 
 /// What is shown of a model, as JSON. Sizes in bytes.
 #[derive(Serialize)]
@@ -76,6 +78,9 @@ struct PlanFacts {
 pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outcome {
     let (id, source) = open::locate(&args.model, talk)?;
     let options = open::options(&args.device, !args.model.no_mmap)?;
+    if TextSession::recognises(&source) {
+        return texts::run(args, (id, &source, &options), talk, out);
+    }
     if Generator::recognises(&source) {
         return generation::run(args, (id, &source, &options), talk, out);
     }

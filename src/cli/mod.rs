@@ -5,9 +5,11 @@
 //! It refuses to prompt, to leave half-written files, and to make noise about a closed pipe.
 
 mod args;
+mod attention;
 mod bench;
 mod devices;
 mod doctor;
+mod embed;
 mod generate;
 mod infer;
 mod inputs;
@@ -19,6 +21,7 @@ mod overlay;
 mod pages;
 mod profile;
 mod talk;
+mod texts;
 mod tokens;
 mod tune;
 mod verify;
@@ -91,8 +94,10 @@ fn run(cli: &Cli) -> Outcome {
     let mut out = BufWriter::new(io::stdout().lock());
     let code = match &cli.command {
         Command::Infer(args) => infer::run(args, talk, &mut out),
+        Command::Embed(args) => embed::run(args, talk, &mut out),
         Command::Generate(args) => generate::run(args, talk, &mut out),
         Command::Tokens(args) => tokens::run(args, talk, &mut out),
+        Command::Attention(args) => attention::run(args, talk, &mut out),
         Command::Devices(args) => devices::run(args, &mut out),
         Command::Inspect(args) => inspect::run(args, talk, &mut out),
         Command::Verify(args) => verify::run(args, talk, &mut out),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::args::{DeviceArgs, DtypeArg, Feature, ModelArgs};
 use super::output::{DeviceFacts, ModelFacts};
 use super::talk::{Progress, Talk};
+use super::texts;
 use crate::data::hub::{self, HubOptions, Location};
 use crate::error::{Error, Result};
 use crate::generate::{self, Generator};
@@ -14,6 +15,7 @@ use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, tune};
 use crate::ops::Choices;
 use crate::plan::Precision;
 use crate::session::{BUILTIN, Device, DeviceInfo, ModelSource, Options, Session};
+use crate::text::TextSession;
 
 /// A session and what it was asked for by.
 pub(super) struct Opened {
@@ -56,11 +58,12 @@ pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk
     Ok(Opened { session, source, model, device })
 }
 
-/// Refuses models that draw, for commands that read pictures.
+/// Refuses models that draw or read texts, for commands that read pictures.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the commands that take such a model.
 pub(super) fn classifies(id: &str, source: &ModelSource) -> Result<()> {
+    texts::refuse(id, source)?;
     if !Generator::recognises(source) {
         return Ok(());
     }
@@ -69,6 +72,17 @@ pub(super) fn classifies(id: &str, source: &ModelSource) -> Result<()> {
         what,
         "use `vit-gpu generate`; tokens, inspect, verify and profile --generate take it too",
     ))
+}
+
+/// Refuses models that write texts, for commands that draw.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(super) fn draws(id: &str, source: &ModelSource) -> Result<()> {
+    if !TextSession::recognises(source) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{id} draws no pictures: it works on texts"), texts::COMMANDS))
 }
 
 /// A generative model as JSON describes it.

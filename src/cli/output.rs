@@ -81,40 +81,48 @@ impl Timing {
     }
 }
 
+/// What came of one input, in the forms that are not JSON.
+pub(crate) trait Printed: Serialize {
+    /// Lines for people; `logits` adds the scores of the shown classes.
+    fn text(&self, out: &mut impl Write, logits: bool) -> io::Result<()>;
+
+    /// Lines of CSV, under the columns that the report began with.
+    fn csv(&self, out: &mut impl Write, logits: bool) -> io::Result<()>;
+}
+
 /// Prints rows in one of the forms.
-pub(crate) struct Report<W: Write> {
+pub(crate) struct Report<W: Write, R = Row> {
     out: W,
     format: Format,
     logits: bool,
     /// Rows kept for the one JSON object at the end.
-    rows: Vec<Row>,
+    rows: Vec<R>,
 }
 
-impl<W: Write> Report<W> {
+impl<W: Write, R: Printed> Report<W, R> {
     /// Starts a report; `logits` adds the scores of the shown classes to text and CSV.
     pub(crate) fn new(out: W, format: Format, logits: bool) -> Self {
         Self { out, format, logits, rows: Vec::new() }
     }
 
-    /// What stands before the first row.
-    pub(crate) fn begin(&mut self) -> io::Result<()> {
+    /// What stands before the first row: the columns of CSV.
+    pub(crate) fn begin(&mut self, columns: &str) -> io::Result<()> {
         if self.format == Format::Csv {
-            let logit = if self.logits { ",logit" } else { "" };
-            write!(self.out, "input,rank,index,label,probability{logit},error\r\n")?;
+            write!(self.out, "{columns}\r\n")?;
         }
         Ok(())
     }
 
     /// One row. Whoever reads a pipe has it when this returns, except for JSON.
-    pub(crate) fn row(&mut self, row: Row) -> io::Result<()> {
+    pub(crate) fn row(&mut self, row: R) -> io::Result<()> {
         match self.format {
-            Format::Text => self.text(&row)?,
+            Format::Text => row.text(&mut self.out, self.logits)?,
             Format::Json => self.rows.push(row),
             Format::Jsonl => {
                 serde_json::to_writer(&mut self.out, &row)?;
                 self.out.write_all(b"\n")?;
             }
-            Format::Csv => self.csv(&row)?,
+            Format::Csv => row.csv(&mut self.out, self.logits)?,
         }
         self.out.flush()
     }
@@ -122,7 +130,7 @@ impl<W: Write> Report<W> {
     /// What stands after the last row: for JSON all of it, one result a line.
     pub(crate) fn end(
         &mut self,
-        model: &ModelFacts,
+        model: &impl Serialize,
         device: &DeviceFacts,
         timing_ms: Timing,
     ) -> io::Result<()> {
@@ -143,45 +151,62 @@ impl<W: Write> Report<W> {
         }
         self.out.flush()
     }
+}
 
-    fn text(&mut self, row: &Row) -> io::Result<()> {
-        let out = &mut self.out;
-        let name = printable(&row.input);
-        if let Some(error) = &row.error {
+/// Columns of classes as CSV.
+pub(crate) fn columns(logits: bool) -> String {
+    let logit = if logits { ",logit" } else { "" };
+    format!("input,rank,index,label,probability{logit},error")
+}
+
+impl Printed for Row {
+    fn text(&self, out: &mut impl Write, logits: bool) -> io::Result<()> {
+        let name = printable(&self.input);
+        if let Some(error) = &self.error {
             return writeln!(out, "{name}\n  failed: {}", printable(error));
         }
         writeln!(out, "{name}")?;
-        for p in row.predictions.iter().flatten() {
-            write!(out, "  {:>7.3}%  {}  ({})", f64::from(p.probability) * 100.0, p.label, p.index)?;
-            match &row.logits {
-                Some(logits) if self.logits => writeln!(out, "  {}", logits[p.index])?,
-                _ => writeln!(out)?,
-            }
+        for p in self.predictions.iter().flatten() {
+            p.text(out, self.logits.as_deref().filter(|_| logits))?;
         }
-        match &row.attention {
+        match &self.attention {
             Some(path) => writeln!(out, "  attention: {}", printable(path)),
             None => Ok(()),
         }
     }
 
-    fn csv(&mut self, row: &Row) -> io::Result<()> {
-        let out = &mut self.out;
-        let name = field(&row.input);
-        let logit = if self.logits { "," } else { "" };
-        if let Some(error) = &row.error {
+    fn csv(&self, out: &mut impl Write, logits: bool) -> io::Result<()> {
+        let name = field(&self.input);
+        let logit = if logits { "," } else { "" };
+        if let Some(error) = &self.error {
             return write!(out, "{name},,,,{logit},{}\r\n", field(error));
         }
-        for (rank, p) in row.predictions.iter().flatten().enumerate() {
-            write!(out, "{name},{},{},{},{}", rank + 1, p.index, field(&p.label), p.probability)?;
-            if let Some(logits) = row.logits.as_ref().filter(|_| self.logits) {
-                write!(out, ",{}", logits[p.index])?;
-            }
+        for (rank, p) in self.predictions.iter().flatten().enumerate() {
+            write!(out, "{name},{},", rank + 1)?;
+            p.csv(out, self.logits.as_deref().filter(|_| logits))?;
             write!(out, ",\r\n")?;
         }
-        if row.predictions.is_none() {
+        if self.predictions.is_none() {
             write!(out, "{name},,,,{logit},\r\n")?;
         }
         Ok(())
+    }
+}
+
+impl Prediction {
+    /// A line for people.
+    pub(crate) fn text(&self, out: &mut impl Write, logits: Option<&[f32]>) -> io::Result<()> {
+        let Prediction { index, label, probability } = self;
+        write!(out, "  {:>7.3}%  {}  ({index})", f64::from(*probability) * 100.0, printable(label))?;
+        logits.map_or(Ok(()), |logits| write!(out, "  {}", logits[*index]))?;
+        writeln!(out)
+    }
+
+    /// Its fields of CSV.
+    pub(crate) fn csv(&self, out: &mut impl Write, logits: Option<&[f32]>) -> io::Result<()> {
+        let Prediction { index, label, probability } = self;
+        write!(out, "{index},{},{probability}", field(label))?;
+        logits.map_or(Ok(()), |logits| write!(out, ",{}", logits[*index]))
     }
 }
 
@@ -268,7 +293,7 @@ mod tests {
     fn printed(format: Format, rows: Vec<Row>) -> String {
         let mut out = Vec::new();
         let mut report = Report::new(&mut out, format, true);
-        report.begin().unwrap();
+        report.begin(&columns(true)).unwrap();
         rows.into_iter().for_each(|r| report.row(r).unwrap());
         String::from_utf8(out).unwrap()
     }

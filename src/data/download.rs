@@ -21,8 +21,23 @@ use crate::data::text::printable;
 use crate::data::weights::{self, DECODER, INDEX, SINGLE, TOKENIZER, is_plain_file_name};
 use crate::error::Result;
 
-/// Files taken when they exist, besides the configuration and the weights.
-const OPTIONAL: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
+/// Files taken when they exist, besides the configuration and the weights: how images are prepared, how
+/// texts are cut up, how embeddings are made.
+const OPTIONAL: [&str; 13] = [
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+];
 
 /// Largest answer of the hub's interface that is read, in bytes.
 const MAX_INFO_BYTES: u64 = 32 << 20;
@@ -198,12 +213,14 @@ fn again(answer: &Answer, what: String) -> Failure {
     Failure::Again { what, wait, progress: false }
 }
 
-/// Puts `blob` into a snapshot under the name `file`: a relative link where there are links.
+/// Puts `blob` into a snapshot under the name `file`, one of ours: a relative link where there are links.
 fn link(blob: &Path, snapshot: &Path, file: &str) -> Result<()> {
     let entry = snapshot.join(file);
     let cannot = |e: io::Error| cannot_write(&entry, &e, None);
     let draft = snapshot.join(format!(".{:016x}.incomplete", RandomState::new().build_hasher().finish()));
-    let made = place(blob, &draft).and_then(|()| fs::rename(&draft, &entry));
+    let folders = entry.parent().map_or(Ok(()), fs::create_dir_all);
+    let depth = file.matches('/').count();
+    let made = folders.and_then(|()| place(blob, &draft, depth)).and_then(|()| fs::rename(&draft, &entry));
     if made.is_err() {
         _ = fs::remove_file(&draft);
     }
@@ -214,14 +231,16 @@ fn link(blob: &Path, snapshot: &Path, file: &str) -> Result<()> {
     }
 }
 
+/// `depth`: folders between the snapshot and where the link will be.
 #[cfg(unix)]
-fn place(blob: &Path, draft: &Path) -> io::Result<()> {
+fn place(blob: &Path, draft: &Path, depth: usize) -> io::Result<()> {
     let name = blob.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    std::os::unix::fs::symlink(Path::new("../../blobs").join(name), draft)
+    let blobs = Path::new(&"../".repeat(depth)).join("../../blobs");
+    std::os::unix::fs::symlink(blobs.join(name), draft)
 }
 
 #[cfg(not(unix))]
-fn place(blob: &Path, draft: &Path) -> io::Result<()> {
+fn place(blob: &Path, draft: &Path, _: usize) -> io::Result<()> {
     fs::copy(blob, draft).map(|_| ())
 }
 

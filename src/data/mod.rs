@@ -21,6 +21,7 @@ mod positions;
 pub mod preprocess;
 pub mod records;
 pub mod resize;
+pub mod sentence;
 pub mod sniff;
 mod source;
 pub mod spans;

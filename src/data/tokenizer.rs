@@ -142,6 +142,11 @@ impl Tokenizer {
         Stream::new(self)
     }
 
+    /// The file it came from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The token of an id, as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)

@@ -105,6 +105,13 @@ fn feed_forward(fields: &Fields) -> Result<(Act, bool)> {
     }
 }
 
+/// Attention whose weights are an output. q: (B,H,T,D), k and v: (B,H,S,D); returns (B,T,H·D).
+fn attend(g: &mut Graph, [q, k, v]: [Value; 3], scores: Scores, output: String) -> Value {
+    let weights = g.attention_weights([q, k], scores);
+    g.output(output, weights);
+    g.attention([q, k, v], scores)
+}
+
 /// What a stack's self-attention looks at.
 #[derive(Clone, Copy, PartialEq)]
 enum Stack {
@@ -136,12 +143,14 @@ impl TextModel for T5 {
         let x = g.gather(self.names.weight(WORDS), [self.info.vocabulary, c], written); // (B,U,C)
         let tokens = g.shape(x).dims()[1];
         let bias = self.bias(g, Stack::Decoder, tokens - 1, 2 * tokens - 1);
-        let own = |g: &mut Graph, _, qkv| {
-            g.attention(qkv, Scores { bias: Some(bias), causal: true, ..Scores::scaled(1.0) })
+        let own = |g: &mut Graph, l: usize, qkv| {
+            let scores = Scores { bias: Some(bias), causal: true, ..Scores::scaled(1.0) };
+            attend(g, qkv, scores, format!("decoder_attention.{l}"))
         };
         let cross = |g: &mut Graph, l: usize, q| {
             let [k, v] = self.source_heads(g, encoded, l);
-            g.attention([q, k, v], Scores { lengths: Some(text.lengths), ..Scores::scaled(1.0) })
+            let scores = Scores { lengths: Some(text.lengths), ..Scores::scaled(1.0) };
+            attend(g, [q, k, v], scores, format!("cross_attention.{l}"))
         };
         let x = self.decode(g, x, own, cross);
 
@@ -239,9 +248,7 @@ impl T5 {
                 let [q, k, v] =
                     ["q", "k", "v"].map(|n| self.heads(g, h, &format!("{p}.layer.0.SelfAttention.{n}")));
                 let scores = Scores { bias: Some(bias), lengths: Some(lengths), ..Scores::scaled(1.0) };
-                let weights = g.attention_weights([q, k], scores);
-                g.output(format!("attention.{l}"), weights);
-                let a = g.attention([q, k, v], scores);
+                let a = attend(g, [q, k, v], scores, format!("attention.{l}"));
                 block.linear(g, a, &format!("{p}.layer.0.SelfAttention.o"), c)
             });
 

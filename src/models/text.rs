@@ -2,6 +2,9 @@
 //! everything that one pass over whole texts can give; those that write have a [`TokenDecoder`] besides,
 //! over the same weights. What a token says is the business of a tokenizer.
 //!
+//! Beside what a [`Task`] is read from, all give `last_hidden_state` (B,T,C), `mean` (B,C) and for each layer
+//! `attention.N` (B,H,T,T); T5 also `decoder_attention.N` (B,H,U,U) and `cross_attention.N` (B,H,U,T).
+//!
 //! Texts of a batch are padded to one length T. What stands behind a text's end reaches nothing: attention
 //! counts keys by [`Text::lengths`], and outputs are taken at places.
 

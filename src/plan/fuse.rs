@@ -5,6 +5,8 @@
 //! Not folded: the residual sum into the norm that follows it. The sum already rides in the
 //! epilogue of the matmul before it, which leaves the norm nothing to save.
 
+mod rows;
+
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value, Weight};
 use crate::ops::{
@@ -28,7 +30,7 @@ pub fn fuse(graph: &Graph) -> Result<Graph> {
         norm_into_matmul,
     ]
     .iter()
-    .try_fold(graph.clone(), |g, rewrite| prune(&rewrite_nodes(&g, *rewrite)))
+    .try_fold(prune(&rows::rows_first(graph))?, |g, rewrite| prune(&rewrite_nodes(&g, *rewrite)))
 }
 
 /// A rewrite looks at one node of the old graph and either returns what replaces it, built into

@@ -101,6 +101,14 @@ const GLYPHS: &[(char, u8, &str)] = &[
     ('[', 3, "3h0h0232"),
     (']', 3, "0h3h3202"),
     ('%', 9, "~0c3c3g0g0c ~6494986864 059f"),
+    ('"', 3, "0g0d 3g3d"),
+    ('|', 2, "1h12"),
+    ('\\', 6, "0h62"),
+    ('\u{2013}', 6, "0969"),
+    ('\u{2014}', 9, "0999"),
+    ('\u{2019}', 2, "1g1d"),
+    ('\u{2026}', 8, "0405 4445 8485"),
+    ('\u{2581}', 6, "0363"),
     ('\u{b7}', 2, "191a"),
     ('\u{d7}', 6, "1c57 5c17"),
     ('\u{b5}', 6, "6c64 ~0c07046467 0c00"),
@@ -112,6 +120,11 @@ const UNKNOWN: (char, u8, &str) = ('\u{fffd}', 6, "04646g0g04");
 
 fn glyph(c: char) -> (char, u8, &'static str) {
     GLYPHS.iter().copied().find(|(known, ..)| *known == c).unwrap_or(UNKNOWN)
+}
+
+/// Whether there are glyphs for all of a text.
+pub(crate) fn known(text: &str) -> bool {
+    text.chars().all(|c| GLYPHS.iter().any(|(known, ..)| *known == c))
 }
 
 /// Pixels of a unit at a font size, so that capitals are as tall as those of other fonts.
@@ -204,6 +217,7 @@ mod tests {
     fn words_are_as_wide_as_their_letters() {
         assert!(width("matmul", 12.0) > width("norm", 12.0));
         assert_eq!(width("", 12.0), 0.0);
+        assert!(known("▁cat, …") && !known("猫"));
         let right = strokes("xx", 12.0).iter().flatten().map(|p| p[0]).fold(0.0, f32::max);
         assert!((right - width("xx", 12.0)).abs() < 1e-3);
     }

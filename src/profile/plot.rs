@@ -1,6 +1,7 @@
-//! A picture made of lines, discs and words, as SVG or as PNG. The PNG is drawn here, dot by dot with
+//! A picture made of lines, discs, cells and words, as SVG or as PNG. The PNG is drawn here, dot by dot with
 //! smooth edges, in letters of [`super::letters`]: the SVG leaves letters to whoever shows it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use image::{ExtendedColorType, ImageEncoder as _};
@@ -9,14 +10,14 @@ use super::letters;
 use crate::error::{Error, Result};
 
 /// Red, green, blue.
-pub(super) type Colour = [u8; 3];
+pub(crate) type Colour = [u8; 3];
 
 /// A place in pixels from the upper left corner.
-pub(super) type At = [f32; 2];
+pub(crate) type At = [f32; 2];
 
 /// Where a word stands from its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Anchor {
+pub(crate) enum Anchor {
     Start,
     Middle,
     End,
@@ -24,11 +25,14 @@ pub(super) enum Anchor {
 
 /// What a scene is made of.
 #[derive(Debug, Clone)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// A line from here to there.
     Line { from: At, to: At, width: f32, colour: Colour, dashed: bool },
     /// A disc with a rim.
     Disc { at: At, radius: f32, fill: Colour, rim: Colour },
+    /// Rectangles row by row from the upper left corner, so many beside each other, `step` apart, with a gap
+    /// between them; `None` leaves one away.
+    Cells { at: At, step: At, gap: f32, columns: usize, cells: Vec<Option<Colour>> },
     /// Words on one line, turned by `angle` (degrees, clockwise) about their place on the baseline.
     Words { at: At, text: String, size: f32, colour: Colour, anchor: Anchor, angle: f32, bold: bool },
 }
@@ -36,9 +40,9 @@ pub(super) enum Shape {
 /// A picture on white.
 #[derive(Debug, Clone)]
 pub struct Scene {
-    pub(super) width: u32,
-    pub(super) height: u32,
-    pub(super) shapes: Vec<Shape>,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) shapes: Vec<Shape>,
 }
 
 /// Dots of the PNG for each pixel of the scene along a side.
@@ -74,6 +78,7 @@ impl Scene {
                     hex(*fill),
                     hex(*rim)
                 ),
+                Shape::Cells { at, step, gap, columns, cells } => paths(*at, *step, *gap, *columns, cells),
                 Shape::Words { at: [x, y], text, size, colour, anchor, angle, bold } => {
                     let anchor = match anchor {
                         Anchor::Start => "start",
@@ -122,6 +127,13 @@ impl Scene {
                     canvas.disc(up(*at), (radius + 0.75) * zoom, *rim);
                     canvas.disc(up(*at), (radius - 0.75) * zoom, *fill);
                 }
+                Shape::Cells { at, step, gap, columns, cells } => {
+                    for (i, colour) in cells.iter().enumerate() {
+                        let Some(colour) = colour else { continue };
+                        let [low, high] = cell(*at, *step, *gap, i % columns, i / columns);
+                        canvas.area(up(low), up(high), *colour);
+                    }
+                }
                 Shape::Words { at, text, size, colour, anchor, angle, bold } => {
                     let back = letters::width(text, *size)
                         * match anchor {
@@ -147,6 +159,40 @@ impl Scene {
     }
 }
 
+/// Two corners of a cell.
+fn cell(at: At, step: At, gap: f32, column: usize, row: usize) -> [At; 2] {
+    let low = [at[0] + column as f32 * step[0], at[1] + row as f32 * step[1]];
+    [low, [low[0] + step[0] - gap, low[1] + step[1] - gap]]
+}
+
+/// Cells as SVG: one path for each colour, and where there is no gap one rectangle for a run of cells.
+fn paths(at: At, step: At, gap: f32, columns: usize, cells: &[Option<Colour>]) -> String {
+    let mut paths: BTreeMap<Colour, String> = BTreeMap::new();
+    for (row, line) in cells.chunks(columns.max(1)).enumerate() {
+        let mut column = 0;
+        while column < line.len() {
+            let same = line[column..].iter().take_while(|c| **c == line[column]).count();
+            let run = if gap > 0.0 { 1 } else { same };
+            if let Some(colour) = line[column] {
+                let [[x, y], _] = cell(at, step, gap, column, row);
+                let (w, h) = (step[0] * run as f32 - gap, step[1] - gap);
+                let path = paths.entry(colour).or_default();
+                _ = write!(path, "M{} {}h{}v{}h-{}z", short(x), short(y), short(w), short(h), short(w));
+            }
+            column += run;
+        }
+    }
+    let edges = if gap > 0.0 { "" } else { " shape-rendering=\"crispEdges\"" };
+    let path =
+        |(colour, d): (&Colour, &String)| format!("<path fill=\"{}\"{edges} d=\"{d}\"/>", hex(*colour));
+    paths.iter().map(path).collect::<Vec<_>>().join("\n")
+}
+
+/// A number of pixels in tenths.
+fn short(x: f32) -> String {
+    ((x * 10.0).round() / 10.0).to_string()
+}
+
 /// The drawn parts of a dashed line.
 fn dashes([x0, y0]: At, [x1, y1]: At) -> Vec<[At; 2]> {
     let length = (x1 - x0).hypot(y1 - y0).max(1e-3);
@@ -168,6 +214,8 @@ fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             c if c.is_control() => out.push(' '),
+            // No characters of XML.
+            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
@@ -204,6 +252,12 @@ impl Canvas {
         self.cover([cx - reach, cy - reach], [cx + reach, cy + reach], colour, |x, y| {
             radius + 0.5 - (x - cx).hypot(y - cy)
         });
+    }
+
+    fn area(&mut self, low: At, high: At, colour: Colour) {
+        // How much of a dot lies inside, along a side.
+        let part = |v: f32, k: usize| ((v + 0.5).min(high[k]) - (v - 0.5).max(low[k])).clamp(0.0, 1.0);
+        self.cover(low, high, colour, |x, y| part(x, 0) * part(y, 1));
     }
 
     fn cover(&mut self, low: At, high: At, colour: Colour, covered: impl Fn(f32, f32) -> f32) {
@@ -261,6 +315,13 @@ mod tests {
                 },
                 Shape::Disc { at: [50.0, 40.0], radius: 8.0, fill: [0, 160, 0], rim: [0, 0, 0] },
                 words("a<b & c"),
+                Shape::Cells {
+                    at: [70.0, 20.0],
+                    step: [10.0, 10.0],
+                    gap: 2.0,
+                    columns: 2,
+                    cells: vec![Some([9, 9, 9]), None, Some([9, 9, 9]), Some([1, 2, 3])],
+                },
             ],
         };
         assert!(scene.svg().contains("a&lt;b &amp; c"));
@@ -268,6 +329,10 @@ mod tests {
         assert_eq!(picture.dimensions(), (200, 160));
         assert_eq!(picture.get_pixel(100, 20).0, [255, 0, 0]);
         assert_eq!(picture.get_pixel(100, 80).0, [0, 160, 0]);
+        assert!(scene.svg().contains("<path fill=\"#090909\" d=\"M70 20h8v8h-8zM70 30h8v8h-8z\"/>"));
+        assert_eq!(picture.get_pixel(148, 48).0, [9, 9, 9]);
+        assert_eq!(picture.get_pixel(157, 48).0, [255, 255, 255], "a gap, and a hole behind it");
+        assert_eq!(picture.get_pixel(172, 72).0, [1, 2, 3]);
         assert!(picture.pixels().filter(|p| p.0[2] > p.0[0].saturating_add(60)).count() > 50, "letters");
         // Nothing outside the picture disturbs it.
         let far = Scene {
@@ -275,5 +340,8 @@ mod tests {
             ..scene
         };
         assert!(far.png().is_ok());
+        let row = vec![Some([0; 3]), Some([0; 3]), Some([1; 3]), Some([0; 3])];
+        let runs = paths([0.0; 2], [1.5, 2.0], 0.0, 4, &row);
+        assert!(runs.contains("d=\"M0 0h3v2h-3zM4.5 0h1.5v2h-1.5z\""), "{runs}");
     }
 }

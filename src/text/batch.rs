@@ -73,7 +73,10 @@ impl TextSession {
     }
 
     /// Everything one pass gives for texts of these sizes.
-    fn graph(&self, sizes: TextSizes) -> Result<Graph> {
+    ///
+    /// # Errors
+    /// If the model does not build.
+    pub fn graph(&self, sizes: TextSizes) -> Result<Graph> {
         let mut g = Graph::new();
         let text = Text::declare(&mut g, sizes);
         self.model.build(&mut g, &text).map_err(|e| super::within(e, self.name()))?;

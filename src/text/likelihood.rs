@@ -60,6 +60,11 @@ impl Template {
         Ok(Self { before: before.to_owned(), after: after.to_owned(), pair })
     }
 
+    /// Whether it has a `{pair}`.
+    pub fn has_pair(&self) -> bool {
+        self.pair
+    }
+
     /// What stands before the label and behind it.
     fn fill(&self, text: &str, pair: Option<&str>) -> Result<[String; 2]> {
         if self.pair != pair.is_some() {

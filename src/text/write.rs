@@ -113,6 +113,7 @@ impl TextSession {
             first: writing.first,
             tokens,
             sampling: writing.sampling,
+            through: false,
         };
         let (ids, ends, stats) = self.write_ids_with(&request, &mut |new| {
             let mut going = vec![true; new.len()];
@@ -196,11 +197,12 @@ impl TextSession {
         }
     }
 
-    /// Greedy tokens of ids: what the model goes on with, or answers, until a token that ends a text.
+    /// Greedy tokens of ids: what the model goes on with, or answers, until a token that ends a text
+    /// (`through` goes on behind it).
     ///
     /// # Errors
     /// As [`TextSession::write`].
-    pub fn greedy(&self, prompt: &[u32], tokens: usize) -> Result<(Vec<u32>, WritingStats)> {
+    pub fn greedy(&self, prompt: &[u32], tokens: usize, through: bool) -> Result<(Vec<u32>, WritingStats)> {
         self.need(Task::Write)?;
         if let Some(id) = prompt.iter().find(|&&id| id as usize >= self.info().vocabulary) {
             return Err(Error::usage(
@@ -212,7 +214,7 @@ impl TextSession {
             return Err(Error::usage("the prompt is empty", "pass a token at least"));
         }
         let tokens = self.room(prompt.len(), Some(tokens))?;
-        let request = Request { prompt, samples: 1, first: 0, tokens, sampling: Sampling::greedy() };
+        let request = Request { prompt, samples: 1, first: 0, tokens, sampling: Sampling::greedy(), through };
         let (mut ids, _, stats) = self.write_ids_with(&request, &mut |new| Ok(vec![true; new.len()]))?;
         Ok((ids.remove(0), stats))
     }
@@ -273,13 +275,12 @@ impl TextSession {
     }
 
     /// Draws tokens until all samples have ended. `tell` hears what is new of each and says which go on.
-    #[expect(clippy::type_complexity, reason = "three results of one call")]
     fn write_ids_with(
         &self,
         request: &Request,
         tell: &mut dyn FnMut(&[Heard]) -> Result<Vec<bool>>,
     ) -> Result<(Vec<Vec<u32>>, Vec<bool>, WritingStats)> {
-        let &Request { prompt, samples, first, tokens, sampling } = request;
+        let &Request { prompt, samples, first, tokens, sampling, through } = request;
         let begun = Instant::now();
         let extent = self.extent(prompt.len(), samples, tokens);
         let decoder = self.decoder()?;
@@ -315,7 +316,7 @@ impl TextSession {
                 if going[sample] {
                     for &id in &row[place + 1 + known..place + 1 + have] {
                         new.push(id);
-                        if self.info().ends.contains(&id) {
+                        if !through && self.info().ends.contains(&id) {
                             ended[sample] = true;
                             break;
                         }
@@ -355,6 +356,8 @@ struct Request<'a> {
     first: u32,
     tokens: usize,
     sampling: Sampling,
+    /// A token that ends a text ends nothing.
+    through: bool,
 }
 
 /// What is new of a sample.

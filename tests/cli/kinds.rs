@@ -1,15 +1,16 @@
-//! Models that draw beside models that classify: `inspect` of both, and one message where they are mixed
-//! up.
+//! Models that draw, that classify, and that work on texts: `inspect` of those that draw, and one message
+//! where they are mixed up.
 
 use serde_json::Value;
 
 use crate::common;
-use crate::harness::{golden, names, run, scratch, vit_gpu};
+use crate::harness::{Ran, golden, names, run, scratch, vit_gpu};
+use crate::tiny::Tiny;
 
 const LLAMAGEN: &str = "tests/golden/llamagen";
 const COLOURS: &str = "tests/golden/imagegpt";
 
-fn inspect(model: &str, more: &[&str]) -> crate::harness::Ran {
+fn inspect(model: &str, more: &[&str]) -> Ran {
     run(vit_gpu(["inspect", "--device", "reference", "-m", model]).args(more))
 }
 
@@ -152,4 +153,64 @@ fn a_model_of_the_other_kind_is_named_as_such() {
         run(command.args(["-m", "builtin:nope"])).code(2).says(&both);
     }
     assert!(names(folder.path()).is_empty());
+}
+
+#[test]
+fn flags_for_images_and_flags_for_texts() {
+    let (bert, gpt2) = (Tiny::new("bert_seqcls"), Tiny::new("gpt2"));
+    let star = "assets/samples/star.png";
+    let reference = |model: &Tiny, command: &str, more: &[&str]| {
+        run(vit_gpu([command, "-q", "--device", "reference", "-m", model.at()]).args(more))
+    };
+    let one = |ran: Ran, says: &[&str]| {
+        let ran = ran.code(2).says(says);
+        assert_eq!((ran.out.as_str(), ran.err.matches("error: ").count()), ("", 1), "{ran:#?}");
+    };
+    for flags in [
+        &[star][..],
+        &["--attention", "a.png"],
+        &["--embeddings", "e.safetensors"],
+        &["--image-size", "64"],
+        &["-r"],
+        &["--no-exif"],
+    ] {
+        let ran = reference(&bert, "infer", &[&["--text", "a"], flags].concat());
+        one(ran, &["is for models of images", "reads texts"]);
+    }
+    one(reference(&bert, "embed", &["--text", "a", star]), &["an image is for models of images"]);
+    for flags in [
+        &["--class", "1"][..],
+        &["--zoom", "2"],
+        &["--cfg-scale", "2"],
+        &["--entropy", "e.png"],
+        &["--tokens", "t.json"],
+        &["--parallel", "2"],
+    ] {
+        let ran = reference(&gpt2, "generate", &[&["--prompt", "a"], flags].concat());
+        one(ran, &[flags[0], "draw pictures", "writes texts"]);
+    }
+    for flags in
+        [&["--text", "a"][..], &["--question", "a", "--context", "b"], &["--perplexity"], &["--truncate"]]
+    {
+        let ran = run(vit_gpu(["infer", "-m", "tests/golden/vit"]).args(flags));
+        one(ran, &[flags[0], "looks at images"]);
+    }
+    one(run(&mut vit_gpu(["infer", "-m", "tests/golden/llamagen", "--text", "a"])), &["draws pictures"]);
+    one(run(&mut vit_gpu(["embed", "-m", "tests/golden/vit", "--text", "a"])), &["looks at images"]);
+    one(run(&mut vit_gpu(["embed", "-m", "builtin:shapes-gpt", star])), &["draws pictures"]);
+    one(run(&mut vit_gpu(["generate", "-m", "tests/golden/llamagen", "--prompt", "a"])), &["draws pictures"]);
+    one(run(&mut vit_gpu(["infer", "--text", "a"])), &["none is built in", "-m FOLDER"]);
+    one(run(&mut vit_gpu(["generate", "--prompt", "a"])), &["none is built in"]);
+    // Images for a model of texts, and commands that have nothing to do with them.
+    let texts = ["--text", "--prompt"];
+    one(reference(&bert, "infer", &[star]), &["reads texts, not images", texts[0]]);
+    one(reference(&bert, "embed", &[star]), &["reads texts"]);
+    for command in [&["tokens", star][..], &["generate", "-o", "a.png"], &["profile", "--generate"]] {
+        one(reference(&gpt2, command[0], &command[1..]), &["works on texts", texts[1]]);
+    }
+    for command in ["profile", "tune"] {
+        one(run(&mut vit_gpu([command, "-m", bert.at()])), &["reads texts, not images"]);
+    }
+    one(run(&mut vit_gpu(["bench", "-m", bert.at()])), &["reads texts, not images"]);
+    one(reference(&bert, "generate", &["--prompt", "a"]), &["BertForSequenceClassification", "cannot write"]);
 }

@@ -67,7 +67,11 @@ fn every_golden_passes(more: &[&str]) {
     assert!(models.len() > 15, "{models:?}");
     assert!(["llamagen", "imagegpt"].iter().all(|n| models.contains(&golden(n))), "{models:?}");
     for model in models.iter().filter(|m| !is_one_of(m, &REFUSED) && !is_one_of(m, &FOREIGN)) {
-        let arguments: Vec<&str> = more.iter().copied().chain(["-o", "json"]).collect();
+        // T5 does not scale its scores, so that in f16 rounding shows.
+        let unscaled =
+            more.contains(&"f16") && model.file_name().is_some_and(|n| n.to_string_lossy().starts_with("t5"));
+        let wide: &[&str] = if unscaled { &["--atol", "8e-2", "--rtol", "8e-2"] } else { &[] };
+        let arguments = [more, wide, &["-o", "json"]].concat();
         let json = verify(model, &arguments).code(0).json();
         assert_eq!(json["pass"], true, "{}", model.display());
         let outputs = json["outputs"].as_array().expect("outputs");

@@ -95,7 +95,9 @@ impl Repository {
             let json = format!("{{\"sha\":\"{COMMIT}\",\"siblings\":[{}]}}", names.join(","));
             return Response::new(200).body(json);
         }
-        let Some((name, content)) = self.0.iter().find(|(n, _)| request.is_for(n)) else {
+        // One file's name may end with another's.
+        let named = self.0.iter().filter(|(n, _)| request.is_for(n)).max_by_key(|(n, _)| n.len());
+        let Some((name, content)) = named else {
             return Response::new(404).header("x-error-code", "EntryNotFound");
         };
         // As on the hub: large files are named by SHA-256, small ones by another hash.

@@ -72,7 +72,7 @@ def main():
     parser.add_argument("--unpack", action="store_true", help="only unpack")
     parser.add_argument("--vit-gpu", default="target/release/vit-gpu")
     parser.add_argument("--gpu-prefix", default="", help="before vit-gpu's command")
-    parser.add_argument("--embed-options", default="--pool mean --normalize", help="given to `vit-gpu embed`")
+    parser.add_argument("--embed-options", default="--pool mean --normalize --truncate", help="given to `vit-gpu embed`")
     parser.add_argument("--sentences", default=HERE / "sentences.jsonl", type=pathlib.Path)
     parser.add_argument("--least", default=0.9999, type=float, help="the least cosine allowed")
     options = parser.parse_args()

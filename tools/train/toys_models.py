@@ -338,9 +338,9 @@ def spans(ids, draw, sentinel, end=1):
 def t5_texts(tokenizer, world, count):
     sources, targets = [], []
     for i in range(count):
-        if i % 4 == 0:
+        if i % 3 == 0:
             source, target = world.text(), ""
-        elif i % 4 == 1:
+        elif i % 3 == 1:
             premise, claim, target = world.entailment()
             source = mnli_prompt(premise, claim)
         else:
@@ -351,7 +351,7 @@ def t5_texts(tokenizer, world, count):
     sources, targets = tokenizer(sources)["input_ids"], tokenizer(targets)["input_ids"]
     sentinel = tokenizer.convert_tokens_to_ids("<extra_id_0>")
     return [
-        spans(source, world.draw, sentinel) if i % 4 == 0 else (source, target)
+        spans(source, world.draw, sentinel) if i % 3 == 0 else (source, target)
         for i, (source, target) in enumerate(zip(sources, targets))
     ]
 

@@ -25,9 +25,9 @@ MODELS = [
     ("bert-toy", None, toys_models.bert, 2000, 2e-3),
     ("bert-toy-mnli", "bert-toy", toys_models.bert_mnli, 1200, 1.5e-3),
     ("bert-toy-squad", "bert-toy", toys_models.bert_squad, 1200, 1.5e-3),
-    ("gpt2-toy", None, toys_models.gpt2, 3200, 2e-3),
+    ("gpt2-toy", None, toys_models.gpt2, 2200, 2e-3),
     ("gpt2-toy-mnli", "gpt2-toy", toys_models.gpt2_mnli, 800, 1e-3),
-    ("t5-toy", None, toys_models.t5, 3600, 3e-3),
+    ("t5-toy", None, toys_models.t5, 2600, 3e-3),
 ]
 
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceArgs, ModelArgs};
+use super::{DeviceArgs, ModelArgs, WriteArgs};
 
 pub(crate) const GENERATE_HELP: &str = "\
 Examples:
@@ -13,6 +13,14 @@ Examples:
     vit-gpu generate --class star --class heart -n 8 -o both.png --animate growth.gif
     vit-gpu generate -m FOLDER --class 207 --prime dog.jpg --keep 0.5 -o again.png
     vit-gpu generate --again star.png -o same.png
+    vit-gpu generate -m gpt2 --prompt \"Once upon a time\" -n 40 --temperature 0.8 --top-k 50
+    vit-gpu generate -m t5 --prompt \"translate English to German: The house is small.\"
+    vit-gpu generate -m t5 --prompt \"The <extra_id_0> walks in <extra_id_1> park\" --keep-special
+
+A text comes to standard output as it is written, without its prompt; -o FILE.txt or FILE.json
+also writes a file when it is whole, and then -q keeps it off standard output. The likeliest token
+is taken unless --temperature, --top-k or --top-p is given; a temperature that is not given is then
+1.
 
 The kind of a picture file is told by its extension: png, jpg, webp, bmp, tiff, ppm or gif.
 Several samples go into one file side by side, or with `-o FOLDER/` into a file each.
@@ -52,12 +60,14 @@ pub(crate) struct GenerateArgs {
     pub how: HowArgs,
     #[command(flatten)]
     pub files: FileArgs,
-    /// Say how long the first token took, how many tokens a second, and the memory traffic
+    /// Say how long the first token took and how many tokens a second; of pictures also the memory traffic
     #[arg(long)]
     pub stats: bool,
     /// Show the picture as it grows, in terminals that can (kitty, iTerm2, WezTerm, Ghostty)
     #[arg(long, value_enum, default_value_t = When::Auto)]
     pub preview: When,
+    #[command(flatten)]
+    pub write: WriteArgs,
 }
 
 /// What is drawn.
@@ -67,7 +77,7 @@ pub(crate) struct WhatArgs {
     #[arg(long, value_name = "NAME|INDEX", allow_negative_numbers = true)]
     pub class: Vec<String>,
     /// Samples, of each class that is named [default: 1; of a model with at most 16 classes, where none
-    /// is named, one of each]
+    /// is named, one of each]; of a text the most new tokens [default: 64]
     #[arg(short = 'n', long, value_name = "COUNT", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub count: Option<u32>,
     /// Begin with the upper rows of this picture
@@ -81,7 +91,7 @@ pub(crate) struct WhatArgs {
     pub again: Option<PathBuf>,
 }
 
-/// How tokens are drawn; where nothing is said, as the model's authors did.
+/// How tokens are drawn; where nothing is said, as the model's authors did, or of a text the likeliest.
 #[derive(Debug, Args)]
 #[group(id = "HowArgs", multiple = true)]
 pub(crate) struct HowArgs {
@@ -117,7 +127,7 @@ pub(crate) struct HowArgs {
 /// What is written, and where.
 #[derive(Debug, Args)]
 pub(crate) struct FileArgs {
-    /// Picture, or folder with `/` at the end for a file each
+    /// Picture, or folder with `/` at the end for a file each; text as .txt or .json
     #[arg(short, long, value_name = "FILE|DIR/")]
     pub output: Option<PathBuf>,
     /// A file for each sample beside -o: star.png becomes star-0.png, star-1.png, ...

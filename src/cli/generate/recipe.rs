@@ -305,7 +305,7 @@ fn choose(named: &[usize], classes: Option<usize>, count: Option<usize>) -> Resu
 }
 
 /// A seed that nobody chose, short enough to be typed again.
-fn random_seed() -> u64 {
+pub(super) fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _, RandomState};
     RandomState::new().build_hasher().finish() >> 32
 }

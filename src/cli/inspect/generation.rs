@@ -75,9 +75,9 @@ struct Settings {
 }
 
 #[derive(Serialize)]
-struct PlanFacts {
-    /// `prompt`, `token` or `picture`.
-    part: &'static str,
+pub(super) struct PlanFacts {
+    /// `prompt`, `token`, `picture` or `pass`.
+    pub(super) part: &'static str,
     launches: usize,
     flops: u64,
     traffic_bytes: u64,
@@ -217,7 +217,8 @@ fn structure(info: &GeneratorInfo) -> Structure {
     }
 }
 
-fn plan_facts(part: &'static str, plan: &Plan) -> PlanFacts {
+/// A plan as JSON describes it.
+pub(super) fn plan_facts(part: &'static str, plan: &Plan) -> PlanFacts {
     let cost = plan.cost();
     PlanFacts {
         part,
@@ -301,7 +302,8 @@ fn settings(s: &Settings) -> String {
     )
 }
 
-fn work(p: &PlanFacts) -> String {
+/// What a plan takes, in words.
+pub(super) fn work(p: &PlanFacts) -> String {
     let mut text = format!(
         "{} launches, {}FLOP, {} of traffic, {} of weights, {} of activations",
         p.launches,

@@ -30,6 +30,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outco
         (None, None) => (format!("builtin:{BUILTIN}"), ModelSource::Builtin(BUILTIN.to_owned())),
         (None, Some(_)) => open::locate(&args.model, talk)?,
     };
+    open::draws(&id, &source)?;
     let options = open::options(&args.device, !args.model.no_mmap)?;
     if options.device == Device::Reference {
         let what = "--device reference has no launches to measure";

@@ -184,7 +184,7 @@ impl Record<'_> {
                 _ => vec![self.session.info().start.unwrap_or(0)],
             };
             let new = want.len().saturating_sub(begin.len());
-            let (made, _) = self.session.greedy(&passage.ids, new.max(1))?;
+            let (made, _) = self.session.greedy(&passage.ids, new.max(1), false)?;
             let got: Vec<u32> = begin.into_iter().chain(made).collect();
             let n = got.len().min(want.len());
             all_got.extend(got[..n].iter().map(|&id| id as f32));
