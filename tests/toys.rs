@@ -203,3 +203,10 @@ fn a_stop_text_ends_a_text_and_is_left_away() {
     assert_eq!(stopped.ended[0], Ended::Stop(stop.clone()));
     assert_eq!(stopped.texts[0], whole.texts[0][..whole.texts[0].find(&stop).unwrap()]);
 }
+
+#[test]
+fn an_empty_text_has_no_class() {
+    let Some(session) = toy("gpt2-toy-mnli") else { return };
+    let error = session.classify(&[("", None)], TooLong::Refuse).unwrap_err();
+    assert!(error.to_string().contains("empty"), "{error}");
+}

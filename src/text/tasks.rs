@@ -53,8 +53,7 @@ impl TextSession {
             Some(pair) => tokenizer.encode_pair(text, pair)?,
             None => tokenizer.encode(text)?,
         };
-        let read = encoding.sequence.iter().any(Option::is_some);
-        if !read && self.info().ends.is_empty() && encoding.ids.is_empty() {
+        if encoding.ids.is_empty() {
             return Err(Error::usage("a text is empty", "pass at least one word"));
         }
         if let Some(limit) = self.limit().filter(|&limit| encoding.ids.len() > limit) {
