@@ -259,7 +259,7 @@ fn what_makes_no_sense_is_refused() {
     refused(&model, &[], &["no input", "--text"]);
     refused(&model, &["--pair", "a"], &["there is no text"]);
     for (model, text) in [(&model, ""), (&bert, ""), (&bert, " \n\t")] {
-        refused(model, &["--text", text], &["the text is empty"]);
+        refused(model, &["--text", text], &["text is empty"]);
     }
     refused(&model, &["--text", "a", "--layer", "2"], &["layer 2", "layers go from 0 to 1"]);
     refused(&model, &["--text", "a", "--head", "3"], &["head 3", "heads go from 0 to 2"]);
