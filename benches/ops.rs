@@ -2,12 +2,12 @@
 //! ViT-B/16 at their real sizes.
 //!
 //! `cargo bench --bench ops -- [FILTER...] [--gemm MxKxN]... [--conv HxWxCxN[up]]... [--batch N] [--f16]
-//! [--every] [--ways] [--runs N] [--save NAME] [--compare NAME]`
+//! [--every] [--ways] [--variant OP=NAME]... [--runs N] [--save NAME] [--compare NAME]`
 //!
 //! `--gemm` times matrix products of these sizes and nothing else, operands and result stored as
 //! activations and weights are; `--conv` 3x3 convolutions of H x W pixels, with `up` of the picture of
 //! half that size doubled, each beside the matrix product of as much work. FILTER keeps cases whose name holds one of these texts. `--every` takes all cases of the kernel
-//! tests, `--ways` every way to compute each, not only the one that would be chosen. Times are the
+//! tests, `--ways` every way to compute each, not only the one that would be chosen, `--variant` the named one. Times are the
 //! median of all runs after the warm-up, summed over a case's launches, with the median of their
 //! distances from it. `--save` keeps them in `target/tmp`, `--compare` prints the ratio to those kept:
 //! above 1 is faster than then, and a `*` marks what is more than the noise. Nothing is asserted.
@@ -23,7 +23,7 @@ use vit_gpu::gpu::ceilings::Ceilings;
 use vit_gpu::gpu::timer::{Clock, Timer};
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Value, Weight};
-use vit_gpu::ops::{Act, HeadSplit, MatMul, Op, Scores, Target, Window};
+use vit_gpu::ops::{Act, Choices, HeadSplit, MatMul, Op, Scores, Target, Window};
 use vit_gpu::plan::{self, Options, Precision};
 use vit_gpu::selftest::{self, Case};
 use vit_gpu::tensor::{DType, HostTensor, TensorDesc};
@@ -62,6 +62,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     while let Some(sizes) = take(&mut args, "--conv")? {
         gemms.extend(conv(&sizes)?);
     }
+    let mut variants = Vec::new();
+    while let Some(setting) = take(&mut args, "--variant")? {
+        variants.push(setting);
+    }
+    let choices = Choices::forced(variants.iter().map(String::as_str))?;
     let (save, compare) = (take(&mut args, "--save")?, take(&mut args, "--compare")?);
     if let Some(unknown) = args.iter().find(|a| a.starts_with("--")) {
         return Err(format!("unknown flag {unknown}").into());
@@ -92,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     cases.retain(|c| args.is_empty() || args.iter().any(|filter| c.name.contains(filter.as_str())));
     let mut saved = Saved { adapter, driver, clock: timer.clock().name().to_owned(), ..Saved::default() };
     for case in &cases {
-        let chosen = Options { precision, ..Options::default() };
+        let chosen = Options { precision, choices: choices.clone(), ..Options::default() };
         let all = if ways { case.ways(gpu.target(), &chosen)? } else { vec![(gpu.target().clone(), chosen)] };
         for (target, options) in all {
             let Timed { kernels, time, flops, bytes, matrices } =

@@ -265,6 +265,8 @@ fn matrices(adapter: &wgpu::Adapter) -> Option<Matrices> {
     // naga writes 16x16 for Metal as well, where no such type exists.
     let (side8, side16) = (has(8), has(16) && !metal);
     let subgroup = info.subgroup_max_size;
-    let usable = (side8 || side16) && subgroup.is_power_of_two();
+    // Mesa 26's software driver crashes on them with registers of 512 bits (LP_NATIVE_VECTOR_WIDTH=512).
+    let crashes = info.device_type == wgpu::DeviceType::Cpu && subgroup > 8;
+    let usable = (side8 || side16) && subgroup.is_power_of_two() && !crashes;
     usable.then_some(Matrices { side8, side16, subgroup, quads: !metal })
 }

@@ -165,11 +165,12 @@ static WAYS: &[Way] = &[
     lanes("lanes4", &[("TM", 4), ("WG", 16)], 4, 6.0),
     lanes("lanes8", &[("TM", 8), ("WG", 16)], 8, 9.0),
     lanes("lanes16", &[("TM", 16), ("WG", 16)], 16, 13.0),
-    cast("cast8", &[("TM", 8)], 8, 11.5),
-    cast("cast16", &[("TM", 16)], 16, 16.0),
-    cast("cast24", &[("TM", 24)], 24, 18.5),
-    cast("cast32", &[("TM", 32)], 32, 20.0),
-    cast("cast40", &[("TM", 40)], 40, 21.0),
+    cast("cast8", &[("TM", 8), ("SPAN", 1)], (8, 1), 12.5),
+    cast("cast8x2", &[("TM", 8), ("SPAN", 2)], (8, 2), 15.5),
+    cast("cast16x2", &[("TM", 16), ("SPAN", 2)], (16, 2), 20.5),
+    cast("cast24x2", &[("TM", 24), ("SPAN", 2)], (24, 2), 22.5),
+    cast("cast32x2", &[("TM", 32), ("SPAN", 2)], (32, 2), 24.0),
+    cast("cast40x2", &[("TM", 40), ("SPAN", 2)], (40, 2), 24.5),
     lines("step16", &[("LINE", 4), ("WG", 256)], 16, 6.0),
     lines("step32", &[("LINE", 8), ("WG", 256)], 32, 8.0),
     lines("step64", &[("LINE", 16), ("WG", 256)], 64, 10.0),
@@ -222,14 +223,15 @@ const fn lanes(
     Way { name, kernel, conv, consts, tile: (rows, 64), lanes: 16, x: Reads::Either, speed, ..WAY }
 }
 
+/// Rows, and quads of columns of a lane.
 const fn cast(
     name: &'static str,
     consts: &'static [(&'static str, usize)],
-    rows: usize,
+    (rows, span): (usize, usize),
     cpu_speed: f64,
 ) -> Way {
     let speed = (0.01, cpu_speed);
-    let tile = (rows, 32);
+    let tile = (rows, 32 * span);
     let (kernel, conv) = (&CAST.linear, Some(&CAST.conv));
     Way { name, kernel, conv, consts, tile, lanes: 8, x: Reads::Either, subgroup: 8, speed, ..WAY }
 }
