@@ -4,7 +4,6 @@
 //! would; what a model cannot give is refused, and never replaced by something near it.
 
 mod images;
-mod store;
 mod texts;
 
 use std::io::Write;
@@ -16,10 +15,10 @@ use super::args::{EmbedArgs, Format, Sink};
 use super::output::{DeviceFacts, Printed, Report, Timing};
 use super::talk::{self, Talk};
 use super::texts::locate;
+use super::vectors::Vectors;
 use super::{FAILED, Outcome, Stop, inputs, open};
 use crate::error::{Error, Result};
 use crate::text::TextSession;
-use store::Store;
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut impl Write) -> Outcome {
@@ -79,7 +78,7 @@ struct Facts<M: Serialize> {
 /// Where rows go, and what came of them so far.
 struct Answers<W: Write> {
     report: Report<W, Row>,
-    store: Option<Store>,
+    store: Option<Vectors>,
     printed: bool,
     normalize: bool,
     begun: Instant,
@@ -94,7 +93,7 @@ impl<W: Write> Answers<W> {
     fn new(args: &EmbedArgs, normalize: bool, out: W, begun: Instant, talk: Talk) -> Result<Self> {
         let (format, store) = match &args.output {
             Sink::Print(format) => (*format, None),
-            Sink::File(path) => (Format::Json, Some(Store::create(path)?)),
+            Sink::File(path) => (Format::Json, Some(Vectors::create(path)?)),
         };
         let timing = Timing { load: millis(begun.elapsed()), ..Timing::default() };
         Ok(Self {
@@ -152,7 +151,12 @@ impl<W: Write> Answers<W> {
         }
         outcome?;
         if let Some(store) = self.store {
-            store.finish(id, pool, self.normalize, self.talk)?;
+            let about = [
+                ("model", id.to_owned()),
+                ("pool", pool.to_owned()),
+                ("normalized", self.normalize.to_string()),
+            ];
+            store.finish("embeddings", &about, self.talk)?;
         }
         if self.failures > 0 && self.inputs > 1 {
             self.talk.warn(format_args!("{} of {} inputs failed", self.failures, self.inputs));

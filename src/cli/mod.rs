@@ -24,6 +24,7 @@ mod talk;
 mod texts;
 mod tokens;
 mod tune;
+mod vectors;
 mod verify;
 
 use std::ffi::OsString;

@@ -22,6 +22,18 @@ use crate::text::{TextInfo, TextSession};
 /// Texts computed at a time where nothing is said.
 pub(super) const BATCH: u32 = 64;
 
+/// The next so many items, fewer at the end, and what ended them if it was an error.
+pub(super) fn chunk<T>(items: &mut dyn Iterator<Item = Result<T>>, most: usize) -> (Vec<T>, Option<Error>) {
+    let mut chunk = Vec::new();
+    for item in items.take(most) {
+        match item {
+            Ok(item) => chunk.push(item),
+            Err(e) => return (chunk, Some(e)),
+        }
+    }
+    (chunk, None)
+}
+
 /// Most bytes of a file that is one text.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
 

@@ -101,16 +101,8 @@ fn embed_all(
 ) -> Result<(), Stop> {
     let batch = args.batch_size.unwrap_or(BATCH) as usize;
     let too_long = if args.texts.truncate { TooLong::Cut } else { TooLong::Refuse };
-    let mut broken = None;
     loop {
-        let mut chunk: Vec<Item> = Vec::new();
-        while chunk.len() < batch && broken.is_none() {
-            match items.next() {
-                Some(Ok(item)) => chunk.push(item),
-                Some(Err(e)) => broken = Some(e),
-                None => break,
-            }
-        }
+        let (chunk, broken) = texts::chunk(items, batch);
         let more = chunk.len() == batch;
         let begun = Instant::now();
         let vectors = vectors(opened, &chunk, pool, too_long);

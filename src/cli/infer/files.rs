@@ -1,18 +1,16 @@
 //! Floor 6. The files that `infer` writes: embeddings as safetensors, attention as pictures. Every
 //! path is checked against every input, and against the model, before any work is done.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 
 use crate::cli::args::InferArgs;
 use crate::cli::inputs::Input;
 use crate::cli::outfile::{OutFile, same_file};
 use crate::cli::overlay::{self, Layout, View};
 use crate::cli::talk::Talk;
+use crate::cli::vectors::Vectors;
 use crate::error::{Error, Result};
 use crate::models::ModelInfo;
 
@@ -58,11 +56,7 @@ fn real_inputs(inputs: &[Input]) -> HashSet<PathBuf> {
 
 /// Pooled features, collected and written at the end.
 pub(super) struct Embeddings {
-    file: Option<OutFile>,
-    path: PathBuf,
-    names: Vec<String>,
-    /// Row by row.
-    rows: Vec<f32>,
+    file: Option<Vectors>,
 }
 
 impl Embeddings {
@@ -71,7 +65,6 @@ impl Embeddings {
     /// # Errors
     /// [`Error::Usage`] if it would replace an input, [`Error::Write`].
     pub(super) fn create(args: &InferArgs, inputs: &[Input]) -> Result<Self> {
-        let path = args.embeddings.clone().unwrap_or_default();
         let file = match &args.embeddings {
             Some(path) if fs::canonicalize(path).is_ok_and(|p| real_inputs(inputs).contains(&p)) => {
                 return Err(refuse(path, "an input"));
@@ -82,17 +75,16 @@ impl Embeddings {
                     "write to two files",
                 ));
             }
-            Some(path) => Some(OutFile::create(path)?),
+            Some(path) => Some(Vectors::create(path)?),
             None => None,
         };
-        Ok(Self { file, path, names: Vec::new(), rows: Vec::new() })
+        Ok(Self { file })
     }
 
     /// Keeps the features of one picture.
     pub(super) fn push(&mut self, input: &str, row: &[f32]) {
-        if self.file.is_some() {
-            self.names.push(input.to_owned());
-            self.rows.extend_from_slice(row);
+        if let Some(file) = &mut self.file {
+            file.push(input, row);
         }
     }
 
@@ -102,21 +94,7 @@ impl Embeddings {
     /// [`Error::Write`].
     pub(super) fn finish(self, model: &str, talk: Talk) -> Result<()> {
         let Some(file) = self.file else { return Ok(()) };
-        if self.names.is_empty() {
-            talk.warn(format_args!("{} is not written: no image worked", self.path.display()));
-            return Ok(());
-        }
-        let wrong = |e: String| Error::Write { path: self.path.display().to_string(), what: e };
-        let shape = vec![self.names.len(), self.rows.len() / self.names.len()];
-        let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(&self.rows));
-        let view = view.map_err(|e| wrong(e.to_string()))?;
-        let inputs = serde_json::to_string(&self.names).map_err(|e| wrong(e.to_string()))?;
-        let about = HashMap::from([("model".to_owned(), model.to_owned()), ("inputs".to_owned(), inputs)]);
-        let bytes =
-            safetensors::serialize([(EMBEDDING, view)], Some(about)).map_err(|e| wrong(e.to_string()))?;
-        file.finish(&bytes)?;
-        talk.note(format_args!("{} rows of features in {}", self.names.len(), self.path.display()));
-        Ok(())
+        file.finish(EMBEDDING, &[("model", model.to_owned())], talk)
     }
 }
 

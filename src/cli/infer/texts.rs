@@ -247,16 +247,8 @@ impl Work<'_> {
         tally: &mut Tally,
     ) -> Result<(), Stop> {
         let batch = self.args.batch_size.unwrap_or(BATCH) as usize;
-        let mut broken = None;
-        while broken.is_none() {
-            let mut chunk = Vec::new();
-            while chunk.len() < batch && broken.is_none() {
-                match items.next() {
-                    Some(Ok(item)) => chunk.push(item),
-                    Some(Err(e)) => broken = Some(e),
-                    None => break,
-                }
-            }
+        loop {
+            let (chunk, broken) = texts::chunk(items, batch);
             let more = chunk.len() == batch;
             let begun = Instant::now();
             let answers = self.answer(&chunk);
@@ -290,11 +282,12 @@ impl Work<'_> {
                     return Ok(());
                 }
             }
-            if !more {
-                break;
+            match broken {
+                Some(e) => return Err(e.into()),
+                None if !more => return Ok(()),
+                None => {}
             }
         }
-        broken.map_or(Ok(()), |e| Err(e.into()))
     }
 
     /// In place of an answer.

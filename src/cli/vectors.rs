@@ -1,5 +1,5 @@
-//! Floor 6. Embeddings as a safetensors file: `embeddings` (N,E) f32, and in its metadata the model, how
-//! the vectors were made, and the inputs as a JSON list.
+//! Floor 6. Vectors of inputs as a safetensors file: one tensor (N,E) f32, and in its metadata the model,
+//! how the vectors were made, and the inputs as a JSON list. Nothing is written where no input worked.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,12 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use crate::cli::outfile::OutFile;
-use crate::cli::talk::Talk;
+use super::outfile::OutFile;
+use super::talk::Talk;
 use crate::error::{Error, Result};
 
-/// Name of the tensor.
-const EMBEDDINGS: &str = "embeddings";
-
 /// Rows, collected and written at the end.
-pub(super) struct Store {
+pub(super) struct Vectors {
     file: OutFile,
     path: PathBuf,
     names: Vec<String>,
@@ -23,7 +20,7 @@ pub(super) struct Store {
     rows: Vec<f32>,
 }
 
-impl Store {
+impl Vectors {
     /// Begins the file.
     ///
     /// # Errors
@@ -38,11 +35,11 @@ impl Store {
         self.rows.extend_from_slice(row);
     }
 
-    /// Writes the file.
+    /// Writes the file: the tensor's name, and what the metadata says beside the inputs.
     ///
     /// # Errors
     /// [`Error::Write`].
-    pub(super) fn finish(self, model: &str, pool: &str, normalized: bool, talk: Talk) -> Result<()> {
+    pub(super) fn finish(self, tensor: &str, about: &[(&str, String)], talk: Talk) -> Result<()> {
         if self.names.is_empty() {
             talk.warn(format_args!("{} is not written: no input worked", self.path.display()));
             return Ok(());
@@ -52,14 +49,10 @@ impl Store {
         let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(&self.rows));
         let view = view.map_err(|e| wrong(e.to_string()))?;
         let inputs = serde_json::to_string(&self.names).map_err(|e| wrong(e.to_string()))?;
-        let about = HashMap::from([
-            ("model".to_owned(), model.to_owned()),
-            ("pool".to_owned(), pool.to_owned()),
-            ("normalized".to_owned(), normalized.to_string()),
-            ("inputs".to_owned(), inputs),
-        ]);
+        let about = about.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let about: HashMap<_, _> = about.chain([("inputs".to_owned(), inputs)]).collect();
         let bytes =
-            safetensors::serialize([(EMBEDDINGS, view)], Some(about)).map_err(|e| wrong(e.to_string()))?;
+            safetensors::serialize([(tensor, view)], Some(about)).map_err(|e| wrong(e.to_string()))?;
         self.file.finish(&bytes)?;
         talk.note(format_args!("{} embeddings in {}", self.names.len(), self.path.display()));
         Ok(())
