@@ -9,7 +9,7 @@ CARGO_FLAGS ?= --locked
 TOOLS := target/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build vulkan test test-latest-mesa lint audit fuzz
+.PHONY: help demo build vulkan test test-latest-mesa lint audit fuzz gpu-report rehearse-gpu
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
@@ -34,6 +34,12 @@ lint: ## Checks formatting, clippy and the documentation; warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets $(CARGO_FLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps $(CARGO_FLAGS)
+
+gpu-report: ## Measures this machine's GPU for 8 minutes: tables and figures in target/gpu-report (docs/gpu.md)
+	@bash scripts/gpu-report.sh
+
+rehearse-gpu: ## Rehearses that on a machine without a GPU (root, Linux; 25 minutes)
+	@bash scripts/rehearse-gpu.sh
 
 audit: $(TOOLS)/bin/cargo-deny ## Checks the dependencies' licences, sources and bans (deny.toml)
 	$(TOOLS)/bin/cargo-deny $(CARGO_FLAGS) check --hide-inclusion-graph bans licenses sources

@@ -1,160 +1,157 @@
 #!/usr/bin/env bash
 #
-# Runs every GPU row of benches/RESULTS.md in one go, on a machine with a GPU
-# and its Vulkan driver, and prints what to put there.
+# Measures vit-gpu on a GPU, every row of benches/RESULTS.md that needs one, PyTorch beside it on the same
+# card. docs/gpu.md tells what it costs and what comes back.
 #
-#   benches/gpu.sh --pack     where cargo is: builds the programs and lays them
-#                             in target/gpu-bench, to be carried along
-#   benches/gpu.sh            where the GPU is: runs them (building them first
-#                             if cargo is there), every output also in
-#                             target/gpu-bench/report
+#   benches/gpu.sh --pack            where cargo is: builds the kit in target/gpu-bench, to be carried to a
+#                                    machine that can build nothing; --weigh says the sizes again
+#   benches/gpu.sh quick [OPTION]    where the GPU is: what is worth most, in 3 minutes
+#   benches/gpu.sh full [OPTION]     all, in 8 minutes, going on from what is there
 #
-# A bare NVIDIA machine often has the driver but not the Vulkan loader: lay
-# libvulkan1's .deb in target/gpu-bench and it is unpacked there, not installed.
-# PyTorch's rows run if python3 has torch with CUDA, and say so if not.
+# Builds the kit first if cargo is there. Options go to the program: --out DIR (default target/gpu-report),
+# --from rows.jsonl, --only ROW,..., --scale tiny, --slower TIMES, --list; `quick --help` tells of them.
+# Environment: PYTHON, the python3 with PyTorch; VIT_GPU_DEVICE, the adapter, by number or part of its name;
+# VK_DRIVER_FILES, the Vulkan driver.
 
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 kit=target/gpu-bench
-batches=${BATCHES:-1,64,128,256,512}
+# What the kit brings along: Vulkan's loader, and what NVIDIA's driver asks for and servers often lack.
+packages=(libvulkan1 libx11-6 libxext6 libxcb1 libxau6 libxdmcp6 libbsd0 libmd0 libglvnd0 libegl1 libglx0)
+# Kit and tree together, in bytes: what fits where only 64 MiB may be brought along.
+most=$((60 << 20))
 
-say() { printf '\n== %s\n' "$*"; }
+say() { printf 'gpu.sh: %s\n' "$*"; }
+die() {
+    printf 'gpu.sh: error: %s\n' "$*" >&2
+    exit 1
+}
 
+# --- Where cargo is
+
+# The program, and the libraries that a bare machine may lack.
 pack() {
-    mkdir -p "$kit"
-    cargo build --release --locked
-    local bench
-    bench=$(cargo bench --locked --bench ops --no-run --message-format=json |
-        sed -n 's/.*"name":"ops".*"executable":"\([^"]*\)".*/\1/p' | tail -1)
-    install "${CARGO_TARGET_DIR:-target}/release/vit-gpu" "$kit/vit-gpu"
-    install "$bench" "$kit/ops"
-    cargo build --release --locked --example random_checkpoint
-    install "${CARGO_TARGET_DIR:-target}/release/examples/random_checkpoint" "$kit/random_checkpoint"
-    (cd benches/peers && cargo build --release --locked --target-dir "$OLDPWD/target/peers" \
-        -p peer-vit-gpu --bin peer-vit-gpu-text)
-    install target/peers/release/peer-vit-gpu-text "$kit/peer-vit-gpu-text"
+    local commit program
+    commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+    git diff --quiet HEAD 2>/dev/null || commit+=+
+    mkdir -p "$kit/lib"
+    say "building the program at $commit"
+    program=$(VIT_GPU_COMMIT=$commit cargo bench --locked --bench gpu --no-run --message-format=json |
+        sed -n 's/.*"name":"gpu".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+    [ -x "$program" ] || die "cargo built no program"
+    # By renaming: one that runs now goes on with its old file.
+    strip -o "$kit/gpu.new" "$program" 2>/dev/null || cp "$program" "$kit/gpu.new"
+    mv "$kit/gpu.new" "$kit/gpu"
 }
 
-find_vulkan() {
-    if ldconfig -p | grep -q libvulkan.so.1; then return; fi
-    local deb
-    for deb in "$kit"/*.deb .gl/*.deb; do
-        [ -f "$deb" ] || continue
-        dpkg -x "$deb" "$kit/root"
+# Vulkan's loader and its like, from Debian's packages, which are kept beside them.
+pack_libraries() {
+    local package deb file scratch
+    [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
+        say "no apt-get here: the kit goes without Vulkan's loader"
+        return 0
+    }
+    mkdir -p "$kit/deb" "$kit/lib"
+    for package in "${packages[@]}"; do
+        compgen -G "$kit/deb/${package}_*.deb" >/dev/null ||
+            (cd "$kit/deb" && apt-get -q download "$package" >/dev/null 2>&1) ||
+            (apt-get -q update >/dev/null 2>&1 && cd "$kit/deb" && apt-get -q download "$package" >/dev/null 2>&1) ||
+            { [ "$package" != libvulkan1 ] || die "apt-get cannot download $package"; }
     done
-    local found
-    found=$(find "$kit/root" -name 'libvulkan.so.1' 2>/dev/null | head -1)
-    if [ -z "$found" ]; then
-        printf 'gpu.sh: no Vulkan loader (libvulkan.so.1); install libvulkan1 or lay its .deb in %s\n' "$kit" >&2
-        exit 1
-    fi
-    LD_LIBRARY_PATH="$PWD/$(dirname "$found")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-    export LD_LIBRARY_PATH
+    scratch=$(mktemp -d)
+    for deb in "$kit"/deb/*.deb; do dpkg-deb -x "$deb" "$scratch"; done
+    # Copies, not links, and each under the name that programs ask for.
+    while IFS= read -r file; do cp -L "$file" "$kit/lib/"; done \
+        < <(find "$scratch" -name 'lib*.so.[0-9]*' ! -name 'lib*.so.[0-9]*.[0-9]*')
+    rm -rf "$scratch"
 }
 
+# Says how large tree and kit are, and fails if they are too large.
+weigh() {
+    local tree all
+    tree=$(git ls-files -z -co --exclude-standard | xargs -0 stat -c %s 2>/dev/null | awk '{n += $1} END {print n}')
+    all=$((tree + $(find "$kit" -type f -exec stat -c %s {} + | awk '{n += $1} END {print n}')))
+    say "kit: $(((all - tree) >> 20)) MiB, tree: $((tree >> 20)) MiB; together $((all * 10 / 1048576))e-1 MiB of $((most >> 20))"
+    [ "$all" -le "$most" ] || die "kit and tree are larger than $((most >> 20)) MiB"
+}
+
+# --- Where the GPU is
+
+# Lays out those libraries of the kit that this machine lacks, and no others.
+find_libraries() {
+    local known file name
+    [ -d "$kit/lib" ] || return 0
+    known=$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null || true)
+    rm -rf "$kit/lacking"
+    mkdir -p "$kit/lacking"
+    for file in "$kit"/lib/*; do
+        name=${file##*/}
+        case $known in *"$name "*) ;; *) ln -s "../lib/$name" "$kit/lacking/$name" ;; esac
+    done
+    export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$PWD/$kit/lacking"
+}
+
+has_gpu() { "$kit/gpu" devices -o json 2>/dev/null | grep -Eq '"kind": *"(discrete|integrated|virtual)"'; }
+
+# Finds a Vulkan driver of a GPU: as the loader does, else wherever NVIDIA's is said or seen to be.
 find_driver() {
-    [ -z "${VK_DRIVER_FILES-}" ] || return 0
-    local file
-    for file in /usr/share/vulkan/icd.d/nvidia_icd*.json /etc/vulkan/icd.d/nvidia_icd*.json; do
-        [ ! -f "$file" ] || return 0
+    local manifest library
+    ! has_gpu || return 0
+    [ -z "${VK_DRIVER_FILES-}" ] || return 1
+    for manifest in /usr/local/nvidia/share/vulkan/icd.d/*.json /usr/share/vulkan/icd.d/nvidia*.json \
+        /etc/vulkan/icd.d/nvidia*.json /opt/nvidia/share/vulkan/icd.d/*.json; do
+        [ -f "$manifest" ] || continue
+        export VK_DRIVER_FILES=$manifest
+        ! has_gpu || return 0
     done
-    for file in /usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json; do
-        if [ -f "$file" ]; then export VK_DRIVER_FILES="$file"; fi
+    # No manifest, or one that names the library for a display: both of the driver's own.
+    for library in libGLX_nvidia.so.0 libEGL_nvidia.so.0; do
+        printf '{"file_format_version": "1.0.1", "ICD": {"library_path": "%s", "api_version": "1.3.277"}}\n' \
+            "$library" >"$kit/nvidia_icd.json"
+        export VK_DRIVER_FILES=$PWD/$kit/nvidia_icd.json
+        ! has_gpu || return 0
     done
+    unset VK_DRIVER_FILES
+    return 1
 }
 
-if [ "${1-}" = --pack ]; then
-    pack
-    exit
-fi
+# --- The command
+
+case "${1-}" in
+    --pack)
+        pack
+        pack_libraries
+        weigh
+        exit
+        ;;
+    --weigh)
+        weigh
+        exit
+        ;;
+    quick | full) ;;
+    -h | --help)
+        sed -n '3,/^$/{s/^# \{0,1\}//;p;}' benches/gpu.sh
+        exit
+        ;;
+    *) die "say quick, full or --pack; see benches/gpu.sh --help" ;;
+esac
 if command -v cargo >/dev/null; then pack; fi
-for program in vit-gpu ops random_checkpoint peer-vit-gpu-text; do
-    if [ ! -x "$kit/$program" ]; then
-        printf 'gpu.sh: no %s and no cargo; run benches/gpu.sh --pack where cargo is\n' "$kit/$program" >&2
-        exit 1
+[ -x "$kit/gpu" ] || die "no $kit/gpu and no cargo; run benches/gpu.sh --pack where cargo is and bring $kit along"
+case " $* " in
+    *' --list '* | *' --help '* | *' -h '*) exec "$kit/gpu" rows "$@" ;;
+esac
+if [ "$(uname -s)" = Linux ]; then
+    find_libraries
+    if ! find_driver; then
+        case " $* " in
+            *' --scale tiny '*) say "no GPU: on the CPU" ;;
+            *)
+                VK_LOADER_DEBUG=all "$kit/gpu" devices 2>&1 | tail -n 60 >&2 || true
+                die "no Vulkan driver of a GPU is to be found; what the loader said is above"
+                ;;
+        esac
     fi
-done
-find_vulkan
-find_driver
-
-text_folder() {
-    case $1 in
-    bert | t5) echo "$kit/$1-base" ;;
-    *) echo "$kit/$1" ;;
-    esac
-}
-
-# The same token ids for every engine: rows, tokens in a row, tokens to draw, the ids to choose from.
-text_ids() {
-    local name rows width new low high
-    while read -r name rows width new low high; do
-        awk -v rows="$rows" -v width="$width" -v new="$new" -v low="$low" -v high="$high" 'BEGIN {
-            srand(1); printf "{\"new\": %d, \"ids\": [", new
-            for (r = 0; r < rows; r++) {
-                printf "%s[", r ? ", " : ""
-                for (i = 0; i < width; i++) printf "%s%d", i ? ", " : "", low + int(rand() * (high - low))
-                printf "]"
-            }
-            print "]}"
-        }' >"$kit/$name.json"
-    done <<'END'
-bert 8 128 0 1000 30000
-gpt2 1 512 64 0 50000
-t5 1 128 32 2 32000
-END
-}
-
-rows() {
-    say "Adapter"
-    "$kit/vit-gpu" devices
-    say "Every kernel in every way against the reference"
-    "$kit/vit-gpu" doctor
-    say "f16 and f32 matrix products, every way"
-    "$kit/ops" --bench --gemm 4096x4096x4096 --gemm 8192x8192x8192 --ways --f16
-    "$kit/ops" --bench --gemm 4096x4096x4096 --ways
-    say "The ops of ViT-B/16 in f16, every way, batch 1 and 64"
-    "$kit/ops" --bench vit-b --ways --f16
-    "$kit/ops" --bench vit-b --ways --f16 --batch 64
-    say "Tuning for ViT-B/16 f16"
-    "$kit/vit-gpu" tune --synthetic vit-b/16 --dtype f16 -b "$batches"
-    say "ViT-B/16 end to end"
-    "$kit/vit-gpu" bench --synthetic vit-b/16 --dtype f16,f32 -b "$batches" -r 20 -o md
-    say "Where the time goes, batch 1 and 64"
-    "$kit/vit-gpu" profile --synthetic vit-b/16 --dtype f16 -b 1 -r 20
-    "$kit/vit-gpu" profile --synthetic vit-b/16 --dtype f16 -b 64 -r 20 \
-        --roofline "$kit/roofline.svg" --trace "$kit/trace.json"
-    say "LlamaGen: prompt, token and picture, guided"
-    for size in b l; do
-        "$kit/vit-gpu" profile --generate --synthetic "llamagen-$size" --dtype f16 -r 20
-    done
-    "$kit/vit-gpu" profile --generate --synthetic llamagen-b -r 20
-    say "BERT-base 8 x 128, GPT-2 512 + 64, T5-base 128 -> 32"
-    local name
-    for name in bert-base gpt2 t5-base; do
-        [ -d "$kit/$name" ] || "$kit/random_checkpoint" "$name" "$kit/$name"
-    done
-    text_ids
-    for name in bert gpt2 t5; do
-        for dtype in f16 f32; do
-            PEER_DTYPE=$dtype "$kit/peer-vit-gpu-text" "$name" "$(text_folder "$name")" "$kit/$name.json" 10 |
-                sed 's/"logits":\[[^]]*\],*//; s/,*"ids":\[[^]]*\]//'
-        done
-    done
-    say "PyTorch on the same card"
-    if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
-        python3 benches/peers/python/gpu_torch.py ${batches//,/ }
-        for size in b l; do
-            python3 benches/peers/python/llamagen.py "random:$size" 207 4 256 --device cuda --dtype float16 |
-                sed 's/, "ids".*//'
-        done
-        for name in bert gpt2 t5; do
-            python3 benches/peers/python/text_models.py "$name" "$(text_folder "$name")" "$kit/$name.json" 10 \
-                --device cuda --dtype float16 | sed 's/"logits": \[[^]]*\],*//; s/,* *"ids": \[[^]]*\]//'
-        done
-    else
-        echo "not run: python3 has no torch with CUDA"
-    fi
-}
-
-rows 2>&1 | tee "$kit/report"
+fi
+[ -z "${VK_DRIVER_FILES-}" ] || say "driver $VK_DRIVER_FILES"
+exec "$kit/gpu" rows "$@"

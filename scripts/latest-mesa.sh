@@ -92,7 +92,7 @@ self="$project/scripts/latest-mesa.sh"
 root="$project/target/latest-mesa-root"
 logs="$project/target/latest-mesa-logs"
 suite=sid
-packages=mesa-vulkan-drivers,libvulkan1,vulkan-tools
+packages=mesa-vulkan-drivers,libvulkan1,vulkan-tools,mesa-drm-shim
 
 refresh=no
 command=()

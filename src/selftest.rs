@@ -2,6 +2,7 @@
 //! real sizes. The kernel tests, the shader tests, the benchmarks and `vit-gpu doctor` share this
 //! list; `doctor` runs the cases marked quick.
 
+mod checks;
 mod narrow;
 mod pictures;
 mod quick;
@@ -12,10 +13,11 @@ use crate::error::Result;
 use crate::gpu::{Executor, Gpu, States, Store};
 use crate::graph::{Graph, Part, Value, Weight};
 use crate::ops::{Act, Choices, HeadSplit, MatMul, Op, Scores, Target};
-use crate::plan::{self, Options, Precision};
+use crate::plan::{self, Options};
 use crate::reference;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
-use quick::{F16_TOLERANCE, QUICK, QUICK_F16};
+pub use checks::{Check, Outcome, checks, quick, way};
+use quick::QUICK;
 use std::sync::Arc;
 
 /// One small graph with one output `y`.
@@ -34,51 +36,6 @@ pub struct Case {
 
 /// Ids are drawn up to a little beyond this; the case's table has as many rows.
 const VOCABULARY: u32 = 23;
-
-/// What one case gave on one adapter.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
-    /// The case's name.
-    pub name: String,
-    /// Kernels that ran, in order.
-    pub kernels: Vec<&'static str>,
-    /// Largest absolute difference from the reference; NaN if a result is NaN.
-    pub max_error: f32,
-    /// The difference allowed at the worst element.
-    pub tolerance: f32,
-    /// Whether every element is within tolerance.
-    pub pass: bool,
-}
-
-/// Runs the quick cases on an adapter, each in every way it can be computed there, against the
-/// reference.
-///
-/// # Errors
-/// If a case cannot run at all; a wrong result is an [`Outcome`].
-pub fn quick(gpu: &Arc<Gpu>) -> Result<Vec<Outcome>> {
-    let mut outcomes = Vec::new();
-    for case in all().into_iter().filter(|c| c.quick) {
-        let want = case.reference()?;
-        let mut ways = case.ways(gpu.target(), &Options::default())?;
-        if gpu.target().f16 && QUICK_F16.contains(&case.name.as_str()) {
-            let narrow = Options { precision: Precision::F16, ..Options::default() };
-            ways.extend(case.ways(gpu.target(), &narrow)?);
-        }
-        for (target, options) in ways {
-            let f16 = options.precision == Precision::F16;
-            let tolerance = if f16 { F16_TOLERANCE } else { case.tolerance };
-            let (got, kernels) = case.run(gpu, &target, options)?;
-            let (mut max_error, mut pass) = (0.0f32, true);
-            for (g, w) in got.to_f32().iter().zip(want.to_f32()) {
-                let error = (g - w).abs();
-                pass &= error <= tolerance * (1.0 + w.abs());
-                max_error = if error.is_nan() { f32::NAN } else { max_error.max(error) };
-            }
-            outcomes.push(Outcome { name: case.name.clone(), kernels, max_error, tolerance, pass });
-        }
-    }
-    Ok(outcomes)
-}
 
 impl Case {
     /// The inputs, made of noise; a different draw for each input and case.

@@ -41,9 +41,7 @@ burn() { # NAME: burn-plain, or burn with -tune, -fusion, -wgsl as wanted
 [ $# -gt 0 ] || set -- vit-gpu candle burn
 for program; do
     case $program in
-        vit-gpu)
-            for name in peer-vit-gpu peer-vit-gpu-text; do build peer-vit-gpu "$name"; done
-            ;;
+        vit-gpu) build peer-vit-gpu peer-vit-gpu ;;
         # candle's own repository builds for the CPU at hand; so does this.
         candle)
             for name in peer-candle peer-candle-llamagen peer-candle-text; do

@@ -11,9 +11,10 @@ is printed, not demanded).  Medians over the rounds, and ratios to the first eng
 The largest resident size of an engine's processes is printed too: it holds the weights, and for vit-gpu on a software
 adapter also what is on the adapter.
 
-An engine is a program called as `PROGRAM bert|gpt2|t5 FOLDER IDS.json RUNS`, whose last line of output is JSON with
-`engine` and, of bert, `seconds` and `logits`, of the others `first_seconds`, `tokens_per_second` and `ids`, of t5 also
-`encode_seconds`, the encoder alone, if it can tell.  IDS.json is `{"ids": [[...], ...], "new": N}`.
+An engine is a program called as `PROGRAM bert|gpt2|t5 FOLDER IDS.json RUNS` (vit-gpu's as `PROGRAM text bert ...`), whose
+last line of output is JSON with `engine` and, of bert, `seconds` and `logits`, of the others `first_seconds`,
+`tokens_per_second` and `ids`, of t5 also `encode_seconds`, the encoder alone, if it can tell.  IDS.json is
+`{"ids": [[...], ...], "new": N}`.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def engines(options, kind):
     if options.vit_gpu:
         prefix = options.gpu_prefix.split()
         found["vit-gpu"] = lambda ids: run(
-            [*prefix, options.vit_gpu, kind, *call(ids), runs], LP_NUM_THREADS=threads
+            [*prefix, options.vit_gpu, "text", kind, *call(ids), runs], LP_NUM_THREADS=threads
         )
     candle = lambda name: lambda ids: run([options.candle, name, *call(ids), runs], RAYON_NUM_THREADS=threads)
     if options.candle:
@@ -128,7 +129,8 @@ def main():
     for kind in WORK:
         parser.add_argument(f"--{kind}", help=f"folder of a {kind} model; without it, none is timed")
     parser.add_argument("--python", default=sys.executable, help="with PyTorch; '' for none")
-    parser.add_argument("--vit-gpu", default=HERE / "target/peers/peer-vit-gpu-text", help="'' for none")
+    kit = HERE.parent.parent / "target/gpu-bench/gpu"
+    parser.add_argument("--vit-gpu", default=kit, help="made by `benches/gpu.sh --pack`; '' for none")
     parser.add_argument("--candle", default=HERE / "target/peers/peer-candle-text", help="'' for none")
     parser.add_argument("--gpu-prefix", default="", help="before vit-gpu's command")
     parser.add_argument("--rounds", type=int, default=3)

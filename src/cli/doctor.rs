@@ -59,6 +59,8 @@ struct Check {
     max_error: f32,
     tolerance: f32,
     pass: bool,
+    /// Why there is nothing to compare.
+    failure: Option<String>,
 }
 
 /// Runs the command and yields its exit code: 4 without an adapter that will do, 1 if a check fails.
@@ -141,10 +143,14 @@ fn checks(options: &Options, talk: Talk, out: &mut impl Write) -> Result<(String
 /// A line for each failed check and one for all; yields how many failed.
 fn report(what: &str, checks: &[Check], out: &mut impl Write) -> Result<usize, Stop> {
     let failed: Vec<&Check> = checks.iter().filter(|c| !c.pass).collect();
-    for Check { name, max_error, tolerance, .. } in &failed {
-        writeln!(out, "   FAIL {name}: error {max_error:.2e}, tolerance {tolerance:.0e}")?;
+    for Check { name, max_error, tolerance, failure, .. } in &failed {
+        match failure {
+            Some(why) => writeln!(out, "   FAIL {name}: {why}")?,
+            None => writeln!(out, "   FAIL {name}: error {max_error:.2e}, tolerance {tolerance:.0e}")?,
+        }
     }
-    let worst = checks.iter().map(|c| c.max_error / c.tolerance).fold(0.0, f32::max);
+    let ran = checks.iter().filter(|c| c.failure.is_none());
+    let worst = ran.map(|c| c.max_error / c.tolerance).fold(0.0, largest);
     let agree = checks.len() - failed.len();
     writeln!(
         out,
@@ -163,6 +169,7 @@ fn kernel_checks(choice: &DeviceChoice) -> Result<Vec<Check>> {
         max_error: o.max_error,
         tolerance: o.tolerance,
         pass: o.pass,
+        failure: o.failure,
     };
     Ok(outcomes.map(check).collect())
 }
@@ -179,7 +186,7 @@ fn model_checks(device: &Session, reference: &Session, batch: usize, size: [usiz
     let check = |(name, (got, want)): (&&str, (&HostTensor, &HostTensor))| {
         let max_error = max_error(got, want);
         let name = format!("{name}, batch {batch} of {}x{}", size[0], size[1]);
-        Check { name, max_error, tolerance, pass: max_error <= tolerance }
+        Check { name, max_error, tolerance, pass: max_error <= tolerance, failure: None }
     };
     Ok(names.iter().zip(got.iter().zip(&want)).map(check).collect())
 }
@@ -217,7 +224,13 @@ fn generator_checks(options: &Options, plain: &Options) -> Result<Vec<Check>> {
     let tolerance = if device.precision() == crate::plan::Precision::F16 { 5e-2 } else { 1e-4 };
     let check = |(name, got, want): (&str, HostTensor, HostTensor)| {
         let max_error = max_error(&got, &want);
-        Check { name: format!("generated {name}"), max_error, tolerance, pass: max_error <= tolerance }
+        Check {
+            name: format!("generated {name}"),
+            max_error,
+            tolerance,
+            pass: max_error <= tolerance,
+            failure: None,
+        }
     };
     let all = [
         ("entropies", flat(drawn.entropy.concat()), flat(entropies)),
@@ -241,7 +254,12 @@ fn max_error(got: &HostTensor, want: &HostTensor) -> f32 {
         return f32::NAN;
     }
     let errors = got.to_f32().into_iter().zip(want.to_f32()).map(|(g, w)| (g - w).abs() / (1.0 + w.abs()));
-    errors.fold(0.0, |worst: f32, e| if e.is_nan() || worst.is_nan() { f32::NAN } else { worst.max(e) })
+    errors.fold(0.0, largest)
+}
+
+/// The larger of two; NaN if either is.
+fn largest(a: f32, b: f32) -> f32 {
+    if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
 }
 
 fn noise(seed: u32, count: usize) -> Vec<u8> {

@@ -26,6 +26,7 @@ pub mod sniff;
 mod source;
 pub mod spans;
 pub mod synthetic;
+pub mod synthetic_folder;
 pub mod synthetic_llamagen;
 pub mod synthetic_text;
 mod text;

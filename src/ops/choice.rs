@@ -8,14 +8,43 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 
 /// Ways that can compute one op on one target, best first; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Candidates {
     /// Op, shape bucket and storage types: two ops with one key are alike enough to share a choice.
     pub key: String,
     /// Names, best first.
     pub names: Vec<&'static str>,
+    /// The estimate of each.
+    pub estimates: Vec<Estimate>,
     /// How many of them, from the front, are worth measuring against each other.
     pub contenders: usize,
+}
+
+/// What the order of ways rests on until one of them is measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// Time, in units that mean something only beside another estimate of the same list.
+    pub time: f64,
+    /// The rate of one workgroup that the way's row in `ways.rs` claims for this kind of adapter.
+    pub speed: f64,
+}
+
+impl Candidates {
+    /// Sorts the ways that can do it by their estimates.
+    pub(super) fn ranked(
+        key: String,
+        cpu: bool,
+        able: impl Iterator<Item = (&'static str, Estimate)>,
+    ) -> Self {
+        let mut able: Vec<_> = able.collect();
+        able.sort_by(|(_, a), (_, b)| a.time.total_cmp(&b.time));
+        // Slower than this by the estimate, and measuring it would be a waste of the budget. Estimates
+        // for GPUs are rough, and a timing there costs little.
+        let worth = able[0].1.time * if cpu { 1.5 } else { 4.0 };
+        let contenders = able.iter().filter(|(_, e)| e.time <= worth).count();
+        let (names, estimates) = able.into_iter().unzip();
+        Self { key, names, estimates, contenders }
+    }
 }
 
 /// Preferences made beforehand.
@@ -37,7 +66,7 @@ pub enum Reason {
 }
 
 /// What was chosen for a launch, and from what.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
     /// The list it was chosen from.
     pub candidates: Candidates,
@@ -132,7 +161,14 @@ mod tests {
     use super::*;
 
     fn list() -> Candidates {
-        Candidates { key: "k".to_owned(), names: vec!["lanes16", "tile64"], contenders: 2 }
+        let estimate = |time| Estimate { time, speed: 1.0 };
+        let able = [("tile64", estimate(3.0)), ("lanes16", estimate(2.0)), ("rows", estimate(9.0))];
+        Candidates::ranked("k".to_owned(), false, able.into_iter())
+    }
+
+    #[test]
+    fn the_fastest_by_the_estimate_is_first_and_the_hopeless_are_no_contenders() {
+        assert_eq!((list().names, list().contenders), (vec!["lanes16", "tile64", "rows"], 2));
     }
 
     #[test]
@@ -151,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_is_not_on_the_list_is_not_taken() {
-        let mut choices = Choices::forced(["matmul=rows"]).expect("it is a name");
+        let mut choices = Choices::forced(["matmul=quads64"]).expect("it is a name");
         choices.prefer("k", "gone");
         assert_eq!(choices.choose("matmul", list()).reason, Reason::Estimate);
     }

@@ -32,7 +32,7 @@ mod softmax;
 pub use attention::{
     Attention, AttentionWeights, Cache, CachedAttention, CrossAttention, Scores, cache_shape,
 };
-pub use choice::{Candidates, Choice, Choices, Reason};
+pub use choice::{Candidates, Choice, Choices, Estimate, Reason};
 pub use conv::{Conv2d, Window};
 pub use elementwise::{Act, Binary, BinaryKind, Glu, Unary};
 pub use embed::EmbedSequence;

@@ -1,55 +1,79 @@
-"""PyTorch on one NVIDIA card, for the GPU rows of benches/RESULTS.md: gpu_torch.py [BATCH ...]
+"""PyTorch on one GPU, for the rows of benches/RESULTS.md: matrix products, and a ViT with random weights in f16.
 
-ViT-B/16 with random weights in f16, eager and compiled, and one f16 matrix product of 4096^3. Times
-are medians of 30 runs by CUDA events after warm-up, input and weights on the card. One line each.
+    python gpu_torch.py [--gemm N] [--vit vit-b/16] [--batches 1,64] [--compiled 1,64] [--device auto]
+
+Prints a line of JSON for each as soon as it is measured.  The matrix products are N^3, in f16, in f32, and in f32 with
+TF32 allowed; the ViT is eager, and for the batches of --compiled also compiled by `torch.compile` into CUDA graphs
+(what does not compile says why).  Times are medians of 30 runs after 5, input and weights on the card.
 """
 
-import statistics
-import sys
+import argparse
+import json
 
 import torch
 
+import torch_device
 import vit
 
-VIT_B16 = {
-    "image_size": 224,
-    "patch_size": 16,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "layer_norm_eps": 1e-12,
-}
+SIZES = {"vit-ti": (192, 3), "vit-s": (384, 6), "vit-b": (768, 12), "vit-l": (1024, 16)}
 
 
-def milliseconds(run, runs=30):
-    for _ in range(5):
-        run()
-    times = []
-    for _ in range(runs):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times)
+def config(name):
+    """The configuration of `vit-b/16`."""
+    size, patch = name.split("/")
+    width, heads = SIZES[size]
+    return {
+        "image_size": 224, "patch_size": int(patch), "hidden_size": width, "intermediate_size": 4 * width,
+        "num_hidden_layers": 24 if size == "vit-l" else 12, "num_attention_heads": heads, "layer_norm_eps": 1e-12,
+    }  # fmt: skip
+
+
+def tell(item, **gave):
+    print(json.dumps({"item": item, **gave}), flush=True)
+
+
+def gemms(device, side):
+    flops = 2 * side**3
+    for name, dtype, tf32 in (("f16", torch.float16, False), ("f32", torch.float32, False), ("tf32", torch.float32, True)):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        ms = torch_device.milliseconds(lambda: a @ b, device)
+        tell(f"gemm {side}x{side}x{side} {name}", median_us=ms * 1e3, gflops=flops / ms / 1e6)
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def vits(device, name, eager, compiled):
+    model = vit.Vit(config(name), 1000).eval().to(device, torch.float16)
+    ways = [("eager", model, eager)]
+    if compiled:
+        ways.append(("compiled", torch.compile(model, mode="reduce-overhead", dynamic=False), compiled))
+    for way, run, batches in ways:
+        for batch in batches:
+            image = torch.randn(batch, 3, 224, 224, device=device, dtype=torch.float16)
+            item = f"{name} f16 batch {batch} {way}"
+            try:
+                ms = torch_device.milliseconds(lambda: run(image), device)
+                tell(item, ms=ms, images_per_second=batch / ms * 1e3)
+            except Exception as e:  # Compilers are missing in many ways; the other rows are still worth having.
+                tell(item, failure=str(e).splitlines()[-1] if str(e) else repr(e))
 
 
 def main():
-    batches = [int(a) for a in sys.argv[1:]] or [1, 64, 128, 256, 512]
-    print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
+    numbers = lambda text: [int(n) for n in text.split(",") if n]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gemm", type=int, default=0, help="side of the matrices; 0 for none")
+    parser.add_argument("--vit", default="vit-b/16")
+    parser.add_argument("--batches", type=numbers, default=[])
+    parser.add_argument("--compiled", type=numbers, default=[])
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    device = torch_device.choose(options.device)
+    print(json.dumps({"engine": f"PyTorch {torch.__version__}", "device": torch_device.describe(device)}), flush=True)
     with torch.inference_mode():
-        a, b = (torch.randn(4096, 4096, device="cuda", dtype=torch.float16) for _ in range(2))
-        ms = milliseconds(lambda: a @ b)
-        print(f"torch gemm 4096x4096x4096 f16: {ms:.3f} ms, {2 * 4096**3 / ms / 1e9:.0f} TFLOP/s")
-        model = vit.Vit(VIT_B16, 1000).eval().cuda().half()
-        compiled = torch.compile(model, mode="max-autotune")
-        for batch in batches:
-            image = torch.randn(batch, 3, 224, 224, device="cuda", dtype=torch.float16)
-            for name, run in (("eager", model), ("compiled", compiled)):
-                ms = milliseconds(lambda: run(image))
-                print(f"torch vit-b/16 f16 batch {batch} {name}: {ms:.3f} ms, {batch / ms * 1e3:.0f} images/s", flush=True)
+        if options.gemm:
+            gemms(device, options.gemm)
+        vits(device, options.vit, options.batches, options.compiled)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,11 @@
 """LlamaGen's token loop and picture decoder in plain PyTorch, eager, with a KV cache: one batch of two rows for
 guidance, greedy.
 
-    python llamagen.py FOLDER CLASS SCALE TOKENS [--pictures N]
-    python llamagen.py random:b CLASS SCALE TOKENS --device cuda --dtype float16
+    python llamagen.py FOLDER CLASS SCALE TOKENS [--pictures N] [--device auto --dtype float16]
 
 Prints the ids, what drawing them took and, if asked, what decoding a picture took, as JSON.  FOLDER holds
-`config.json`, `gpt.safetensors` and `vq.safetensors` under LlamaGen's names; `random:b` and `random:l` are random
-weights of these sizes.
+`config.json`, `gpt.safetensors` and `vq.safetensors` under LlamaGen's names (examples/random_checkpoint.rs writes one
+with random weights).
 """
 
 import argparse
@@ -18,29 +17,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-
-SIZES = {"b": (768, 12, 12, 2048), "l": (1024, 24, 16, 2816)}
+import torch_device
 
 
 def load(folder, part):
     return {name: tensor.float() for name, tensor in load_file(folder / f"{part}.safetensors").items()}
-
-
-def random_weights(size):
-    """Configuration and weights of a 256x256 model."""
-    c, layers, heads, hidden = SIZES[size]
-    shapes = {"cls_embedding.embedding_table": (1001, c), "tok_embeddings": (16384, c), "output": (16384, c)}
-    for layer in range(layers):
-        p = f"layers.{layer}"
-        shapes |= {f"{p}.attention.wqkv": (3 * c, c), f"{p}.attention.wo": (c, c)}
-        shapes |= {f"{p}.feed_forward.w{i}": (hidden, c) for i in "13"} | {f"{p}.feed_forward.w2": (c, hidden)}
-        shapes |= {f"{p}.attention_norm": (c,), f"{p}.ffn_norm": (c,)}
-    shapes["norm"] = (c,)
-    weights = {
-        f"{name}.weight": torch.randn(shape) * shape[-1] ** -0.5 if len(shape) == 2 else torch.ones(shape)
-        for name, shape in shapes.items()
-    }
-    return {"dim": c, "n_layer": layers, "n_head": heads, "block_size": 256, "num_classes": 1000}, weights
 
 
 class Loop:
@@ -149,23 +130,22 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     options = parser.parse_args()
-    place = {"device": options.device, "dtype": getattr(torch, options.dtype)}
-    if options.folder.startswith("random:"):
-        config, weights = random_weights(options.folder.removeprefix("random:"))
-    else:
-        folder = pathlib.Path(options.folder)
-        config, weights = json.loads((folder / "config.json").read_text()), load(folder, "gpt")
+    device = torch_device.choose(options.device)
+    where = {"device": device, "dtype": getattr(torch, options.dtype)}
+    folder = pathlib.Path(options.folder)
+    config, weights = json.loads((folder / "config.json").read_text()), load(folder, "gpt")
     with torch.inference_mode():
-        loop = Loop(config, {name: tensor.to(**place) for name, tensor in weights.items()})
-        if options.device != "cpu":
+        loop = Loop(config, {name: tensor.to(**where) for name, tensor in weights.items()})
+        if device != "cpu":
             loop.draw(options.label, options.scale, 8)
         ids, seconds = loop.draw(options.label, options.scale, options.tokens)
-        report = {"engine": f"PyTorch {torch.__version__}", "tokens_per_second": (len(ids) - 1) / seconds, "ids": ids}
+        engine = f"PyTorch {torch.__version__} ({torch_device.describe(device)})"
+        report = {"engine": engine, "tokens_per_second": (len(ids) - 1) / seconds, "ids": ids}
         if options.pictures:
-            decoder = Decoder({name: tensor.to(**place) for name, tensor in load(folder, "vq").items()})
+            decoder = Decoder({name: tensor.to(**where) for name, tensor in load(folder, "vq").items()})
             times, picture = [], torch.zeros(1, loop.config["block_size"], dtype=torch.long)
             picture[0, : len(ids)] = torch.tensor(ids)
-            picture = picture.to(options.device)
+            picture = picture.to(device)
             for _ in range(options.pictures):
                 start = time.perf_counter()
                 decoder.decode(picture).sum().item()

@@ -1,6 +1,6 @@
 """BERT, GPT-2 and T5 in plain PyTorch, eager: fused attention, a cache of keys and values laid out beforehand, greedy.
 
-    python text_models.py bert|gpt2|t5 FOLDER IDS.json [--runs N] [--device cuda --dtype float16]
+    python text_models.py bert|gpt2|t5 FOLDER IDS.json [--runs N] [--device auto --dtype float16]
 
 FOLDER holds `config.json` and `model.safetensors` under Hugging Face's names (GPT-2 with or without its prefix).
 IDS.json is `{"ids": [[...], ...], "new": N}`: rows of token ids without padding, and how many tokens to draw.  Runs once
@@ -20,19 +20,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from torch_device import choose, describe, finished
+
 
 def load(folder, place):
     folder = pathlib.Path(folder)
     config = json.loads((folder / "config.json").read_text())
     weights = load_file(folder / "model.safetensors")
     return config, {name: w.to(**place) if w.is_floating_point() else w for name, w in weights.items()}
-
-
-def finished(device):
-    """The time, when what was launched is done."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def split(x, heads):
@@ -202,9 +197,9 @@ class T5:
 
 
 def run_bert(model, ids, _):
-    start = finished(ids.device.type)
+    start = finished(ids.device)
     logits = model.logits(ids)
-    return {"seconds": finished(ids.device.type) - start}, {"logits": logits.flatten().tolist()}
+    return {"seconds": finished(ids.device) - start}, {"logits": logits.flatten().tolist()}
 
 
 def drawn(model, ids, place, count, start):
@@ -222,13 +217,13 @@ def drawn(model, ids, place, count, start):
 
 
 def run_gpt2(model, ids, count):
-    return drawn(model, ids, 0, count, finished(ids.device.type))
+    return drawn(model, ids, 0, count, finished(ids.device))
 
 
 def run_t5(model, ids, count):
-    start = finished(ids.device.type)
+    start = finished(ids.device)
     encoded = model.encode(ids)
-    middle = finished(ids.device.type)
+    middle = finished(ids.device)
     model.cross(encoded)
     beginning = torch.full((1, 1), model.config.get("decoder_start_token_id", 0), device=ids.device)
     figures, answer = drawn(model, beginning, 0, count, start)
@@ -245,8 +240,9 @@ def main():
     parser.add_argument("--dtype", default="float32")
     options = parser.parse_args()
     asked = json.loads(pathlib.Path(options.ids).read_text())
-    ids, count = torch.tensor(asked["ids"], device=options.device), asked["new"]
-    config, weights = load(options.folder, {"device": options.device, "dtype": getattr(torch, options.dtype)})
+    device = choose(options.device)
+    ids, count = torch.tensor(asked["ids"], device=device), asked["new"]
+    config, weights = load(options.folder, {"device": device, "dtype": getattr(torch, options.dtype)})
     with torch.inference_mode():
         model, run = {
             "bert": lambda: (Bert(config, weights), run_bert),
@@ -256,7 +252,7 @@ def main():
         run(model, ids, count)
         runs = [run(model, ids, count) for _ in range(options.runs)]
     figures = {key: statistics.median(figure[key] for figure, _ in runs) for key in runs[0][0]}
-    print(json.dumps({"engine": f"PyTorch {torch.__version__}", **figures, **runs[-1][1]}))
+    print(json.dumps({"engine": f"PyTorch {torch.__version__} ({describe(device)})", **figures, **runs[-1][1]}))
 
 
 if __name__ == "__main__":

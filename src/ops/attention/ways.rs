@@ -5,7 +5,7 @@
 use super::AttentionParams;
 use super::coop::{self, Tile};
 use crate::kernel::{Kernel, Variant, shader};
-use crate::ops::choice::Candidates;
+use crate::ops::choice::{Candidates, Estimate};
 use crate::ops::lower::Target;
 use crate::tensor::DType;
 
@@ -159,24 +159,16 @@ pub(super) fn by_name(name: &str) -> &'static Way {
 
 /// The ways that can compute a problem on a target, best first by the estimate.
 pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
-    let mut able: Vec<(f64, &Way)> =
-        WAYS.iter().filter(|w| w.fits(target, problem)).map(|w| (w.time(target, problem), w)).collect();
-    able.sort_by(|a, b| a.0.total_cmp(&b.0));
     let Problem { heads, queries, keys, width, types } = problem;
-    // Slower than this by the estimate, and measuring it would be a waste of the budget. Estimates
-    // for GPUs are rough, and a timing there costs little.
-    let worth = able[0].0 * if target.cpu { 1.5 } else { 4.0 };
-    Candidates {
-        key: format!(
-            "attention {}x{}x{}x{width} {}",
-            heads.next_power_of_two(),
-            queries.next_power_of_two(),
-            keys.next_power_of_two(),
-            types[0]
-        ),
-        contenders: able.iter().filter(|(time, _)| *time <= worth).count(),
-        names: able.iter().map(|(_, way)| way.name).collect(),
-    }
+    let key = format!(
+        "attention {}x{}x{}x{width} {}",
+        heads.next_power_of_two(),
+        queries.next_power_of_two(),
+        keys.next_power_of_two(),
+        types[0]
+    );
+    let able = WAYS.iter().filter(|w| w.fits(target, problem));
+    Candidates::ranked(key, target.cpu, able.map(|w| (w.name, w.estimate(target, problem))))
 }
 
 impl Way {
@@ -247,11 +239,11 @@ impl Way {
         self.lanes <= target.max_invocations as usize && memory <= target.max_workgroup_bytes as usize
     }
 
-    /// Estimated time: rounds of workgroups, each as long as one workgroup takes.
-    fn time(&self, target: &Target, problem: &Problem) -> f64 {
+    /// Rounds of workgroups, each as long as one workgroup takes.
+    fn estimate(&self, target: &Target, problem: &Problem) -> Estimate {
         let slots = target.workgroup_slots.max(1) as usize * self.coop.map_or(1, |tile| tile.resident);
         let rounds = self.groups(problem).div_ceil(slots);
         let speed = if target.cpu { self.speed.1 } else { self.speed.0 };
-        (rounds * self.queries() * problem.keys) as f64 / speed
+        Estimate { time: (rounds * self.queries() * problem.keys) as f64 / speed, speed }
     }
 }

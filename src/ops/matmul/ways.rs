@@ -7,7 +7,7 @@ use super::MatMulParams;
 use super::coop::{self, Tile};
 use super::step;
 use crate::kernel::{Kernel, Variant, shader};
-use crate::ops::choice::Candidates;
+use crate::ops::choice::{Candidates, Estimate};
 use crate::ops::conv::ConvParams;
 use crate::ops::lower::Target;
 use crate::tensor::DType;
@@ -340,17 +340,8 @@ fn ranked(
     target: &Target,
     problem: &Problem,
 ) -> Candidates {
-    let mut able: Vec<(f64, &Way)> =
-        ways.filter(|w| w.fits(target, problem)).map(|w| (w.time(target, problem), w)).collect();
-    able.sort_by(|a, b| a.0.total_cmp(&b.0));
-    // Slower than this by the estimate, and measuring it would be a waste of the budget. Estimates
-    // for GPUs are rough, and a timing there costs little.
-    let worth = able[0].0 * if target.cpu { 1.5 } else { 4.0 };
-    Candidates {
-        key,
-        contenders: able.iter().filter(|(time, _)| *time <= worth).count(),
-        names: able.iter().map(|(_, way)| way.name).collect(),
-    }
+    let able = ways.filter(|w| w.fits(target, problem)).map(|w| (w.name, w.estimate(target, problem)));
+    Candidates::ranked(key, target.cpu, able)
 }
 
 impl Way {
@@ -409,14 +400,14 @@ impl Way {
             && self.coop.is_none_or(|tile| tile.fits(target, problem))
     }
 
-    /// Estimated time: rounds of workgroups, each as long as one workgroup takes.
-    fn time(&self, target: &Target, problem: &Problem) -> f64 {
+    /// Rounds of workgroups, each as long as one workgroup takes.
+    fn estimate(&self, target: &Target, problem: &Problem) -> Estimate {
         let groups = self.groups(problem.rows, problem.cols);
         let slots = target.workgroup_slots.max(1) as usize * self.coop.map_or(1, |tile| tile.resident);
         let rounds = groups.div_ceil(slots);
         let speed = if target.cpu { self.speed.1 } else { self.speed.0 };
         // A decode step takes the rows there are, and reads the weight whatever their number.
         let rows = if self.step.is_some() { problem.rows + 4 } else { self.tile.0 };
-        (rounds * rows * self.tile.1) as f64 / speed
+        Estimate { time: (rounds * rows * self.tile.1) as f64 / speed, speed }
     }
 }
