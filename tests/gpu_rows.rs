@@ -92,7 +92,8 @@ fn what_hangs_or_dies_costs_itself() {
         row("first", false, r#"echo '{"a": 1}'"#),
         row("hangs", true, &measuring("one bad two three", "sleep 600")),
         row("crashes", true, &measuring("one bad two", "kill -SEGV $$")),
-        row("is wrong", false, "echo '{}'; exit 1"),
+        row("is wrong", false, "echo a line for people; exit 1"),
+        row("says nothing", false, "exit 1"),
         row("last", false, r#"printf '{\n"b":\n2}\n'; echo talk >&2"#),
     ];
     let begun = Instant::now();
@@ -100,6 +101,8 @@ fn what_hangs_or_dies_costs_itself() {
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     let statuses = ["first", "hangs", "crashes", "is wrong", "last"].map(|name| record(out, name).status);
     assert_eq!(statuses, [Status::Ok, Status::Failed, Status::Failed, Status::Failed, Status::Ok]);
+    assert_eq!(record(out, "is wrong").output[0]["text"], "a line for people\n");
+    assert_eq!(record(out, "says nothing").status, Status::Crashed);
     let (hangs, crashes) = (record(out, "hangs"), record(out, "crashes"));
     assert_eq!((measured(&hangs), hangs.lost.clone()), (vec!["one", "two", "three"], vec!["bad".to_owned()]));
     assert_eq!((measured(&crashes), crashes.lost.clone()), (vec!["one", "two"], vec!["bad".to_owned()]));

@@ -3,8 +3,9 @@
 
 use vit_gpu::graph::{Graph, Value, Weight};
 use vit_gpu::ops::{Act, HeadSplit, MatMul, Op, Scores, Window};
-use vit_gpu::selftest::Case;
-use vit_gpu::tensor::{DType, TensorDesc};
+use vit_gpu::plan::Precision;
+use vit_gpu::selftest::{self, Case};
+use vit_gpu::tensor::{DType, HostTensor, TensorDesc};
 
 use crate::Result;
 
@@ -36,6 +37,31 @@ pub fn gemm(sizes: &str) -> Result<Case> {
     let y = g.scale(y, 1.0);
     g.output("y", y);
     Ok(case(format!("{GEMM}{sizes}"), g))
+}
+
+/// How many elements of a large product are compared.
+const SAMPLES: usize = 512;
+
+/// The largest difference of a matrix product from sums in f64, over the four corners and elements all over
+/// it, and whether all are as near as the storage type lets them be; nothing for other cases.
+pub fn check(case: &Case, precision: Precision, y: &HostTensor) -> Option<(f64, bool)> {
+    let sizes = case.name.strip_prefix(GEMM)?;
+    let sizes: Vec<usize> = sizes.split('x').filter_map(|n| n.parse().ok()).collect();
+    let &[m, k, n] = sizes.as_slice() else { return None };
+    let (x, y) = (case.inputs().remove(0).1.to_f32(), y.to_f32());
+    let w = selftest::weight(&Weight::tensor("w"), [n, k].into()).to_f32();
+    let tolerance = if precision == Precision::F16 { 2e-2 } else { 1e-4 };
+    let corners = [(0, 0), (0, n - 1), (m - 1, 0), (m - 1, n - 1)];
+    let all_over = (1..=SAMPLES).map(|i| (i * 7919 % m, i * 104_729 % n));
+    let (mut worst, mut pass) = (0.0f64, true);
+    for (row, col) in corners.into_iter().chain(all_over) {
+        let terms = x[row * k..][..k].iter().zip(&w[col * k..][..k]);
+        let want: f64 = terms.map(|(x, w)| f64::from(x.max(0.0)) * f64::from(*w)).sum();
+        let error = (f64::from(y[row * n + col]) - want).abs();
+        pass &= error <= tolerance * (1.0 + want.abs());
+        worst = if error.is_nan() || worst.is_nan() { f64::NAN } else { worst.max(error) };
+    }
+    Some((worst, pass))
 }
 
 /// How the names of bare convolutions begin.

@@ -13,6 +13,7 @@
 
 mod cases;
 mod child;
+mod classify;
 mod device;
 mod fault;
 mod goldens;
@@ -52,6 +53,8 @@ enum Command {
     Kernels(kernels::Args),
     /// Recorded outputs of tests/golden, a process of its own for each
     Goldens(goldens::Args),
+    /// The answers of a ViT, to be compared
+    Classify(classify::Args),
     /// Draws an image by LlamaGen, token by token
     Picture(picture::Args),
     /// BERT, GPT-2 or T5 on given token ids
@@ -66,7 +69,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().filter(|a| a != "--bench").collect();
     let first = arguments.get(1).map(|a| a.to_string_lossy().into_owned());
-    let own = ["rows", "ops", "kernels", "goldens", "picture", "text", "checkpoint", "fault"];
+    let own = ["rows", "ops", "kernels", "goldens", "classify", "picture", "text", "checkpoint", "fault"];
     let help = ["help", "-h", "--help"];
     if first.as_deref().is_some_and(|name| !own.contains(&name) && !help.contains(&name)) {
         return vit_gpu::cli::main(arguments);
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Ops(args) => ops::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Goldens(args) => goldens::run(&args),
+        Command::Classify(args) => classify::run(&args),
         Command::Picture(args) => picture::run(&args),
         Command::Text(args) => text::run(&args),
         Command::Checkpoint { size, folder } => checkpoint(&size, &folder),

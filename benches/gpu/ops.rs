@@ -1,6 +1,6 @@
 //! Single ops by GPU timestamps: bare matrix products and convolutions, the ops of ViT-B/16 at their real
 //! sizes, and the cases of the kernel tests. Times are medians over all runs after the warm-up, summed over
-//! a case's launches, with the median of their distances from it. Nothing is asserted.
+//! a case's launches, with the median of their distances from it. Elements of matrix products are compared.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -102,6 +102,8 @@ struct Timed {
     roofline: f64,
     /// The variant taken, its estimated time, and the speed that rests on, if the op has several.
     estimate: Option<(&'static str, f64, f64)>,
+    /// Of a matrix product: the largest difference from sums in f64, and whether it is small enough.
+    check: Option<(f64, bool)>,
 }
 
 /// The adapter and its clock; opened anew after a fault.
@@ -115,7 +117,7 @@ struct Bench {
 const RUNS: usize = 20;
 const ENOUGH: Duration = Duration::from_millis(500);
 
-/// 1 if something could not be timed.
+/// 1 if something could not be timed, or a matrix product was wrong.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let before = args.compare.as_deref().map(load).transpose()?;
     let skipped = items::skipped(args.skip.as_deref())?;
@@ -136,8 +138,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             items::begin(&job.name);
         }
         match bench.time(&job, args.runs) {
-            Ok(timed) if args.json => items::end(&job.name, document(&job, &timed)),
+            Ok(timed) if args.json => {
+                failed |= timed.check.is_some_and(|(_, pass)| !pass);
+                items::end(&job.name, document(&job, &timed));
+            }
             Ok(timed) => {
+                if let Some((max_error, false)) = timed.check {
+                    failed = true;
+                    println!("{:>58}  {} is WRONG by up to {max_error:.2e}", "", job.name);
+                }
                 // A run in which another way is chosen is compared all the same, unless all ways are run.
                 let shown = format!("{} {} [{}]", job.case.name, job.options.precision, timed.kernels);
                 let name = if args.ways { shown.clone() } else { job.name };
@@ -272,26 +281,32 @@ impl Bench {
             let spans = run.device.iter().zip(&timed).filter(|(_, timed)| **timed);
             sums.push(spans.map(|(s, _)| s.nanoseconds()).sum());
         }
+        let check = cases::check(job.case, job.options.precision, &executor.run(&inputs)?[0]);
         let middle = median(&mut sums).max(1.0);
         let mut distances: Vec<f64> = sums.iter().map(|t| (t - middle).abs()).collect();
         let time = Time { median: middle, spread: median(&mut distances) };
         let roof = self.ceilings.matrix.filter(|_| matrices).unwrap_or(self.ceilings.f32);
         let least = f64::max(bytes / self.ceilings.copy(), flops / roof) * 1e9;
-        Ok(Timed { kernels, time, flops, bytes, roofline: least / middle, estimate })
+        Ok(Timed { kernels, time, flops, bytes, roofline: least / middle, estimate, check })
     }
 }
 
 fn document(job: &Job, timed: &Timed) -> Value {
-    let Timed { kernels, time, flops, bytes, roofline, estimate } = timed;
+    let Timed { kernels, time, flops, bytes, roofline, estimate, check } = timed;
     let estimate = estimate.map(|(variant, time, speed)| {
         json!({ "variant": variant, "time": time, "speed": speed, "cpu": job.target.cpu })
     });
-    json!({
+    let mut document = json!({
         "case": job.case.name, "dtype": job.options.precision.to_string(), "kernels": kernels,
         "median_us": time.median / 1e3, "spread_us": time.spread / 1e3,
         "flops": flops, "gflops": flops / time.median, "gbytes": bytes / time.median,
         "roofline": roofline, "estimate": estimate,
-    })
+    });
+    if let Some((max_error, pass)) = check {
+        document["max_error"] = max_error.is_finite().then_some(*max_error).into();
+        document["pass"] = (*pass).into();
+    }
+    document
 }
 
 fn print(timed: &Timed, old: Option<Option<&Time>>, shown: &str) {

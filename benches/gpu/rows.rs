@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Result;
 use crate::child::{self, Ended};
@@ -243,7 +243,8 @@ impl Visit<'_> {
             }
         }
         let cache = work.join("cache");
-        command.env("GPU_BENCH_CACHE", &cache).env("XDG_CACHE_HOME", &cache);
+        // One folder for the command line, which adds its name, and for the library.
+        command.env("GPU_BENCH_CACHE", cache.join("vit-gpu")).env("XDG_CACHE_HOME", &cache);
         command.env("PYTHONUNBUFFERED", "1").env("NODEVICE_SELECT", "1").env_remove("VIT_GPU_MODEL");
         let mut log = OpenOptions::new().create(true).append(true).open(out.join("log"))?;
         writeln!(log, "\n== {} (start {})", row.name, record.starts)?;
@@ -254,7 +255,10 @@ impl Visit<'_> {
 
 /// Adds what a run of a row gave; yields how many items it had begun and not finished.
 fn absorb(record: &mut Record, ended: Ended) -> usize {
-    let printed = child::documents(&ended.stdout);
+    let mut printed = child::documents(&ended.stdout);
+    if printed.is_empty() && !ended.stdout.trim().is_empty() {
+        printed.push(json!({ "text": ended.stdout }));
+    }
     let mut open = BTreeSet::new();
     for value in &printed {
         if let Some(name) = value["begin"].as_str() {

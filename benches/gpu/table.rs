@@ -87,6 +87,7 @@ struct Sizes {
     /// Products of a decode step.
     step_gemms: &'static [&'static str],
     vit: &'static str,
+    vit_folder: Model,
     batches: &'static str,
     more_batches: &'static str,
     ops_batch: &'static str,
@@ -107,6 +108,7 @@ const REAL: Sizes = Sizes {
     large_gemm: "8192x8192x8192",
     step_gemms: &["2x1024x3072", "2x1024x1024", "2x2816x1024", "2x1024x16384"],
     vit: "vit-b/16",
+    vit_folder: Model::Size("vit-b/16"),
     batches: "1,64",
     more_batches: "128,256,512",
     ops_batch: "64",
@@ -129,6 +131,7 @@ const TINY: Sizes = Sizes {
     large_gemm: "96x64x128",
     step_gemms: &["2x64x96"],
     vit: "vit-ti/32",
+    vit_folder: Model::Size("vit-ti/32"),
     batches: "1,2",
     more_batches: "3",
     ops_batch: "2",
@@ -185,6 +188,13 @@ impl Table<'_> {
     fn full(&mut self) {
         let Sizes { vit, batches, more_batches, llamagen, runs, ops_runs, ops_batch, .. } = *self.sizes;
         let only = self.sizes.goldens.map_or(String::new(), |only| format!(" --only {only}"));
+        let folder = self.weights(self.sizes.vit_folder);
+        for dtype in ["f16", "f32"] {
+            let same = format!("{folder} --batch {ops_batch} --dtype {dtype}");
+            self.whole(&format!("vit-answers-{dtype}"), 30, &format!("classify {same}"));
+            let long = same.replace(&format!(" {dtype}"), &format!(" {}", dtype.replace('f', "float")));
+            self.torch(&format!("torch-vit-answers-{dtype}"), 40, &format!("gpu_torch.py --same {long}"));
+        }
         self.items("goldens", 70, &format!("goldens{only}"));
         let profile = format!("profile --synthetic {vit} --dtype f16 -r {runs} -o json");
         self.whole("vit-profile-1", 20, &format!("{profile} -b 1"));
@@ -260,7 +270,7 @@ impl Table<'_> {
     fn weights(&mut self, model: Model) -> String {
         let folder = Self::folder(model);
         if let Model::Size(size) = model {
-            let name = format!("{size}-weights");
+            let name = format!("{}-weights", size.replace('/', "-"));
             if self.rows.iter().all(|r| r.name != name) {
                 self.whole(&name, 30, &format!("checkpoint {size} {folder}"));
                 let made = Path::new(&self.place(&folder)).join("config.json");
@@ -272,7 +282,7 @@ impl Table<'_> {
 
     fn folder(model: Model) -> String {
         match model {
-            Model::Size(size) => format!("@work/{size}"),
+            Model::Size(size) => format!("@work/{}", size.replace('/', "-")),
             Model::Folder(folder) => folder.to_owned(),
         }
     }

@@ -1,6 +1,7 @@
 """PyTorch on one GPU, for the rows of benches/RESULTS.md: matrix products, and a ViT with random weights in f16.
 
     python gpu_torch.py [--gemm N] [--vit vit-b/16] [--batches 1,64] [--compiled 1,64] [--device auto]
+    python gpu_torch.py --same FOLDER [--batch 64] [--dtype float16] [--device auto]
 
 Prints a line of JSON for each as soon as it is measured.  The matrix products are N^3, in f16, in f32, and in f32 with
 TF32 allowed; the ViT is eager, and for the batches of --compiled also compiled by `torch.compile` into CUDA graphs
@@ -9,7 +10,9 @@ TF32 allowed; the ViT is eager, and for the batches of --compiled also compiled 
 
 import argparse
 import json
+import pathlib
 
+import numpy
 import torch
 
 import torch_device
@@ -58,6 +61,17 @@ def vits(device, name, eager, compiled):
                 tell(item, failure=str(e).splitlines()[-1] if str(e) else repr(e))
 
 
+def same(device, folder, batch, dtype):
+    """The answers of a folder's model, for images that `gpu classify` makes by the same formula."""
+    model = vit.load(folder).to(device, getattr(torch, dtype))
+    side = json.loads((pathlib.Path(folder) / "config.json").read_text())["image_size"]
+    i = numpy.arange(batch * 3 * side * side, dtype=numpy.uint32)
+    pixels = ((i * numpy.uint32(2654435761)) >> numpy.uint32(16)).astype(numpy.float32) / 32768 - 1
+    image = torch.from_numpy(pixels).view(batch, 3, side, side).to(device, getattr(torch, dtype))
+    logits = model(image).float().cpu()
+    return {"logits": logits[:, :16].flatten().tolist(), "ids": logits.argmax(-1).tolist()}
+
+
 def main():
     numbers = lambda text: [int(n) for n in text.split(",") if n]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,11 +79,18 @@ def main():
     parser.add_argument("--vit", default="vit-b/16")
     parser.add_argument("--batches", type=numbers, default=[])
     parser.add_argument("--compiled", type=numbers, default=[])
+    parser.add_argument("--same", metavar="FOLDER", help="print the answers of this model and nothing else")
+    parser.add_argument("--batch", type=int, default=64, help="images of --same")
+    parser.add_argument("--dtype", default="float32", help="of --same")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     device = torch_device.choose(options.device)
-    print(json.dumps({"engine": f"PyTorch {torch.__version__}", "device": torch_device.describe(device)}), flush=True)
+    engine = {"engine": f"PyTorch {torch.__version__} ({torch_device.describe(device)})"}
     with torch.inference_mode():
+        if options.same:
+            print(json.dumps({**engine, **same(device, options.same, options.batch, options.dtype)}))
+            return
+        print(json.dumps(engine), flush=True)
         if options.gemm:
             gemms(device, options.gemm)
         vits(device, options.vit, options.batches, options.compiled)
