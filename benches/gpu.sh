@@ -34,7 +34,9 @@ die() {
 pack() {
     local commit program
     commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
-    git diff --quiet HEAD 2>/dev/null || commit+=+
+    # What is not committed counts: rows of other code are run again.
+    [ -z "$(git status --porcelain 2>/dev/null)" ] ||
+        commit+=+$( (git diff HEAD && git ls-files -z -o --exclude-standard | xargs -0 cat) | git hash-object --stdin | cut -c 1-7)
     mkdir -p "$kit/lib"
     say "building the program at $commit"
     program=$(VIT_GPU_COMMIT=$commit cargo bench --locked --bench gpu --no-run --message-format=json |
@@ -69,11 +71,12 @@ pack_libraries() {
 
 # Says how large tree and kit are, and fails if they are too large.
 weigh() {
-    local tree all
-    tree=$(git ls-files -z -co --exclude-standard | xargs -0 stat -c %s 2>/dev/null | awk '{n += $1} END {print n}')
-    all=$((tree + $(find "$kit" -type f -exec stat -c %s {} + | awk '{n += $1} END {print n}')))
-    say "kit: $(((all - tree) >> 20)) MiB, tree: $((tree >> 20)) MiB; together $((all * 10 / 1048576))e-1 MiB of $((most >> 20))"
-    [ "$all" -le "$most" ] || die "kit and tree are larger than $((most >> 20)) MiB"
+    local tree=0 own
+    [ -d "$kit" ] || die "there is no $kit; run benches/gpu.sh --pack"
+    tree=$(git ls-files -z -co --exclude-standard | xargs -0 cat 2>/dev/null | wc -c)
+    own=$(find "$kit" -type f -exec cat {} + | wc -c)
+    say "kit $((own >> 20)) MiB, tree $((tree >> 20)) MiB; together $(((tree + own) >> 20)) of $((most >> 20)) MiB"
+    [ $((tree + own)) -le "$most" ] || die "kit and tree are larger than $((most >> 20)) MiB"
 }
 
 # --- Where the GPU is
@@ -92,27 +95,41 @@ find_libraries() {
     export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$PWD/$kit/lacking"
 }
 
-has_gpu() { "$kit/gpu" devices -o json 2>/dev/null | grep -Eq '"kind": *"(discrete|integrated|virtual)"'; }
+# A wedged driver must not take all the time there is.
+limited() {
+    if command -v timeout >/dev/null; then timeout -k 2 20 "$@"; else "$@"; fi
+}
+
+# Whether the loader, with the driver that is set now, shows a GPU; what it says is kept.
+has_gpu() {
+    printf '\n== devices, VK_DRIVER_FILES=%s\n' "${VK_DRIVER_FILES-}" >>"$kit/loader.log"
+    VK_LOADER_DEBUG=error,warn,driver limited "$kit/gpu" devices -o json 2>>"$kit/loader.log" |
+        tee -a "$kit/loader.log" | grep -Eq '"kind": *"(discrete|integrated|virtual)"'
+}
+
+# Loaders of before 1.3.207 know the older name only.
+use_driver() { export VK_DRIVER_FILES=$1 VK_ICD_FILENAMES=$1; }
 
 # Finds a Vulkan driver of a GPU: as the loader does, else wherever NVIDIA's is said or seen to be.
 find_driver() {
     local manifest library
+    : >"$kit/loader.log"
     ! has_gpu || return 0
     [ -z "${VK_DRIVER_FILES-}" ] || return 1
     for manifest in /usr/local/nvidia/share/vulkan/icd.d/*.json /usr/share/vulkan/icd.d/nvidia*.json \
         /etc/vulkan/icd.d/nvidia*.json /opt/nvidia/share/vulkan/icd.d/*.json; do
         [ -f "$manifest" ] || continue
-        export VK_DRIVER_FILES=$manifest
+        use_driver "$manifest"
         ! has_gpu || return 0
     done
     # No manifest, or one that names the library for a display: both of the driver's own.
     for library in libGLX_nvidia.so.0 libEGL_nvidia.so.0; do
         printf '{"file_format_version": "1.0.1", "ICD": {"library_path": "%s", "api_version": "1.3.277"}}\n' \
-            "$library" >"$kit/nvidia_icd.json"
-        export VK_DRIVER_FILES=$PWD/$kit/nvidia_icd.json
+            "$library" >"$kit/$library.json"
+        use_driver "$PWD/$kit/$library.json"
         ! has_gpu || return 0
     done
-    unset VK_DRIVER_FILES
+    unset VK_DRIVER_FILES VK_ICD_FILENAMES
     return 1
 }
 
@@ -136,19 +153,30 @@ case "${1-}" in
         ;;
     *) die "say quick, full or --pack; see benches/gpu.sh --help" ;;
 esac
-if command -v cargo >/dev/null; then pack; fi
-[ -x "$kit/gpu" ] || die "no $kit/gpu and no cargo; run benches/gpu.sh --pack where cargo is and bring $kit along"
 case " $* " in
-    *' --list '* | *' --help '* | *' -h '*) exec "$kit/gpu" rows "$@" ;;
+    *' --list '* | *' --help '* | *' -h '*) [ -x "$kit/gpu" ] || pack ;;
+    *) ! command -v cargo >/dev/null || pack ;;
+esac
+[ -x "$kit/gpu" ] || die "no $kit/gpu and no cargo; run benches/gpu.sh --pack where cargo is and bring $kit along"
+# Wrong arguments are told before anything is looked for.
+case " $* " in
+    *' --help '* | *' -h '*) exec "$kit/gpu" rows "$@" ;;
+    *) listed=$("$kit/gpu" rows "$@" --list) ;;
+esac
+case " $* " in
+    *' --list '*)
+        printf '%s\n' "$listed"
+        exit
+        ;;
 esac
 if [ "$(uname -s)" = Linux ]; then
     find_libraries
     if ! find_driver; then
         case " $* " in
-            *' --scale tiny '*) say "no GPU: on the CPU" ;;
+            *' --scale tiny '* | *' --scale=tiny '*) say "no GPU: on the CPU" ;;
             *)
-                VK_LOADER_DEBUG=all "$kit/gpu" devices 2>&1 | tail -n 60 >&2 || true
-                die "no Vulkan driver of a GPU is to be found; what the loader said is above"
+                tail -n 80 "$kit/loader.log" >&2
+                die "no Vulkan driver of a GPU is to be found; what the loader said is above and in $kit/loader.log"
                 ;;
         esac
     fi

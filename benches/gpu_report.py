@@ -17,21 +17,40 @@ import statistics
 import sys
 
 
+# What a row holds, and what stands for it where it is missing or of another kind.
+FIELDS = {
+    "row": str, "commit": str, "scale": str, "adapter": str, "status": str, "why": str, "stderr": str,
+    "seconds": (int, float), "limit": (int, float), "command": list, "output": list, "lost": list,
+}  # fmt: skip
+
+
 def read(path):
-    """Rows by name; the last line of each counts, and a line that was cut off does not."""
+    """Rows by name, of a folder with rows.jsonl or such a file.  A later line of a row takes the place of an earlier one,
+    unless the row did not come to its end and has less to show."""
     path = pathlib.Path(path)
     path = path / "rows.jsonl" if path.is_dir() else path
-    rows = {}
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8", errors="replace")
     except OSError as e:
         sys.exit(f"gpu_report.py: {path}: {e.strerror}; run benches/gpu.sh first")
+    rows = {}
     for line in text.splitlines():
         try:
-            row = json.loads(line)
-            rows[row["row"]] = row
-        except (ValueError, KeyError, TypeError):
+            row = json.loads(line, parse_constant=lambda _: None)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not isinstance(row.get("row"), str):
             print(f"gpu_report.py: {path}: a line is no row", file=sys.stderr)
+            continue
+        for key, kind in FIELDS.items():
+            if not isinstance(row.get(key), kind):
+                row[key] = {str: "", list: []}.get(kind, 0.0)
+        row["output"] = [o for o in row["output"] if isinstance(o, dict)]
+        row["lost"], row["command"] = ([str(x) for x in row[key]] for key in ("lost", "command"))
+        old = rows.get(row["row"])
+        same = old and all(old[key] == row[key] for key in ("commit", "scale", "adapter"))
+        if not same or row["status"] in ("ok", "failed") or len(row["output"]) >= len(old["output"]):
+            rows[row["row"]] = row
     if not rows:
         sys.exit(f"gpu_report.py: {path} holds no rows; run benches/gpu.sh first")
     return rows
@@ -46,7 +65,7 @@ def table(heads, lines):
 
 def number(x):
     """Three digits, and all those before the point."""
-    if x is None or not math.isfinite(x):
+    if not isinstance(x, (int, float)) or not math.isfinite(x):
         return "?"
     return f"{x:.0f}" if abs(x) >= 1000 else f"{x:.3g}"
 
@@ -66,20 +85,16 @@ class Reader:
         return found[0] if found else {}
 
     def items(self, row):
-        return [o for o in self.output(row) if "item" in o]
+        return [o for o in self.output(row) if isinstance(o.get("item"), str)]
 
     def command(self, row):
         words = self.rows.get(row, {}).get("command", [])
         return " ".join(pathlib.PurePath(w).name if w.startswith("/") else w for w in words)
 
     def adapter(self):
-        for row in ("kernels", "gemm-f16", "gemm-f32"):
-            if "adapter" in self.first(row):
-                return self.first(row)["adapter"].strip(), self.first(row)["driver"]
-        for adapter in self.first("devices").get("adapters", []):
-            if adapter.get("usable"):
-                return adapter["name"].strip(), adapter["driver"]
-        return "unknown adapter", "unknown driver"
+        """Name and driver, as the rows have it that were measured last."""
+        known = [row["adapter"] for row in self.rows.values() if row["adapter"] not in ("", "unknown")]
+        return known[-1] if known else "unknown adapter"
 
     def ceilings(self):
         for row in ("gemm-f16", "gemm-f32", "vit-ops-1"):
@@ -118,9 +133,15 @@ def answers(ours, theirs):
     """How near two engines' answers are."""
     said = []
     a, b = ours.get("logits"), theirs.get("logits")
-    if a and b:
-        worst = max(abs(x - y) for x, y in zip(a, b)) if len(a) == len(b) else math.inf
-        said.append(f"logits within {worst:.1e} (the largest is {max(map(abs, b)):.2g})")
+    if a and b and len(a) == len(b):
+        finite = [(x, y) for x, y in zip(a, b) if None not in (x, y)]
+        if len(finite) < len(a):
+            said.append(f"**{len(a) - len(finite)} of {len(a)} logits are not finite**")
+        if finite:
+            worst, largest = max(abs(x - y) for x, y in finite), max(abs(y) for _, y in finite)
+            said.append(f"logits within {worst:.1e} (the largest is {largest:.2g})")
+    elif a and b:
+        said.append(f"**{len(a)} logits, PyTorch has {len(b)}**")
     if ours.get("ids") and theirs.get("ids"):
         said.append(common(ours["ids"], theirs["ids"]))
     return "; ".join(said)
@@ -134,12 +155,16 @@ def gemm_figures(report):
             if "gflops" in item:
                 cases.setdefault((item["case"], item["dtype"]), []).append(item)
         for (case, dtype), ways in cases.items():
-            best = max((w for w in ways if w.get("pass", True)), key=lambda w: w["gflops"], default=ways[0])
             theirs = torch.get(f"{case} {dtype}", {}).get("gflops")
+            theirs = theirs / 1e3 if theirs else None
+            right = [w for w in ways if w.get("pass", True)]
+            if not right:
+                found.append(Figure(f"{case} {dtype}", "TFLOP/s", None, theirs, remark="**every variant is wrong**", row=row))
+                continue
+            best = max(right, key=lambda w: w["gflops"])
             way = best["item"].rsplit(" ", 1)[-1]
             tf32 = torch.get(f"{case} tf32", {}).get("gflops") if dtype == "f32" else None
             remark = f"{way}, {best['roofline']:.0%} of the roof" + (f"; PyTorch's TF32 {number(tf32 / 1e3)}" if tf32 else "")
-            theirs = theirs / 1e3 if theirs else None
             found.append(Figure(f"{case} {dtype}", "TFLOP/s", best["gflops"] / 1e3, theirs, remark=remark, row=row))
     return found
 
@@ -214,7 +239,7 @@ def figures(report):
 
 
 def results(report):
-    adapter, _ = report.adapter()
+    adapter = report.adapter().split(";")[0]
     lines = []
     for f in figures(report):
         theirs = f"{number(f.theirs)} {f.unit}" if f.theirs else ""
@@ -240,6 +265,10 @@ def checks(report):
         theirs = report.first(f"torch-{name}")
         if theirs and answers(report.first(name), theirs):
             text += f"- `{name}` beside PyTorch: {answers(report.first(name), theirs)}\n"
+        if row["status"] in ("crashed", "hung", "timed-out") or (row["status"] == "failed" and not items):
+            text += f"- `{name}` {row['status']}: {row['why']}\n"
+        for line in [l for o in report.output(name) for l in str(o.get("text", "")).splitlines() if "FAIL" in l][:40]:
+            text += f"  - {line.strip()}\n"
         if row["lost"]:
             text += f"- `{name}` hung or died in: {', '.join(row['lost'])}\n"
         for item in report.items(name):
@@ -249,11 +278,11 @@ def checks(report):
 
 
 def timed_cases(report):
-    """Variants by case: those of every op that was timed in more than one."""
+    """Variants by case, those that were right, of every op that was timed in more than one."""
     cases = {}
     for row in report.rows:
         for item in report.items(row):
-            if item.get("estimate"):
+            if item.get("estimate") and item.get("pass", True) and item["estimate"].get("speed"):
                 variants = cases.setdefault(f"{item['case']} {item['dtype']}", {})
                 variants[item["estimate"]["variant"]] = (item["item"].rsplit(" ", 1)[-1].split("=")[0], item)
     return {case: variants for case, variants in cases.items() if len(variants) > 1}
@@ -277,28 +306,36 @@ def variants(report):
 
 
 def estimates(report):
-    """The numbers `speed` that would have put the variants in the order of their times."""
-    claimed, implied = {}, {}
+    """The numbers `speed` that would have put the variants in the order of their times.
+
+    The time of a variant is estimated as its work over its speed.  So the logarithm of what its speed should have been is
+    a number of the variant and one of the case, which is what one unit of estimated time is worth there: both are fitted
+    by least squares over all cases, and the scale is set so that the portable variant with most cases keeps its number."""
+    claimed, rates = {}, {}
     for case, ways in timed_cases(report).items():
-        by_op = {}
         for name, (op, item) in ways.items():
-            by_op.setdefault(op, {})[name] = item
-        for op, items in by_op.items():
-            # What keeps its number must be a variant that every adapter has.
-            portable = [n for n in items if not n.startswith("coop")]
-            if not portable:
-                continue
-            rate = lambda n: items[n]["estimate"]["time"] / items[n]["median_us"]
-            anchor = min(portable, key=lambda n: items[n]["median_us"])
-            for name, item in items.items():
-                speed = item["estimate"]["speed"]
-                claimed[op, name] = speed
-                implied.setdefault((op, name), []).append((speed * rate(name) / rate(anchor), case))
+            estimate = item["estimate"]
+            claimed[op, name] = estimate["speed"]
+            rate = math.log(estimate["speed"] * estimate["time"] / item["median_us"])
+            rates.setdefault(op, {}).setdefault(name, {})[case] = rate
     lines = []
-    for (op, name), found in sorted(implied.items()):
-        values = [value for value, _ in found]
-        spread = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
-        lines.append((op, name, number(claimed[op, name]), number(statistics.median(values)), spread, len(values)))
+    for op, variants in sorted(rates.items()):
+        mean = lambda values: sum(values) / len(values)
+        cases = {case for found in variants.values() for case in found}
+        speed, unit = dict.fromkeys(variants, 0.0), dict.fromkeys(cases, 0.0)
+        for _ in range(200):
+            for case in cases:
+                unit[case] = mean([found[case] - speed[name] for name, found in variants.items() if case in found])
+            for name, found in variants.items():
+                speed[name] = mean([rate - unit[case] for case, rate in found.items()])
+        portable = [name for name in variants if not name.startswith("coop")] or list(variants)
+        anchor = max(portable, key=lambda name: (len(variants[name]), claimed[op, name]))
+        shift = math.log(claimed[op, anchor]) - speed[anchor]
+        for name, found in sorted(variants.items()):
+            values = [math.exp(rate - unit[case] + shift) for case, rate in found.items()]
+            spread = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
+            mark = " (kept)" if name == anchor else ""
+            lines.append((op, name, number(claimed[op, name]), number(math.exp(speed[name] + shift)) + mark, spread, len(values)))
     return table(("op", "variant", "speed now", "speed measured", "from to", "cases"), lines)
 
 
@@ -322,29 +359,51 @@ def main():
     parser.add_argument("--against", metavar="OLDER")
     options = parser.parse_args()
     report = Reader(read(options.report))
-    adapter, driver = report.adapter()
-    commits = sorted({row["commit"] for row in report.rows.values()})
-    scales = sorted({row["scale"] for row in report.rows.values()})
-    engines = sorted({o["engine"] for row in report.rows for o in report.output(row) if str(o.get("engine", "")).startswith("PyTorch")})
-    print(f"# {adapter}\n\ndriver {driver}; vit-gpu at {', '.join(commits)}; {', '.join(engines) or 'no PyTorch'}")
-    if "tiny" in scales:
+    rows = report.rows.values()
+    listed = lambda key: ", ".join(sorted({row[key] for row in rows if row[key]})) or "unknown"
+    engines = {str(o["engine"]) for row in rows for o in row["output"] if str(o.get("engine", "")).startswith("PyTorch")}
+    print(f"# {report.adapter()}\n\nvit-gpu at {listed('commit')}; {', '.join(sorted(engines)) or 'no PyTorch'}")
+    if len({row["adapter"] for row in rows} - {"", "unknown"}) > 1:
+        print(f"\n**Rows of several adapters: {listed('adapter')}**")
+    if any(row["scale"] == "tiny" for row in rows):
         print("\n**A rehearsal on tiny sizes: no figure below says anything of the adapter.**")
-    copy = report.ceilings()
-    if copy:
-        parts = [f"copy {number(max(copy['kernel_copy'], copy['buffer_copy']) / 1e9)} GB/s"]
-        parts += [f"{key} {number(copy[key] / 1e12)} TFLOP/s" for key in ("f32", "f16", "matrix") if copy.get(key)]
-        print(f"\nRoofs, measured ({copy['clock']}): {', '.join(parts)}; a launch takes {number(copy['launch'] * 1e6)} us")
-    print(f"\n## Right or wrong\n\n{checks(report)}")
-    print(f"## Results\n\n{results(report)}")
+    section("Roofs", roofs, report)
+    section("Right or wrong", checks, report)
+    section("Results", results, report)
     if options.against:
-        print(f"## Against {options.against}\n\n{compared(report, Reader(read(options.against)))}")
-    print(f"## Variants\n{variants(report)}")
-    print(f"## Estimates\n\n{estimates(report)}")
+        section(f"Against {options.against}", compared, report, Reader(read(options.against)))
+    section("Variants", variants, report)
+    section("Estimates", estimates, report)
+    section("Rows", every_row, report)
+
+
+def section(title, make, *reports):
+    """Prints a section; one that a damaged report has no figures for costs itself."""
+    try:
+        text = make(*reports)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as e:
+        text = f"cannot be made of this report: {type(e).__name__}: {e}\n"
+    print(f"\n## {title}\n\n{text}", end="")
+
+
+def roofs(report):
+    copy = report.ceilings()
+    if not copy:
+        return "not measured\n"
+    parts = [f"copy {number(max(copy['kernel_copy'], copy['buffer_copy']) / 1e9)} GB/s"]
+    parts += [f"{key} {number(copy[key] / 1e12)} TFLOP/s" for key in ("f32", "f16", "matrix") if copy.get(key)]
+    return f"{', '.join(parts)}; a launch takes {number(copy['launch'] * 1e6)} us; {copy['clock']}\n"
+
+
+def every_row(report):
     lines = []
     for name, row in report.rows.items():
         lines.append((f"`{name}`", row["status"], number(row["seconds"]), number(row["limit"]), row["why"], f"`{report.command(name)}`"))
-    print(f"## Rows\n\n{table(('row', 'status', 'seconds', 'limit', 'why', 'command'), lines)}")
+    return table(("row", "status", "seconds", "limit", "why", "command"), lines)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:
+        sys.stderr.close()

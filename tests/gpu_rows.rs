@@ -165,6 +165,42 @@ fn a_second_run_goes_on_where_the_first_stopped() {
 }
 
 #[test]
+fn a_program_that_dies_between_items_is_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = measuring("a b c", ":").replace("done", r#"kill -SEGV $$; done"#);
+    run(&[row("all", true, &script)], folder.path());
+    assert_eq!(measured(&record(folder.path(), "all")), ["a", "b", "c"]);
+}
+
+#[test]
+fn what_says_less_takes_nobodys_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    let file = out.join("rows.jsonl");
+    run(&[row("one", false, "echo '{}'; exit 1"), row("two", false, "echo '{}'")], out);
+    let good = record(out, "one");
+    let worse = Record { status: Status::NotRun, output: Vec::new(), ..good.clone() };
+    let mut report = Report::open(&file).unwrap();
+    report.add(worse.clone()).unwrap();
+    assert_eq!(record(out, "one").status, Status::Failed);
+    // Of other code, or on another adapter, what is newer counts.
+    let other = Record { of: record::Of { adapter: "another".to_owned(), ..good.of.clone() }, ..worse };
+    report.add(other.clone()).unwrap();
+    assert_eq!(record(out, "one").status, Status::NotRun);
+    // Only rows of the same code, sizes and adapter are taken from another report, and only better ones.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut fresh = Report::open(&elsewhere.path().join("rows.jsonl")).unwrap();
+    fresh.add(Record { status: Status::NotRun, output: Vec::new(), ..record(out, "two") }).unwrap();
+    fresh.adopt(&file, &good.of).unwrap();
+    assert!(fresh.of("one").is_none() && fresh.of("two").unwrap().status == Status::Ok);
+    // A line cut off inside a letter costs itself.
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.extend(b"{\"row\": \"\xc3");
+    std::fs::write(&file, bytes).unwrap();
+    assert_eq!(record(out, "two").status, Status::Ok);
+}
+
+#[test]
 fn limits_on_time_and_silence_hold_for_all_that_was_started() {
     let folder = tempfile::tempdir().unwrap();
     let alive = folder.path().join("alive");
@@ -177,6 +213,11 @@ fn limits_on_time_and_silence_hold_for_all_that_was_started() {
     assert!(begun.elapsed() < Duration::from_secs(10));
     std::thread::sleep(Duration::from_secs(3));
     assert!(!alive.exists(), "what a killed row had started went on");
+    // What has ended is not waited for, though something that it started holds its streams.
+    let begun = Instant::now();
+    let daemon = ended("sleep 60 & echo '{}'; exit 0", 30.0, 30.0);
+    assert!(daemon.status == Status::Ok && begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(daemon.stdout, "{}\n");
     // What closes its streams and goes on has no more time than others.
     assert_eq!(ended("exec >/dev/null 2>&1; sleep 60", 1.0, 30.0).status, Status::TimedOut);
 }
@@ -190,6 +231,7 @@ fn how_a_program_ended_is_told_apart() {
     assert_eq!(status("exit 5"), Status::Crashed, "a lost device");
     assert_eq!(status("kill -KILL $$"), Status::Crashed);
     let missing = child::run(Command::new("/no/such"), Duration::ZERO, Duration::ZERO, &mut std::io::sink());
+    assert_eq!(ended("echo 'out of luck' >&2; exit 3", 9.0, 9.0).why, "exit status: 3: out of luck");
     assert!(missing.is_err_and(|e| e.to_string().contains("/no/such cannot be started")));
 }
 
@@ -199,6 +241,8 @@ fn json_is_found_in_whatever_was_printed() {
     assert_eq!(found("{\n \"a\": 1\n}\n"), 1);
     assert_eq!(found("{\"a\": 1}\n{\"b\": 2}\n"), 2);
     assert_eq!(found("a warning\n{\"a\": 1}\n{\"b\": 2}\n{\"c\": "), 2);
+    assert_eq!(found("a driver says hello\n{\n \"a\": [\n1.25\n]\n}\n"), 1, "what comes first is no JSON");
+    assert_eq!(found("[1]\n2\n"), 0, "only objects are rows");
     assert_eq!(found("talk\n"), 0);
     assert_eq!(found(""), 0);
 }
@@ -252,6 +296,22 @@ fn tables_and_a_comparison_are_made_of_a_report() {
         "## Against",
     ] {
         assert!(text.contains(expected), "no {expected:?} in\n{text}");
+    }
+    // A report that is damaged, of something else, or of a machine that went mad still gives tables.
+    let whole = std::fs::read_to_string(recorded().join("rows.jsonl")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.jsonl");
+    let nan = whole
+        .replace("\"median_us\": ", "\"median_us\": NaN, \"us\": ")
+        .replace("\"ids\": [", "\"ids\": [null, ");
+    let foreign = "{\"row\": \"vit-f16\", \"output\": [1, {\"rows\": [{}]}], \"command\": 3}\n[]\nx\n";
+    let null = whole.replace("\"gflops\"", "\"megaflops\"").replace("\"speed\"", "\"haste\"");
+    for damaged in [&whole[..whole.len() / 2], nan.as_str(), foreign, null.as_str()] {
+        std::fs::write(&file, damaged).unwrap();
+        let made = python(&["benches/gpu_report.py", file.to_str().unwrap(), "--against", report]).unwrap();
+        let said = String::from_utf8(made.stderr).unwrap();
+        assert!(made.status.success() && !said.contains("Traceback"), "{said}");
+        assert!(String::from_utf8(made.stdout).unwrap().contains("## Rows"));
     }
     let missing = python(&["benches/gpu_report.py", "/no/such"]).unwrap();
     assert!(!missing.status.success());

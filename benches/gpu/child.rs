@@ -21,6 +21,10 @@ pub struct Ended {
 
 /// How long a killed program is waited for; one that hangs in the driver may never go.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long more is read after a program has ended: what it started may hold its streams open.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How often it is looked at whether it has ended.
+const TICK: Duration = Duration::from_millis(100);
 /// Bytes of standard error that are kept.
 const KEPT: usize = 4000;
 
@@ -43,15 +47,21 @@ pub fn run(mut command: Command, limit: Duration, silence: Duration, log: &mut i
     listen(child.stdout.take(), sender.clone(), Heard::Stdout);
     listen(child.stderr.take(), sender, Heard::Stderr);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let (mut open, mut last) = (2, Instant::now());
+    let (mut open, mut last, mut exited) = (2, Instant::now(), None);
     let cut = loop {
         let now = Instant::now();
+        if exited.is_none() && matches!(child.try_wait(), Ok(Some(_))) {
+            exited = Some(now);
+        }
+        if exited.is_some_and(|at| now >= at + DRAIN) {
+            break None;
+        }
         let ends = [(begun + limit, Status::TimedOut), (last + silence, Status::Hung)];
         let (end, kind) = if ends[1].0 < ends[0].0 { ends[1] } else { ends[0] };
         if now >= end {
             break Some(kind);
         }
-        match heard.recv_timeout(end - now) {
+        match heard.recv_timeout(TICK.min(end - now)) {
             Ok(Heard::End) => open -= 1,
             Ok(Heard::Stdout(bytes)) => {
                 _ = log.write_all(&bytes);
@@ -79,6 +89,8 @@ pub fn run(mut command: Command, limit: Duration, silence: Duration, log: &mut i
             stderr.extend(b"\nit does not die, even when killed");
         }
     }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let stderr = text(&stderr[stderr.len().saturating_sub(KEPT)..]);
     let (status, why) = match (cut, exit) {
         (Some(Status::Hung), _) => {
             (Status::Hung, format!("nothing was heard of it for {:.0} s", silence.as_secs_f64()))
@@ -88,8 +100,8 @@ pub fn run(mut command: Command, limit: Duration, silence: Duration, log: &mut i
         }
         (None, Some(exit)) => judged(exit),
     };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let stderr = text(&stderr[stderr.len().saturating_sub(KEPT)..]);
+    let said = stderr.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or_default();
+    let why = if status == Status::Ok || said.is_empty() { why } else { format!("{why}: {said}") };
     Ok(Ended { status, why, stdout: text(&stdout), stderr })
 }
 
@@ -184,10 +196,15 @@ mod interrupt {
     }
 }
 
-/// The JSON in what a program printed: documents of any number of lines, one after the other, or else
-/// every line that is one.
+/// The JSON objects in what a program printed: documents of any number of lines, one after the other, behind
+/// whatever a driver said first; or else every line that is one.
 pub fn documents(text: &str) -> Vec<Value> {
+    let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
+    let first = starts.into_iter().find(|at| text[*at..].starts_with('{')).unwrap_or(text.len());
     let whole: std::result::Result<Vec<Value>, _> =
-        serde_json::Deserializer::from_str(text).into_iter::<Value>().collect();
-    whole.unwrap_or_else(|_| text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect())
+        serde_json::Deserializer::from_str(&text[first..]).into_iter::<Value>().collect();
+    let mut found =
+        whole.unwrap_or_else(|_| text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect());
+    found.retain(Value::is_object);
+    found
 }

@@ -1,11 +1,13 @@
 //! The adapter: the one that `VIT_GPU_DEVICE` names, else the one that vit-gpu would choose.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
+use serde_json::json;
 use vit_gpu::gpu::{DeviceChoice, DeviceSpec, Gpu};
 
-use crate::Result;
+use crate::{Result, items};
 
 /// Where compiled pipelines, measured choices and ceilings are kept: what `rows` says, else cargo's folder
 /// for such things.
@@ -28,4 +30,12 @@ pub fn choice() -> DeviceChoice {
 /// Opens it.
 pub fn open() -> Result<Arc<Gpu>> {
     Ok(Arc::new(Gpu::open(&choice())?))
+}
+
+/// Opens it and prints what it is.
+pub fn print() -> Result<ExitCode> {
+    let gpu = open()?;
+    let report = gpu.report();
+    items::line(&json!({ "adapter": format!("{}; {}", report.name.trim(), report.driver) }));
+    Ok(ExitCode::SUCCESS)
 }

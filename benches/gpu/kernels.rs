@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
+use vit_gpu::gpu::Gpu;
 use vit_gpu::selftest::{self, Check};
 
 use crate::{Result, device, items};
@@ -40,16 +41,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     items::line(&json!({ "adapter": name, "driver": driver, "checks": checks.len() }));
     checks.retain(|c| !skipped.contains(&c.name));
     let gpu = Mutex::new(gpu);
+    let threads = if args.singly { 1 } else { args.threads.max(1) };
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = || {
         while let Some(check) = checks.get(next.fetch_add(1, Ordering::Relaxed)) {
             items::begin(&check.name);
-            let pass = one(check, &gpu)?;
+            let pass = one(check, &gpu, threads)?;
             failed.fetch_or(!pass, Ordering::Relaxed);
         }
         Ok::<_, vit_gpu::Error>(())
     };
-    let threads = if args.singly { 1 } else { args.threads.max(1) };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers
@@ -60,9 +61,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Runs a check, prints what it gave, and opens the device anew if it was lost.
-fn one(check: &Check, shared: &Mutex<std::sync::Arc<vit_gpu::gpu::Gpu>>) -> vit_gpu::Result<bool> {
-    let gpu = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    let outcome = check.run(&gpu).unwrap_or_else(|e| check.failed(&e));
+fn one(check: &Check, shared: &Mutex<Arc<Gpu>>, threads: usize) -> vit_gpu::Result<bool> {
+    let gpu = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let outcome = match check.run(&gpu) {
+        Ok(outcome) => outcome,
+        Err(e) if threads > 1 => {
+            // All that run now fail with it, and only one is to blame: it will be found singly.
+            eprintln!("error: {}: {e}", check.name);
+            std::process::exit(i32::from(e.exit_code()));
+        }
+        Err(e) => check.failed(&e),
+    };
     items::end(
         &check.name,
         json!({
@@ -74,10 +83,10 @@ fn one(check: &Check, shared: &Mutex<std::sync::Arc<vit_gpu::gpu::Gpu>>) -> vit_
         }),
     );
     if outcome.failure.is_some() {
-        let mut current = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut current = shared.lock().unwrap_or_else(PoisonError::into_inner);
         // Others may have opened it anew already.
-        if std::sync::Arc::ptr_eq(&gpu, &current) {
-            *current = std::sync::Arc::new(vit_gpu::gpu::Gpu::open(&device::choice())?);
+        if Arc::ptr_eq(&gpu, &current) {
+            *current = Arc::new(Gpu::open(&device::choice())?);
         }
     }
     Ok(outcome.pass)

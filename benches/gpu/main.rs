@@ -47,6 +47,8 @@ struct Cli {
 enum Command {
     /// Runs the rows of benches/RESULTS.md, each under its own time limit
     Rows(rows::Args),
+    /// Name and driver of the adapter that the others will use
+    Adapter,
     /// Single ops by GPU timestamps
     Ops(ops::Args),
     /// Every kernel in every variant against the reference
@@ -69,13 +71,25 @@ enum Command {
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().filter(|a| a != "--bench").collect();
     let first = arguments.get(1).map(|a| a.to_string_lossy().into_owned());
-    let own = ["rows", "ops", "kernels", "goldens", "classify", "picture", "text", "checkpoint", "fault"];
+    let own = [
+        "rows",
+        "adapter",
+        "ops",
+        "kernels",
+        "goldens",
+        "classify",
+        "picture",
+        "text",
+        "checkpoint",
+        "fault",
+    ];
     let help = ["help", "-h", "--help"];
     if first.as_deref().is_some_and(|name| !own.contains(&name) && !help.contains(&name)) {
         return vit_gpu::cli::main(arguments);
     }
     let outcome = match Cli::parse_from(arguments).command {
         Command::Rows(args) => rows::run(&args),
+        Command::Adapter => device::print(),
         Command::Ops(args) => ops::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Goldens(args) => goldens::run(&args),

@@ -36,13 +36,22 @@ impl Status {
     }
 }
 
+/// What a row was measured on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Of {
+    pub commit: String,
+    pub scale: String,
+    /// Name and driver.
+    pub adapter: String,
+}
+
 /// One row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     pub row: String,
-    /// Of which code and sizes: a row of others is no reason not to run it.
-    pub commit: String,
-    pub scale: String,
+    /// Of which code, sizes and adapter: a row of others is no reason not to run it.
+    #[serde(flatten)]
+    pub of: Of,
     pub status: Status,
     /// Why it did not end well.
     pub why: String,
@@ -59,6 +68,14 @@ pub struct Record {
     pub stderr: String,
 }
 
+impl Record {
+    /// Whether this one says more than one that came before it: what was not finished and has less to show
+    /// takes nobody's place.
+    fn replaces(&self, old: &Self) -> bool {
+        self.of != old.of || self.status.is_final() || self.output.len() >= old.output.len()
+    }
+}
+
 /// The file of a report.
 pub struct Report {
     file: File,
@@ -68,21 +85,21 @@ pub struct Report {
 impl Report {
     /// Reads what is there; a last line that was cut off counts for nothing.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let records = records(&text);
+        let bytes = std::fs::read(path).unwrap_or_default();
         let opened = OpenOptions::new().create(true).append(true).open(path);
         let mut file = opened.map_err(|e| format!("{}: {e}", path.display()))?;
-        if !text.is_empty() && !text.ends_with('\n') {
+        if bytes.last().is_some_and(|last| *last != b'\n') {
             writeln!(file)?;
         }
-        Ok(Self { file, records })
+        Ok(Self { file, records: records(&bytes) })
     }
 
-    /// Adds the rows of another report that this one does not have.
-    pub fn adopt(&mut self, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        for (row, record) in records(&text) {
-            if !self.records.contains_key(&row) {
+    /// Adds the rows of another report that were measured on the same and say more.
+    pub fn adopt(&mut self, path: &Path, of: &Of) -> Result<()> {
+        let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        for (row, record) in records(&bytes) {
+            let own = self.records.get(&row);
+            if record.of == *of && own.is_none_or(|own| !own.status.is_final() && record.replaces(own)) {
                 self.add(record)?;
             }
         }
@@ -100,13 +117,24 @@ impl Report {
         line.push('\n');
         self.file.write_all(line.as_bytes())?;
         self.file.sync_data()?;
-        self.records.insert(record.row.clone(), record);
+        keep(&mut self.records, record);
         Ok(())
     }
 }
 
-/// Records by row; the last of each row counts.
-fn records(text: &str) -> BTreeMap<String, Record> {
-    let records = text.lines().filter_map(|l| serde_json::from_str::<Record>(l).ok());
-    records.map(|r| (r.row.clone(), r)).collect()
+/// Records by row.
+fn records(bytes: &[u8]) -> BTreeMap<String, Record> {
+    let mut records = BTreeMap::new();
+    for line in String::from_utf8_lossy(bytes).lines() {
+        if let Ok(record) = serde_json::from_str::<Record>(line) {
+            keep(&mut records, record);
+        }
+    }
+    records
+}
+
+fn keep(records: &mut BTreeMap<String, Record>, record: Record) {
+    if records.get(&record.row).is_none_or(|old| record.replaces(old)) {
+        records.insert(record.row.clone(), record);
+    }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::child::{self, Ended};
 use crate::fault::Kind;
-use crate::record::{Record, Report, Status};
+use crate::record::{Of, Record, Report, Status};
 use crate::table::{self, Places, Row, Scale, Set};
 
 #[derive(clap::Args)]
@@ -36,13 +36,13 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Scale::Real)]
     scale: Scale,
     /// All limits are so many times as long
-    #[arg(long, value_name = "TIMES", default_value_t = 1.0)]
+    #[arg(long, value_name = "TIMES", default_value_t = 1.0, value_parser = times)]
     slower: f64,
     /// These rows and no others, done or not
     #[arg(long, value_name = "ROW,...", value_delimiter = ',')]
     only: Vec<String>,
     /// Lists the rows, their limits and their commands
-    #[arg(long)]
+    #[arg(long, overrides_with = "list")]
     list: bool,
     /// A row that hangs or crashes instead of doing its work
     #[arg(long, value_name = "ROW=hang|crash", hide = true)]
@@ -53,8 +53,10 @@ pub struct Args {
 const MOST_STARTS: u32 = 5;
 /// A row is not begun with less than this part of its limit left.
 const LEAST: f64 = 0.25;
-/// Longest wait for an answer of `import torch`.
-const TORCH_START: Duration = Duration::from_secs(60);
+/// Longest wait for an answer of `import torch`: its first import reads gigabytes.
+const TORCH_START: Duration = Duration::from_secs(120);
+/// Longest wait for the adapter's name.
+const ADAPTER: Duration = Duration::from_secs(20);
 
 /// What all rows of a run share.
 struct Visit<'a> {
@@ -63,17 +65,20 @@ struct Visit<'a> {
     program: &'a Path,
     places: &'a Places,
     python: String,
-    /// Whether its torch will do, once that was asked.
-    torch: Option<bool>,
+    /// Why its torch will not do, if it will not, once that was asked.
+    torch: Option<Option<String>>,
+    /// What all is measured on.
+    of: Of,
+}
+
+fn times(text: &str) -> std::result::Result<f64, String> {
+    let times = text.parse().ok().filter(|t| (0.01..=1000.0).contains(t));
+    times.ok_or_else(|| "expected a number from 0.01 to 1000".to_owned())
 }
 
 /// 1 if a row did not end with all well.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let made = |folder: &Path| -> Result<PathBuf> {
-        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        Ok(std::path::absolute(folder)?)
-    };
-    let places = Places { out: made(&args.out)?, work: made(&args.work)? };
+    let places = Places { out: std::path::absolute(&args.out)?, work: std::path::absolute(&args.work)? };
     let mut rows = table::rows(args.set, args.scale, &places);
     for fault in &args.fault {
         break_row(&mut rows, fault)?;
@@ -82,47 +87,79 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let names: Vec<&str> = rows.iter().map(|r| r.name.as_str()).collect();
         return Err(format!("there is no row `{unknown}`; these are: {}", names.join(", ")).into());
     }
-    rows.retain(|r| args.only.is_empty() || args.only.contains(&r.name));
+    if !args.only.is_empty() {
+        rows = picked(rows, &args.only);
+    }
     if args.list {
         for row in &rows {
             println!("{:<22} {:>4} s  {}", row.name, row.limit.as_secs(), row.args.join(" "));
         }
         return Ok(ExitCode::SUCCESS);
     }
+    for folder in [&places.out, &places.work] {
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
     table::prepare(args.scale, &places)?;
     run_all(args, &rows, &std::env::current_exe()?, &places)
+}
+
+/// The rows of these names, and those that write what they read, where it is not there.
+fn picked(rows: Vec<Row>, names: &[String]) -> Vec<Row> {
+    let named = |r: &Row| names.contains(&r.name);
+    let read: Vec<String> = rows.iter().filter(|r| named(r)).flat_map(|r| r.args.clone()).collect();
+    let lacking = |r: &Row| {
+        let made = r.makes.as_ref().filter(|made| !made.exists()).and_then(|made| made.parent());
+        made.is_some_and(|made| read.iter().any(|word| Path::new(word) == made))
+    };
+    rows.into_iter().filter(|r| named(r) || lacking(r)).collect()
 }
 
 /// Runs rows by `program`, and PyTorch's by python3.
 pub fn run_all(args: &Args, rows: &[Row], program: &Path, places: &Places) -> Result<ExitCode> {
     let file = places.out.join("rows.jsonl");
     let mut report = Report::open(&file)?;
+    let of = Of {
+        commit: option_env!("VIT_GPU_COMMIT").unwrap_or("unknown").to_owned(),
+        scale: args.scale.name().to_owned(),
+        adapter: adapter(program, args.slower),
+    };
     if let Some(from) = &args.from {
-        report.adopt(from)?;
+        report.adopt(from, &of)?;
     }
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let mut visit = Visit { args, report, program, places, python, torch: None };
+    let mut visit = Visit { args, report, program, places, python, torch: None, of };
     let begun = Instant::now();
     let budget = args.set.budget().mul_f64(args.slower);
     println!("row                    status        seconds  what");
     let mut well = true;
     for row in rows {
         let there = row.makes.as_ref().is_none_or(|made| made.exists());
-        let done = |r: &&Record| visit.is_current(r) && r.status.is_final() && there;
+        let done = |r: &&Record| r.of == visit.of && r.status.is_final() && there;
         let known = visit.report.of(&row.name).filter(done);
         if let (Some(known), true) = (known, args.only.is_empty()) {
             well &= known.status == Status::Ok;
             show(known, "done before");
             continue;
         }
+        let lacks = visit.lacks(row);
         let left = if args.only.is_empty() { budget.saturating_sub(begun.elapsed()) } else { Duration::MAX };
-        let record = visit.row(row, left)?;
+        let record = visit.row(row, lacks, left);
         well &= record.status == Status::Ok;
         show(&record, "");
         visit.report.add(record)?;
     }
     println!("{:.0} s in all; {} holds every row", begun.elapsed().as_secs_f64(), file.display());
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Name and driver of the adapter that rows will use, asked of a program of its own.
+fn adapter(program: &Path, slower: f64) -> String {
+    let mut command = Command::new(program);
+    command.arg("adapter");
+    let limit = ADAPTER.mul_f64(slower);
+    let ended = child::run(command, limit, limit, &mut std::io::sink());
+    let said = ended.ok().filter(|e| e.status == Status::Ok).and_then(|e| child::documents(&e.stdout).pop());
+    said.and_then(|s| Some(s["adapter"].as_str()?.to_owned())).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// Puts a program that fails in the place of a row's.
@@ -151,18 +188,12 @@ fn show(record: &Record, note: &str) {
 }
 
 impl Visit<'_> {
-    /// Whether a record is of this code and these sizes.
-    fn is_current(&self, record: &Record) -> bool {
-        record.commit == commit() && record.scale == self.args.scale.name()
-    }
-
-    /// Runs a row, again and again behind what it dies of, for as long as it may.
-    fn row(&mut self, row: &Row, left: Duration) -> Result<Record> {
+    /// Runs a row, again and again behind what it dies of, for as long as it may; `lacks` is why it cannot.
+    fn row(&mut self, row: &Row, lacks: Option<String>, left: Duration) -> Record {
         let limit = row.limit.mul_f64(self.args.slower);
         let mut record = Record {
             row: row.name.clone(),
-            commit: commit().to_owned(),
-            scale: self.args.scale.name().to_owned(),
+            of: self.of.clone(),
             status: Status::NotRun,
             why: String::new(),
             seconds: 0.0,
@@ -174,7 +205,7 @@ impl Visit<'_> {
             stderr: String::new(),
         };
         // What an earlier run measured need not be measured again.
-        if let Some(old) = self.report.of(&row.name).filter(|r| self.is_current(r) && !r.status.is_final()) {
+        if let Some(old) = self.report.of(&row.name).filter(|r| r.of == self.of && !r.status.is_final()) {
             // Of a row that is one thing nothing can be kept.
             if row.items {
                 (record.output, record.lost) = (old.output.clone(), old.lost.clone());
@@ -183,11 +214,11 @@ impl Visit<'_> {
         let limit = limit.min(left);
         if limit.as_secs_f64() < LEAST * record.limit {
             record.why = "no time was left".to_owned();
-            return Ok(record);
+            return record;
         }
-        if let Some(why) = self.lacks(row) {
+        if let Some(why) = lacks {
             record.why = why;
-            return Ok(record);
+            return record;
         }
         let begun = Instant::now();
         while record.starts < MOST_STARTS {
@@ -200,15 +231,15 @@ impl Visit<'_> {
                     break;
                 }
             };
-            let open = absorb(&mut record, ended);
+            let went_on = absorb(&mut record, row, ended);
             let died = matches!(record.status, Status::Crashed | Status::Hung);
             let time = limit.saturating_sub(begun.elapsed()).as_secs_f64() > 0.05 * record.limit;
-            if !row.items || !died || open == 0 || !time {
+            if !row.items || !died || !went_on || !time {
                 break;
             }
         }
         record.seconds = begun.elapsed().as_secs_f64();
-        Ok(record)
+        record
     }
 
     /// Why a row cannot run here.
@@ -217,15 +248,23 @@ impl Visit<'_> {
             return None;
         }
         let tiny = self.args.scale == Scale::Tiny;
-        let torch = self.torch.get_or_insert_with(|| {
+        let asked = self.torch.get_or_insert_with(|| {
             let sees = "torch.cuda.is_available() or torch.backends.mps.is_available()";
             let sees = if tiny { "True" } else { sees };
             let mut command = Command::new(&self.python);
-            command.args(["-c", &format!("import torch, sys; sys.exit(not ({sees}))")]);
-            let ended = child::run(command, TORCH_START, TORCH_START, &mut std::io::sink());
-            ended.is_ok_and(|e| e.status == Status::Ok)
+            command.args([
+                "-c",
+                &format!("import torch, sys; sys.exit(0 if {sees} else 'its torch sees no GPU')"),
+            ]);
+            let limit = TORCH_START.mul_f64(self.args.slower);
+            let python = &self.python;
+            match child::run(command, limit, limit, &mut std::io::sink()) {
+                Ok(e) if e.status == Status::Ok => None,
+                Ok(e) => Some(format!("{python}: {}", e.why)),
+                Err(e) => Some(e.to_string()),
+            }
         });
-        (!*torch).then(|| format!("{} has no torch that sees a GPU", self.python))
+        asked.clone()
     }
 
     fn start(&self, row: &Row, record: &Record, limit: Duration) -> Result<Ended> {
@@ -253,26 +292,29 @@ impl Visit<'_> {
     }
 }
 
-/// Adds what a run of a row gave; yields how many items it had begun and not finished.
-fn absorb(record: &mut Record, ended: Ended) -> usize {
+/// Adds what a run of a row gave; yields whether there is any use in starting it again.
+fn absorb(record: &mut Record, row: &Row, ended: Ended) -> bool {
     let mut printed = child::documents(&ended.stdout);
     if printed.is_empty() && !ended.stdout.trim().is_empty() {
         printed.push(json!({ "text": ended.stdout }));
     }
-    let mut open = BTreeSet::new();
+    let (mut open, mut finished) = (BTreeSet::new(), 0);
     for value in &printed {
         if let Some(name) = value["begin"].as_str() {
             open.insert(name.to_owned());
         }
         if let Some(name) = value["item"].as_str() {
             open.remove(name);
+            finished += 1;
         }
     }
     let gave = printed.into_iter().filter(|v| v["begin"].is_null());
     record.output.extend(gave.filter(|v: &Value| record.starts == 1 || v["item"].is_string()));
     (record.status, record.why) = (ended.status, ended.why);
     record.stderr = ended.stderr;
-    if record.status == Status::Failed && (record.output.is_empty() || !open.is_empty()) {
+    // Python ends with 1 for an exception.
+    let cut_short = record.output.is_empty() || !open.is_empty() || row.python;
+    if record.status == Status::Failed && cut_short {
         record.status = Status::Crashed;
     }
     // Of several at a time it is not known which one was bad; then they run singly.
@@ -283,9 +325,5 @@ fn absorb(record: &mut Record, ended: Ended) -> usize {
     if record.status == Status::Ok && !record.lost.is_empty() {
         (record.status, record.why) = (Status::Failed, "it hung or died in some items".to_owned());
     }
-    open.len()
-}
-
-fn commit() -> &'static str {
-    option_env!("VIT_GPU_COMMIT").unwrap_or("unknown")
+    finished > 0 || !open.is_empty()
 }

@@ -246,8 +246,9 @@ impl Table<'_> {
 
     fn torch_llamagen(&mut self, (name, model): (&str, Model), dtype: &str) {
         let (folder, Sizes { class, tokens, .. }) = (Self::folder(model), self.sizes);
-        let draw =
-            format!("llamagen.py {folder} {class} 4 {tokens} --pictures 3 --device auto --dtype {dtype}");
+        let draw = format!(
+            "llamagen.py {folder} {class} 4 {tokens} --pictures 3 --runs 3 --warm-up 1 --device auto --dtype {dtype}"
+        );
         let short = dtype.replace("loat", "");
         self.torch(&format!("torch-{name}-{short}"), 45, &draw);
     }

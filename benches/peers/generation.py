@@ -55,7 +55,7 @@ def main():
     parser.add_argument("--threads", default=str(os.cpu_count()))
     options = parser.parse_args()
     what = [options.model, options.label, options.scale, options.tokens]
-    torch = [options.python, HERE / "python/llamagen.py", *what, "--pictures", "2"]
+    torch = [options.python, HERE / "python/llamagen.py", *what, "--pictures", "3"]
     engines = {
         "vit-gpu": lambda folder: vit_gpu(options, folder),
         "candle": lambda _: json.loads(run([options.candle, *what], RAYON_NUM_THREADS=options.threads).splitlines()[-1]),

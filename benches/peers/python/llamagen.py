@@ -11,6 +11,7 @@ with random weights).
 import argparse
 import json
 import pathlib
+import statistics
 import time
 
 import torch
@@ -126,7 +127,9 @@ def main():
     parser.add_argument("label", type=int)
     parser.add_argument("scale", type=float)
     parser.add_argument("tokens", type=int)
-    parser.add_argument("--pictures", type=int, default=0, help="decode a picture so many times; the best counts")
+    parser.add_argument("--pictures", type=int, default=0, help="decode a picture so many times; the median counts")
+    parser.add_argument("--runs", type=int, default=1, help="draw so many times; the median counts")
+    parser.add_argument("--warm-up", type=int, default=0, help="runs before those, of either")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     options = parser.parse_args()
@@ -136,22 +139,23 @@ def main():
     config, weights = json.loads((folder / "config.json").read_text()), load(folder, "gpt")
     with torch.inference_mode():
         loop = Loop(config, {name: tensor.to(**where) for name, tensor in weights.items()})
-        if device != "cpu":
-            loop.draw(options.label, options.scale, 8)
-        ids, seconds = loop.draw(options.label, options.scale, options.tokens)
+        for _ in range(options.warm_up):
+            loop.draw(options.label, options.scale, options.tokens)
+        drawn = [loop.draw(options.label, options.scale, options.tokens) for _ in range(options.runs)]
+        ids, rate = drawn[0][0], statistics.median((len(ids) - 1) / seconds for ids, seconds in drawn)
         engine = f"PyTorch {torch.__version__} ({torch_device.describe(device)})"
-        report = {"engine": engine, "tokens_per_second": (len(ids) - 1) / seconds, "ids": ids}
+        report = {"engine": engine, "tokens_per_second": rate, "ids": ids}
         if options.pictures:
             decoder = Decoder({name: tensor.to(**where) for name, tensor in load(folder, "vq").items()})
             times, picture = [], torch.zeros(1, loop.config["block_size"], dtype=torch.long)
             picture[0, : len(ids)] = torch.tensor(ids)
             picture = picture.to(device)
-            for _ in range(options.pictures):
+            for _ in range(options.warm_up + options.pictures):
                 start = time.perf_counter()
                 decoder.decode(picture).sum().item()
                 times.append(time.perf_counter() - start)
-            report["picture_seconds"] = min(times)
-    print(json.dumps(report))
+            report["picture_seconds"] = statistics.median(times[options.warm_up :])
+    torch_device.line(report)
 
 
 if __name__ == "__main__":

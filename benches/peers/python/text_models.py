@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from torch_device import choose, describe, finished
+from torch_device import choose, describe, finished, line
 
 
 def load(folder, place):
@@ -148,7 +148,7 @@ class T5:
         near = buckets // 2
         spread = torch.log(far.float().clamp(min=1) / near) / math.log(furthest / near) * (buckets - near)
         bucket = torch.where(far < near, far, (near + spread.long()).clamp(max=buckets - 1))
-        return table[bucket + (buckets * (ahead > 0) if both else 0)].permute(2, 0, 1)[None]
+        return table[bucket + (buckets * (ahead > 0) if both else 0)].permute(2, 0, 1)[None].contiguous()
 
     def mlp(self, x, p):
         hidden = self.norm(x, f"{p}.")
@@ -252,7 +252,7 @@ def main():
         run(model, ids, count)
         runs = [run(model, ids, count) for _ in range(options.runs)]
     figures = {key: statistics.median(figure[key] for figure, _ in runs) for key in runs[0][0]}
-    print(json.dumps({"engine": f"PyTorch {torch.__version__} ({describe(device)})", **figures, **runs[-1][1]}))
+    line({"engine": f"PyTorch {torch.__version__} ({describe(device)})", **figures, **runs[-1][1]})
 
 
 if __name__ == "__main__":

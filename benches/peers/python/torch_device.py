@@ -1,9 +1,15 @@
-"""Where PyTorch computes, and how to know that it is done."""
+"""Where PyTorch computes, how to know that it is done, and how to say so."""
 
+import json
+import math
 import statistics
 import time
 
 import torch
+
+# f32 means f32, in convolutions too.
+torch.backends.cudnn.allow_tf32 = False
+torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def choose(name):
@@ -30,10 +36,16 @@ def finished(device):
     return time.perf_counter()
 
 
-def milliseconds(run, device, runs=30, warm_up=5):
-    """Median time of a run, by CUDA events where there are any, else by the wall clock."""
+def milliseconds(run, device, runs=30):
+    """Median time of a run, by CUDA events where there are any, else by the wall clock; after 5 runs and 0.2 s of them,
+    in which an idle card's clocks rise."""
+    begun = finished(device)
+    for i in range(1000):
+        run()
+        if i >= 4 and finished(device) - begun > 0.2:
+            break
     times = []
-    for i in range(warm_up + runs):
+    for _ in range(runs):
         if device == "cuda":
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
@@ -45,4 +57,10 @@ def milliseconds(run, device, runs=30, warm_up=5):
             start = finished(device)
             run()
             times.append((finished(device) - start) * 1e3)
-    return statistics.median(times[warm_up:])
+    return statistics.median(times)
+
+
+def line(document):
+    """Prints a document as one line of JSON; what is not finite, JSON cannot say: null."""
+    clean = lambda x: [clean(y) for y in x] if isinstance(x, list) else None if isinstance(x, float) and not math.isfinite(x) else x
+    print(json.dumps({key: clean(value) for key, value in document.items()}, allow_nan=False), flush=True)
