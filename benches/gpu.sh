@@ -157,7 +157,9 @@ case " $* " in
     *' --list '* | *' --help '* | *' -h '*) [ -x "$kit/gpu" ] || pack ;;
     *) ! command -v cargo >/dev/null || pack ;;
 esac
-[ -x "$kit/gpu" ] || die "no $kit/gpu and no cargo; run benches/gpu.sh --pack where cargo is and bring $kit along"
+[ -f "$kit/gpu" ] || die "no $kit/gpu and no cargo; run benches/gpu.sh --pack where cargo is and bring $kit along"
+# Not every way of bringing it along keeps that.
+[ -x "$kit/gpu" ] || chmod +x "$kit/gpu"
 # Wrong arguments are told before anything is looked for.
 case " $* " in
     *' --help '* | *' -h '*) exec "$kit/gpu" rows "$@" ;;

@@ -103,9 +103,13 @@ bare() {
 }
 
 torch() {
+    local prefix
     [ -x "$python" ] || die "no $python; make it as benches/peers/README.md says, or set PYTHON"
     say "PyTorch's rows on the CPU, into the report of the bare root"
-    PYTHON=$python target/gpu-bench/gpu rows full --scale tiny --slower "$slower" --out "$rehearsal/report" || true
+    # In Mesa's root, so that driver and adapter are those of the rows that are there already.
+    prefix=$("$python" -c 'import sys; print(sys.base_prefix)')
+    MESA_BIND=$prefix scripts/latest-mesa.sh --run env -C "$project" PYTHON="$python" \
+        target/gpu-bench/gpu rows full --scale tiny --slower "$slower" --out "$rehearsal/report" || true
     say "tables"
     "$python" benches/gpu_report.py "$rehearsal/report" >"$rehearsal/report.md"
     sed -n '1,/^## Variants/p' "$rehearsal/report.md"
@@ -152,12 +156,13 @@ nvidia() {
     local chip lib=/usr/lib/x86_64-linux-gnu
     for chip in ${CHIPS:-0x172}; do
         say "real sizes on NVK, chip $chip, which compiles and does not run"
-        rm -rf "$rehearsal/nvidia-$chip"
+        # Pipelines that an earlier run has kept would not be made.
+        rm -rf "$rehearsal/nvidia-$chip" "$rehearsal/work"
         mkdir -p "$rehearsal/nvidia-$chip/shaders"
         scripts/latest-mesa.sh --run env -C "$project" NOUVEAU_CHIPSET="$chip" MESA_SHADER_CACHE_DISABLE=true \
             MESA_SPIRV_DUMP_PATH="$rehearsal/nvidia-$chip/shaders" \
             LD_PRELOAD="$lib/libnouveau_noop_drm_shim.so" VK_DRIVER_FILES=/usr/share/vulkan/icd.d/nouveau_icd.json \
-            target/gpu-bench/gpu rows full --slower "$slower" --out "$rehearsal/nvidia-$chip" || true
+            target/gpu-bench/gpu rows full --slower "$slower" --out "$rehearsal/nvidia-$chip" --work "$rehearsal/work" || true
         # Its results are zeros and its checks wrong; a kernel that it rejects would say so.
         if grep -o 'rejects kernel[^"]*' "$rehearsal/nvidia-$chip/rows.jsonl"; then die "NVK rejects kernels"; fi
         count_shaders "$rehearsal/nvidia-$chip/shaders"
