@@ -180,7 +180,7 @@ fn show(record: &Record, note: &str) {
     let mut what: Vec<String> = Vec::new();
     let mut tell = |on: bool, text: String| what.extend(on.then_some(text));
     tell(items > 0, format!("{items} items"));
-    tell(wrong > 0, format!("{wrong} of them WRONG"));
+    tell(wrong > 0, format!("{wrong} of them WRONG or failed"));
     tell(!lost.is_empty(), format!("lost: {}", lost.join(", ")));
     tell(!why.is_empty(), why.clone());
     tell(!note.is_empty(), note.to_owned());
