@@ -170,6 +170,11 @@ fn a_program_that_dies_between_items_is_started_again() {
     let script = measuring("a b c", ":").replace("done", r#"kill -SEGV $$; done"#);
     run(&[row("all", true, &script)], folder.path());
     assert_eq!(measured(&record(folder.path(), "all")), ["a", "b", "c"]);
+    // What one start found wrong is not forgotten when the next one ends well.
+    let wrong = r#"if [ -z "$2" ]; then echo '{"item": "x", "pass": false}'; kill -SEGV $$; fi; echo '{"item": "y"}'"#;
+    run(&[row("wrong", true, wrong)], folder.path());
+    let wrong = record(folder.path(), "wrong");
+    assert_eq!((wrong.status, wrong.starts, measured(&wrong)), (Status::Failed, 2, vec!["x", "y"]));
 }
 
 #[test]

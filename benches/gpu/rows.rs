@@ -50,7 +50,7 @@ pub struct Args {
 }
 
 /// A row that could not be finished is started again at most so often.
-const MOST_STARTS: u32 = 5;
+const MOST_STARTS: u32 = 12;
 /// A row is not begun with less than this part of its limit left.
 const LEAST: f64 = 0.25;
 /// Longest wait for an answer of `import torch`: its first import reads gigabytes.
@@ -321,9 +321,14 @@ fn absorb(record: &mut Record, row: &Row, ended: Ended) -> bool {
     if open.len() == 1 && matches!(record.status, Status::Crashed | Status::Hung) {
         record.lost.extend(open.iter().cloned());
     }
-    // What was lost before is no part of what is well now.
-    if record.status == Status::Ok && !record.lost.is_empty() {
-        (record.status, record.why) = (Status::Failed, "it hung or died in some items".to_owned());
+    // What earlier starts lost or found wrong is no part of what is well now.
+    let why = match record.output.iter().any(|o| o["pass"] == false) {
+        _ if !record.lost.is_empty() => "it hung or died in some items",
+        true => "some items were wrong",
+        false => "",
+    };
+    if record.status == Status::Ok && !why.is_empty() {
+        (record.status, record.why) = (Status::Failed, why.to_owned());
     }
     finished > 0 || !open.is_empty()
 }
