@@ -152,19 +152,28 @@ print(f"{sizes['all']} distinct shaders, {sum(matrices.values())} of them on coo
 END
 }
 
+# Runs the program on NVK, as the chip $1; the shaders that it is given land in the folder of that chip.
+on_nvk() {
+    local chip=$1 lib=/usr/lib/x86_64-linux-gnu
+    shift
+    scripts/latest-mesa.sh --run env -C "$project" NOUVEAU_CHIPSET="$chip" MESA_SHADER_CACHE_DISABLE=true \
+        MESA_SPIRV_DUMP_PATH="$rehearsal/nvidia-$chip/shaders" \
+        LD_PRELOAD="$lib/libnouveau_noop_drm_shim.so" VK_DRIVER_FILES=/usr/share/vulkan/icd.d/nouveau_icd.json \
+        target/gpu-bench/gpu "$@"
+}
+
 nvidia() {
-    local chip lib=/usr/lib/x86_64-linux-gnu
+    local chip
     for chip in ${CHIPS:-0x172}; do
         say "real sizes on NVK, chip $chip, which compiles and does not run"
         # Pipelines that an earlier run has kept would not be made.
         rm -rf "$rehearsal/nvidia-$chip" "$rehearsal/work"
         mkdir -p "$rehearsal/nvidia-$chip/shaders"
-        scripts/latest-mesa.sh --run env -C "$project" NOUVEAU_CHIPSET="$chip" MESA_SHADER_CACHE_DISABLE=true \
-            MESA_SPIRV_DUMP_PATH="$rehearsal/nvidia-$chip/shaders" \
-            LD_PRELOAD="$lib/libnouveau_noop_drm_shim.so" VK_DRIVER_FILES=/usr/share/vulkan/icd.d/nouveau_icd.json \
-            target/gpu-bench/gpu rows full --slower "$slower" --out "$rehearsal/nvidia-$chip" --work "$rehearsal/work" || true
+        on_nvk "$chip" rows full --slower "$slower" --out "$rehearsal/nvidia-$chip" --work "$rehearsal/work" || true
         # Its results are zeros and its checks wrong; a kernel that it rejects would say so.
         if grep -o 'rejects kernel[^"]*' "$rehearsal/nvidia-$chip/rows.jsonl"; then die "NVK rejects kernels"; fi
+        # The f32 row of LlamaGen refuses such scores before it decodes an image.
+        on_nvk "$chip" profile --generate -m "$rehearsal/work/llamagen-b" -r 1 -q -o csv | wc -l
         count_shaders "$rehearsal/nvidia-$chip/shaders"
     done
 }
