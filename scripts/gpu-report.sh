@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 #
 # Measures this machine's GPU and makes the tables: `make gpu-report`. docs/gpu.md tells what comes back.
+# Arguments go to `benches/gpu.sh full`.
 
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 report=target/gpu-report
 code=0
-benches/gpu.sh full --out "$report" || code=$?
+benches/gpu.sh full --out "$report" "$@" || code=$?
 [ -f "$report/rows.jsonl" ] || exit "$code"
 if python=$(command -v "${PYTHON:-python3}" || command -v python3); then
     "$python" benches/gpu_report.py "$report" >"$report/report.md"
