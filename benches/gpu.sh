@@ -102,9 +102,12 @@ limited() {
 
 # Whether the loader, with the driver that is set now, shows a GPU; what it says is kept.
 has_gpu() {
+    local found
     printf '\n== devices, VK_DRIVER_FILES=%s\n' "${VK_DRIVER_FILES-}" >>"$kit/loader.log"
-    VK_LOADER_DEBUG=error,warn,driver limited "$kit/gpu" devices -o json 2>>"$kit/loader.log" |
-        tee -a "$kit/loader.log" | grep -Eq '"kind": *"(discrete|integrated|virtual)"'
+    found=$(VK_LOADER_DEBUG=error,warn,driver limited "$kit/gpu" devices -o json 2>>"$kit/loader.log") || true
+    printf '%s\n' "$found" >>"$kit/loader.log"
+    # Not by a pipe: a program that is cut off by an early match would count as none.
+    grep -Eq '"kind": *"(discrete|integrated|virtual)"' <<<"$found"
 }
 
 # Loaders of before 1.3.207 know the older name only.

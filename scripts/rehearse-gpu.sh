@@ -66,7 +66,7 @@ make_bare() {
     rm -rf --one-file-system "$bare"
     mkdir -p "$bare"/{proc,dev,tmp,root,work,bin,sbin,etc}
     carry /usr/bin/bash /usr/bin/grep /usr/sbin/ldconfig \
-        /usr/bin/{env,dirname,uname,mkdir,rm,ln,tail,tee,cat,ls,timeout}
+        /usr/bin/{env,dirname,uname,mkdir,rm,ln,tail,cat,ls,timeout}
     ln -s /usr/bin/bash "$bare/bin/bash"
     manifest=$(ls "$mesa"/usr/share/vulkan/icd.d/lvp_icd*.json)
     library=$(sed -n 's/.*"library_path"[^"]*"\([^"]*\)".*/\1/p' "$manifest")

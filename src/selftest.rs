@@ -16,7 +16,7 @@ use crate::ops::{Act, Choices, HeadSplit, MatMul, Op, Scores, Target};
 use crate::plan::{self, Options};
 use crate::reference;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
-pub use checks::{Check, Outcome, checks, quick, way};
+pub use checks::{Check, Outcome, checks, largest, quick, way};
 use quick::QUICK;
 use std::sync::Arc;
 

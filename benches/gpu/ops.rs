@@ -286,7 +286,7 @@ impl Bench {
             let spans = run.device.iter().zip(&timed).filter(|(_, timed)| **timed);
             sums.push(spans.map(|(s, _)| s.nanoseconds()).sum());
         }
-        let check = cases::check(job.case, job.options.precision, &executor.run(&inputs)?[0]);
+        let check = cases::check(job.case, job.options.precision, inputs[0].1, &executor.run(&inputs)?[0]);
         let middle = median(&mut sums).max(1.0);
         let mut distances: Vec<f64> = sums.iter().map(|t| (t - middle).abs()).collect();
         let time = Time { median: middle, spread: median(&mut distances) };

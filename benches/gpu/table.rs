@@ -187,7 +187,6 @@ impl Table<'_> {
 
     fn full(&mut self) {
         let Sizes { vit, batches, more_batches, llamagen, runs, ops_runs, ops_batch, .. } = *self.sizes;
-        let only = self.sizes.goldens.map_or(String::new(), |only| format!(" --only {only}"));
         let folder = self.weights(self.sizes.vit_folder);
         for dtype in ["f16", "f32"] {
             let same = format!("{folder} --batch {ops_batch} --dtype {dtype}");
@@ -195,6 +194,7 @@ impl Table<'_> {
             let long = same.replace(&format!(" {dtype}"), &format!(" {}", dtype.replace('f', "float")));
             self.torch(&format!("torch-vit-answers-{dtype}"), 40, &format!("gpu_torch.py --same {long}"));
         }
+        let only = self.sizes.goldens.map_or(String::new(), |only| format!(" --only {only}"));
         self.items("goldens", 70, &format!("goldens{only}"));
         let profile = format!("profile --synthetic {vit} --dtype f16 -r {runs} -o json");
         self.whole("vit-profile-1", 20, &format!("{profile} -b 1"));

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::generate::{self, Generator, Order, Request};
 use crate::gpu::{Adapters, DeviceChoice};
 use crate::ops::{Guidance, Sampling};
+use crate::selftest::largest;
 use crate::session::{self, BUILTIN, Device, ModelSource, Options, Session};
 use crate::tensor::HostTensor;
 
@@ -255,11 +256,6 @@ fn max_error(got: &HostTensor, want: &HostTensor) -> f32 {
     }
     let errors = got.to_f32().into_iter().zip(want.to_f32()).map(|(g, w)| (g - w).abs() / (1.0 + w.abs()));
     errors.fold(0.0, largest)
-}
-
-/// The larger of two; NaN if either is.
-fn largest(a: f32, b: f32) -> f32 {
-    if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
 }
 
 fn noise(seed: u32, count: usize) -> Vec<u8> {

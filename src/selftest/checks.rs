@@ -120,18 +120,23 @@ pub fn quick(gpu: &Arc<Gpu>) -> Result<Vec<Outcome>> {
     checks(gpu.target(), false)?.iter().map(|check| check.run(gpu)).collect()
 }
 
+/// The larger of two; NaN if either is.
+pub fn largest(a: f32, b: f32) -> f32 {
+    if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
+}
+
 /// The largest difference, NaN if there is one, and whether all are within tolerance.
 fn compare(got: &[f32], want: &[f32], tolerance: f32) -> (f32, bool) {
     if got.len() != want.len() {
         return (f32::NAN, false);
     }
-    let (mut largest, mut pass) = (0.0f32, true);
+    let (mut worst, mut pass) = (0.0f32, true);
     for (g, w) in got.iter().zip(want) {
         let error = (g - w).abs();
         pass &= error <= tolerance * (1.0 + w.abs());
-        largest = if error.is_nan() || largest.is_nan() { f32::NAN } else { largest.max(error) };
+        worst = largest(worst, error);
     }
-    (largest, pass)
+    (worst, pass)
 }
 
 #[cfg(test)]
@@ -143,8 +148,8 @@ mod tests {
         assert_eq!(compare(&[1.0, 2.0], &[1.0, 2.5], 0.1), (0.5, false));
         assert_eq!(compare(&[1.0, 2.0], &[1.0, 2.5], 0.2), (0.5, true));
         for nan in [[f32::NAN, 2.0, 3.0], [1.0, f32::NAN, 3.0], [1.0, 2.0, f32::NAN]] {
-            let (largest, pass) = compare(&nan, &[1.0, 2.0, 3.0], 1.0);
-            assert!(largest.is_nan() && !pass);
+            let (worst, pass) = compare(&nan, &[1.0, 2.0, 3.0], 1.0);
+            assert!(worst.is_nan() && !pass);
         }
         assert!(!compare(&[1.0], &[1.0, 2.0], 1.0).1);
         assert!(!compare(&[f32::INFINITY], &[f32::INFINITY], 1.0).1, "their difference is no number");
