@@ -3,7 +3,9 @@
 // weights are f16 where they are multiplied, scores and the result f32.
 //
 // q stays in registers as DM matrices (SIDE x D), and so does the result. A step of the keys:
-//   stage   BC keys and values go to workgroup memory, D padded to a multiple of SIDE with zeros;
+//   fetch   each lane reads its share of the values of this step and the keys of the next one, to be put
+//           to workgroup memory with the weights, D padded to a multiple of SIDE with zeros. They are on
+//           the way meanwhile, unless they are too many for the registers: then they are read when put;
 //   score   each subgroup multiplies its q with the keys (read by columns: transposed) and stores
 //           the SIDE x BC scores to workgroup memory, since only there lanes see single elements;
 //   weigh   SG / SIDE lanes share a row: maximum, then exp2(score - top), stored as f16. `top` is a
@@ -31,6 +33,8 @@ const P_START: u32 = 2u * BC * DS;
 const HALVES: u32 = P_START + BR * PS;          // q is staged where keys and values follow: BR <= 2 BC
 const FLOATS: u32 = BR * SS;
 const SHARE: u32 = BC / PARTS / 4u;             // fours of a row of scores that one lane takes
+const EACH: u32 = (BC * DQ + WG - 1u) / WG;     // fours of a step's keys, and of its values, a lane brings
+const EARLY: bool = EACH <= 8u;
 const SLACK: f32 = 8.0;
 
 var<workgroup> moved: u32;                      // the last step, from 1, in which a top moved
@@ -51,6 +55,18 @@ fn energies(row: u32, col: u32, s: u32, seen: u32, bias_at: u32) -> vec4<f32> {
         e += b * 1.442695;
     }
     return select(vec4<f32>(LOWEST), e, vec4<u32>(s, s + 1u, s + 2u, s + 3u) < vec4<u32>(seen));
+}
+
+// Where the n-th four of a step's keys or values lies among all; past the last key and behind D, another.
+fn source_of(head: u32, s0: u32, n: u32) -> u32 {
+    return (head + min(s0 + n / DQ, p.keys - 1u)) * (D / 4u) + min(n % DQ, D / 4u - 1u);
+}
+
+fn put_staged(begin: u32, n: u32, four: vec4<f16>) {
+    if BC * DQ % WG == 0u || n < BC * DQ {
+        let at = begin + n / DQ * DS + n % DQ * 4u;
+        put_halves(at, select(vec4<f16>(), four, DQ == D / 4u || n % DQ < D / 4u));
+    }
 }
 
 fn load_queries(a: ptr<function, array<MatA, 16>>, at: u32) {
@@ -209,26 +225,28 @@ fn main(
     var a: array<MatA, 16>;
     load_queries(&a, sub * SIDE * DS);
 
+    workgroupBarrier();
+    for (var e = 0u; e < EACH; e++) {
+        let n = lane + e * WG;
+        put_staged(0u, n, vec4<f16>(k[p.k_start / 4u + source_of(head, 0u, n)]));
+    }
+    workgroupBarrier();
+
     var o: array<MatC, 16>;
     var top = LOWEST;
     var sum = 0.0;
     var step = 0u;
     for (var s0 = 0u; s0 < last_seen; s0 += BC) {
         step += 1u;
-        workgroupBarrier();
-        for (var n = lane; n < BC * DQ; n += WG) {
-            let c = n % DQ;
-            var key = vec4<f16>();
-            var value = vec4<f16>();
-            if c < D / 4u {
-                let at = (head + min(s0 + n / DQ, p.keys - 1u)) * (D / 4u) + c;
-                key = vec4<f16>(k[p.k_start / 4u + at]);
-                value = vec4<f16>(v[p.v_start / 4u + at]);
+        var keys: array<KV, EACH>;
+        var values: array<VV, EACH>;
+        if EARLY {
+            for (var e = 0u; e < EACH; e++) {
+                let n = lane + e * WG;
+                values[e] = v[p.v_start / 4u + source_of(head, s0, n)];
+                keys[e] = k[p.k_start / 4u + source_of(head, s0 + BC, n)];
             }
-            put_halves(n / DQ * DS + c * 4u, key);
-            put_halves(V_START + n / DQ * DS + c * 4u, value);
         }
-        workgroupBarrier();
         for (var j = 0u; j < BC / SIDE; j++) {
             spill(scores(&a, j * SIDE * DS), mine + j * SIDE);
         }
@@ -264,6 +282,15 @@ fn main(
             let rounded = vec4<f32>(weights);
             sum += (rounded.x + rounded.y) + (rounded.z + rounded.w);
             put_halves(P_START + row * PS + col, weights);
+        }
+        for (var e = 0u; e < EACH; e++) {
+            let n = lane + e * WG;
+            if !EARLY {
+                values[e] = v[p.v_start / 4u + source_of(head, s0, n)];
+                keys[e] = k[p.k_start / 4u + source_of(head, s0 + BC, n)];
+            }
+            put_staged(V_START, n, vec4<f16>(values[e]));
+            put_staged(0u, n, vec4<f16>(keys[e]));
         }
         workgroupBarrier();
         if rescaling && step > 1u {

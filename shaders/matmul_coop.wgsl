@@ -10,16 +10,18 @@
 //   put      the fetched fours go to workgroup memory, rows skewed by 8 elements so that the rows of
 //            a matrix lie in different banks; with STAGES = 2 that is the other half, so that one
 //            barrier a step suffices, else one more stands before it.
-// Past the end of a tap of K, x counts as zero and rows of W repeat; past the last row and column, rows
-// and columns repeat and are not stored. Where there is more than one tap, a lane keeps where the rows
-// it fetches begin, and finds out anew for each tap. Results leave through workgroup memory, two matrices a subgroup at a
-// time: only there can lanes see single elements.
+// From fetch to multiply there is no branch, and what is fetched is not touched: a conversion or a choice
+// in a block before the products would make them wait for memory. So addresses are clamped, and what was
+// read beyond K, or where a tap has no elements, becomes zero when it is put. Rows of W past K, and rows
+// and columns past the last, repeat; the latter are not stored. Where there is more than one tap, a lane
+// finds out anew for each where the rows it fetches begin. Results leave through workgroup memory, two
+// matrices a subgroup at a time: only there can lanes see single elements.
 //
 // Matrix operations need uniform control flow, so nothing here branches on the subgroup. Indices
 // into arrays of matrices are constants, so that matrices stay in registers whatever the driver
 // unrolls. Should subgroups turn out smaller than SG, several make the same matrices.
 // Prelude adds alias XV (four of X), MatA, MatB, MatC; u32 SIDE, SG (lanes of the largest subgroup),
-// BM, BN, BK, SM, SN, KG, STAGES.
+// BM, BN, BK, SM, SN, KG, STAGES; bool WHOLE (K, or that of a tap, is a multiple of BK).
 
 const GRID: u32 = SM * SN;
 const SUBS: u32 = GRID * KG;
@@ -39,92 +41,150 @@ const X_QUADS: u32 = BM * BK / 4u;
 const W_QUADS: u32 = BK * BN / 4u;
 const X_EACH: u32 = (X_QUADS + WG - 1u) / WG;   // fours a lane fetches: 16 at most
 const W_EACH: u32 = (W_QUADS + WG - 1u) / WG;
+const PAIR: u32 = GRID * SIDE * SIDE / 2u;      // fours of two matrices of every subgroup of a grid
+const PAIR_EACH: u32 = (PAIR + WG - 1u) / WG;
+const W_ROWS: u32 = WG / (BN / 4u);   // rows of W between two fours of a lane
 const BAND: u32 = 8u;                 // tiles of rows that neighbouring workgroups share columns over
 
-// Fours in registers.
+const_assert WG % (BK / 4u) == 0u && WG % (BN / 4u) == 0u;
+
+// Four fours of x, and of W, as they lie in memory.
+struct FoursOfX {
+    a: XV,
+    b: XV,
+    c: XV,
+    d: XV,
+}
+
+struct FoursOfW {
+    a: vec4<W>,
+    b: vec4<W>,
+    c: vec4<W>,
+    d: vec4<W>,
+}
+
+// What a lane fetches in a step.
 struct Fetched {
-    a: vec4<f16>,
-    b: vec4<f16>,
-    c: vec4<f16>,
-    d: vec4<f16>,
+    x0: FoursOfX,
+    x1: FoursOfX,
+    x2: FoursOfX,
+    x3: FoursOfX,
+    w0: FoursOfW,
+    w1: FoursOfW,
+    w2: FoursOfW,
+    w3: FoursOfW,
 }
 
 // Where the rows that a lane fetches begin in a tap, one for each four it fetches in a step.
-fn starts_of(row0: u32, tap: u32, lane: u32) -> array<u32, X_EACH> {
-    var starts: array<u32, X_EACH>;
-    if TAPPED {
-        for (var j = 0u; j < X_EACH; j++) {
-            starts[j] = start_of(place_of(row0 + (lane + j * WG) / (BK / 4u)), tap);
-        }
+alias Starts = array<u32, X_EACH>;
+
+fn starts_of(row0: u32, tap: u32, lane: u32) -> Starts {
+    var starts: Starts;
+    for (var j = 0u; j < X_EACH; j++) {
+        starts[j] = start_of(place_of(row0 + (lane + j * WG) / (BK / 4u)), tap);
     }
     return starts;
 }
 
-// Four `j` of those that a lane fetches in a step.
-fn x_quad(starts: ptr<function, array<u32, X_EACH>>, row0: u32, k0: u32, lane: u32, j: u32) -> vec4<f16> {
+// Four `j` of those that a lane fetches in a step; all of them lie at the same `k`.
+fn x_quad(starts: ptr<function, Starts>, k: u32, j: u32) -> XV {
+    let start = (*starts)[min(j, X_EACH - 1u)];
+    let at = start + select(min(k, depth() - 4u), k, WHOLE);
+    return x[select(0u, at, is_inside(start)) / 4u];
+}
+
+fn w_quad(quad: u32, first: u32, k: u32) -> vec4<W> {
+    return weight_at(first + select(min(k, depth() - 1u), k, WHOLE), quad);
+}
+
+fn fetch_x(starts: ptr<function, Starts>, k: u32, j: u32) -> FoursOfX {
+    var f = FoursOfX();
+    f.a = x_quad(starts, k, j);
+    if X_EACH > 1u { f.b = x_quad(starts, k, min(j + 1u, X_EACH - 1u)); }
+    if X_EACH > 2u { f.c = x_quad(starts, k, min(j + 2u, X_EACH - 1u)); }
+    if X_EACH > 3u { f.d = x_quad(starts, k, min(j + 3u, X_EACH - 1u)); }
+    return f;
+}
+
+fn fetch_w(quad: u32, first: u32, k: u32) -> FoursOfW {
+    var f = FoursOfW();
+    f.a = w_quad(quad, first, k);
+    if W_EACH > 1u { f.b = w_quad(quad, first, k + W_ROWS); }
+    if W_EACH > 2u { f.c = w_quad(quad, first, k + 2u * W_ROWS); }
+    if W_EACH > 3u { f.d = w_quad(quad, first, k + 3u * W_ROWS); }
+    return f;
+}
+
+fn put_x_quad(stage: u32, starts: ptr<function, Starts>, k: u32, lane: u32, j: u32, v: XV) {
     let n = lane + j * WG;
-    let k = k0 + n % (BK / 4u) * 4u;
-    if k >= depth() {
-        return vec4<f16>();
-    }
-    if TAPPED {
-        let start = (*starts)[j];
-        if !is_inside(start) {
-            return vec4<f16>();
-        }
-        return vec4<f16>(x[(start + k) / 4u]);
-    }
-    return vec4<f16>(x[(start_of(place_of(row0 + n / (BK / 4u)), 0u) + k) / 4u]);
-}
-
-fn w_quad(quad0: u32, first: u32, k0: u32, n: u32) -> vec4<f16> {
-    let k = first + min(k0 + n / (BN / 4u), depth() - 1u);
-    let quad = min(quad0 + n % (BN / 4u), p.stride4 - 1u);
-    return vec4<f16>(weight_at(k, quad));
-}
-
-fn fetch_x(starts: ptr<function, array<u32, X_EACH>>, row0: u32, k0: u32, lane: u32, j: u32) -> Fetched {
-    var f = Fetched();
-    f.a = x_quad(starts, row0, k0, lane, j);
-    if X_EACH > 1u { f.b = x_quad(starts, row0, k0, lane, min(j + 1u, X_EACH - 1u)); }
-    if X_EACH > 2u { f.c = x_quad(starts, row0, k0, lane, min(j + 2u, X_EACH - 1u)); }
-    if X_EACH > 3u { f.d = x_quad(starts, row0, k0, lane, min(j + 3u, X_EACH - 1u)); }
-    return f;
-}
-
-fn fetch_w(quad0: u32, first: u32, k0: u32, n: u32) -> Fetched {
-    var f = Fetched();
-    f.a = w_quad(quad0, first, k0, n);
-    if W_EACH > 1u { f.b = w_quad(quad0, first, k0, n + WG); }
-    if W_EACH > 2u { f.c = w_quad(quad0, first, k0, n + 2u * WG); }
-    if W_EACH > 3u { f.d = w_quad(quad0, first, k0, n + 3u * WG); }
-    return f;
-}
-
-fn put_x_quad(stage: u32, n: u32, v: vec4<f16>) {
     if X_QUADS % WG == 0u || n < X_QUADS {
-        put_halves(stage + n / (BK / 4u) * XS + n % (BK / 4u) * 4u, v);
+        let at = stage + n / (BK / 4u) * XS + n % (BK / 4u) * 4u;
+        if WHOLE && !TAPPED {
+            put_halves(at, vec4<f16>(v));
+        } else {
+            let real = (WHOLE | (k < depth())) & is_inside((*starts)[j]);
+            put_halves(at, select(vec4<f16>(), vec4<f16>(v), real));
+        }
     }
 }
 
-fn put_w_quad(stage: u32, n: u32, v: vec4<f16>) {
+fn put_w_quad(stage: u32, n: u32, v: vec4<W>) {
     if W_QUADS % WG == 0u || n < W_QUADS {
-        put_halves(stage + W_START + n / (BN / 4u) * WS + n % (BN / 4u) * 4u, v);
+        put_halves(stage + W_START + n / (BN / 4u) * WS + n % (BN / 4u) * 4u, vec4<f16>(v));
     }
 }
 
-fn put_x(stage: u32, n: u32, f: Fetched) {
-    put_x_quad(stage, n, f.a);
-    if X_EACH > 1u { put_x_quad(stage, n + WG, f.b); }
-    if X_EACH > 2u { put_x_quad(stage, n + 2u * WG, f.c); }
-    if X_EACH > 3u { put_x_quad(stage, n + 3u * WG, f.d); }
+fn put_x(stage: u32, starts: ptr<function, Starts>, k: u32, lane: u32, j: u32, f: FoursOfX) {
+    put_x_quad(stage, starts, k, lane, j, f.a);
+    if X_EACH > 1u { put_x_quad(stage, starts, k, lane, min(j + 1u, X_EACH - 1u), f.b); }
+    if X_EACH > 2u { put_x_quad(stage, starts, k, lane, min(j + 2u, X_EACH - 1u), f.c); }
+    if X_EACH > 3u { put_x_quad(stage, starts, k, lane, min(j + 3u, X_EACH - 1u), f.d); }
 }
 
-fn put_w(stage: u32, n: u32, f: Fetched) {
+fn put_w(stage: u32, n: u32, f: FoursOfW) {
     put_w_quad(stage, n, f.a);
     if W_EACH > 1u { put_w_quad(stage, n + WG, f.b); }
     if W_EACH > 2u { put_w_quad(stage, n + 2u * WG, f.c); }
     if W_EACH > 3u { put_w_quad(stage, n + 3u * WG, f.d); }
+}
+
+// The share of a lane in the step of a tap that begins at `k0`.
+fn fetch(starts: ptr<function, Starts>, tap: u32, k0: u32, quad0: u32, lane: u32) -> Fetched {
+    let kx = k0 + lane % (BK / 4u) * 4u;
+    let kw = k0 + lane / (BN / 4u);
+    let quad = min(quad0 + lane % (BN / 4u), p.stride4 - 1u);
+    let first = tap * depth();
+    var f = Fetched();
+    f.x0 = fetch_x(starts, kx, 0u);
+    if X_EACH > 4u { f.x1 = fetch_x(starts, kx, 4u); }
+    if X_EACH > 8u {
+        f.x2 = fetch_x(starts, kx, 8u);
+        f.x3 = fetch_x(starts, kx, 12u);
+    }
+    f.w0 = fetch_w(quad, first, kw);
+    if W_EACH > 4u { f.w1 = fetch_w(quad, first, kw + 4u * W_ROWS); }
+    if W_EACH > 8u {
+        f.w2 = fetch_w(quad, first, kw + 8u * W_ROWS);
+        f.w3 = fetch_w(quad, first, kw + 12u * W_ROWS);
+    }
+    return f;
+}
+
+// Puts it to a stage.
+fn put(stage: u32, starts: ptr<function, Starts>, k0: u32, lane: u32, f: Fetched) {
+    let kx = k0 + lane % (BK / 4u) * 4u;
+    put_x(stage, starts, kx, lane, 0u, f.x0);
+    if X_EACH > 4u { put_x(stage, starts, kx, lane, 4u, f.x1); }
+    if X_EACH > 8u {
+        put_x(stage, starts, kx, lane, 8u, f.x2);
+        put_x(stage, starts, kx, lane, 12u, f.x3);
+    }
+    put_w(stage, lane, f.w0);
+    if W_EACH > 4u { put_w(stage, lane + 4u * WG, f.w1); }
+    if W_EACH > 8u {
+        put_w(stage, lane + 8u * WG, f.w2);
+        put_w(stage, lane + 12u * WG, f.w3);
+    }
 }
 
 // One SIDE of K: RM x RN products. `xa` and `wa` say where the subgroup's first matrices lie.
@@ -168,8 +228,31 @@ fn multiply(acc: ptr<function, array<MatC, 16>>, xa: u32, wa: u32) {
     }
 }
 
-// Finishes matrices (i, j) and (i, j + 1) of every subgroup.
-fn finish_pair(lane: u32, slot: u32, row0: u32, quad0: u32, i: u32, j: u32, left: MatC, right: MatC) {
+// A step of K.
+fn multiply_step(acc: ptr<function, array<MatC, 16>>, xa: u32, wa: u32) {
+    multiply(acc, xa, wa);
+    if KSTEPS > 1u { multiply(acc, xa + SIDE, wa + SIDE * WS); }
+    if KSTEPS > 2u {
+        multiply(acc, xa + 2u * SIDE, wa + 2u * SIDE * WS);
+        multiply(acc, xa + 3u * SIDE, wa + 3u * SIDE * WS);
+    }
+}
+
+// Row and four of columns of the n-th four of matrices (i, j) and (i, j + 1) of every subgroup.
+fn place_of_pair(n: u32, i: u32, j: u32) -> vec2<u32> {
+    let s = n / (SIDE * SIDE / 2u);
+    let row = s / SN * (BM / SM) + i * SIDE + n / (SIDE / 2u) % SIDE;
+    return vec2<u32>(row, (s % SN * (BN / SN) + j * SIDE) / 4u + n % (SIDE / 2u));
+}
+
+// Finishes those matrices. `corner` is the first row and four of columns of the workgroup.
+fn finish_pair(lane: u32, slot: u32, corner: vec2<u32>, i: u32, j: u32, left: MatC, right: MatC) {
+    // On the way while the sums move.
+    var addends: array<vec4<f32>, PAIR_EACH>;
+    for (var e = 0u; e < PAIR_EACH; e++) {
+        let at = corner + place_of_pair(lane + e * WG, i, j);
+        addends[e] = addend4(at.x, at.y);
+    }
     // naga 30 loses an index or stride of a store that is not a `let` of its own.
     let at = slot / CELL;
     let beside = (slot + SIDE) / CELL;
@@ -177,18 +260,17 @@ fn finish_pair(lane: u32, slot: u32, row0: u32, quad0: u32, i: u32, j: u32, left
     coopStoreT(left, &floats[at], stride);
     coopStoreT(right, &floats[beside], stride);
     workgroupBarrier();
-    for (var n = lane; n < GRID * SIDE * SIDE / 2u; n += WG) {
-        let q = n % (SIDE / 2u);
-        let r = n / (SIDE / 2u) % SIDE;
-        let s = n / (SIDE * SIDE / 2u);
-        let start = s * SLOT + r * OS + q * 4u;
-        var sum = get_floats(start);
-        for (var g = 1u; g < KG; g++) {
-            sum += get_floats(start + g * GRID * SLOT);
+    for (var e = 0u; e < PAIR_EACH; e++) {
+        let n = lane + e * WG;
+        if PAIR % WG == 0u || n < PAIR {
+            let start = n / (SIDE * SIDE / 2u) * SLOT + n / (SIDE / 2u) % SIDE * OS + n % (SIDE / 2u) * 4u;
+            var sum = get_floats(start);
+            for (var g = 1u; g < KG; g++) {
+                sum += get_floats(start + g * GRID * SLOT);
+            }
+            let at = corner + place_of_pair(n, i, j);
+            finish4(at.x, at.y, sum, addends[e]);
         }
-        let row = row0 + s / SN * (BM / SM) + i * SIDE + r;
-        let quad = quad0 + (s % SN * (BN / SN) + j * SIDE) / 4u + q;
-        finish4(row, quad, sum);
     }
     workgroupBarrier();
 }
@@ -221,83 +303,47 @@ fn main(
     let wa = W_START + part * WS + s % SN * (BN / SN);
 
     var acc: array<MatC, 16>;
-    let tap_steps = (depth() + BK - 1u) / BK;
-    let steps = taps() * tap_steps;
-    // Of the step that is fetched next: its tap, and where in the tap it begins.
+    let steps = taps() * ((depth() + BK - 1u) / BK);
+    // Of the step that is fetched: its tap, and where in the tap it begins.
     var tap = 0u;
     var k0 = 0u;
     var starts = starts_of(row0, 0u, lane);
-    var x0 = fetch_x(&starts, row0, 0u, lane, 0u);
-    var x1: Fetched;
-    var x2: Fetched;
-    var x3: Fetched;
-    if X_EACH > 4u { x1 = fetch_x(&starts, row0, 0u, lane, 4u); }
-    if X_EACH > 8u {
-        x2 = fetch_x(&starts, row0, 0u, lane, 8u);
-        x3 = fetch_x(&starts, row0, 0u, lane, 12u);
-    }
-    var w0 = fetch_w(quad0, 0u, 0u, lane);
-    var w1: Fetched;
-    var w2: Fetched;
-    var w3: Fetched;
-    if W_EACH > 4u { w1 = fetch_w(quad0, 0u, 0u, lane + 4u * WG); }
-    if W_EACH > 8u {
-        w2 = fetch_w(quad0, 0u, 0u, lane + 8u * WG);
-        w3 = fetch_w(quad0, 0u, 0u, lane + 12u * WG);
-    }
-    for (var step = 0u; step < steps; step++) {
-        let stage = step % STAGES * STAGE;
-        put_x(stage, lane, x0);
-        if X_EACH > 4u { put_x(stage, lane + 4u * WG, x1); }
-        if X_EACH > 8u { put_x(stage, lane + 8u * WG, x2); put_x(stage, lane + 12u * WG, x3); }
-        put_w(stage, lane, w0);
-        if W_EACH > 4u { put_w(stage, lane + 4u * WG, w1); }
-        if W_EACH > 8u { put_w(stage, lane + 8u * WG, w2); put_w(stage, lane + 12u * WG, w3); }
-        workgroupBarrier();
-        // Fetched while the matrices below multiply.
-        if step + 1u < steps {
+    let fetched = fetch(&starts, 0u, 0u, quad0, lane);
+    put(0u, &starts, 0u, lane, fetched);
+    workgroupBarrier();
+    for (var step = 1u; step < steps; step++) {
+        if TAPPED {
             k0 += BK;
-            if TAPPED {
-                if k0 >= depth() {
-                    k0 = 0u;
-                    tap++;
-                    starts = starts_of(row0, tap, lane);
-                }
+            if k0 >= depth() {
+                k0 = 0u;
+                tap++;
+                starts = starts_of(row0, tap, lane);
             }
-            let first = tap * depth();
-            x0 = fetch_x(&starts, row0, k0, lane, 0u);
-            if X_EACH > 4u { x1 = fetch_x(&starts, row0, k0, lane, 4u); }
-            if X_EACH > 8u {
-                x2 = fetch_x(&starts, row0, k0, lane, 8u);
-                x3 = fetch_x(&starts, row0, k0, lane, 12u);
-            }
-            w0 = fetch_w(quad0, first, k0, lane);
-            if W_EACH > 4u { w1 = fetch_w(quad0, first, k0, lane + 4u * WG); }
-            if W_EACH > 8u {
-                w2 = fetch_w(quad0, first, k0, lane + 8u * WG);
-                w3 = fetch_w(quad0, first, k0, lane + 12u * WG);
-            }
+        } else {
+            k0 = step * BK;
         }
-        multiply(&acc, stage + xa, stage + wa);
-        if KSTEPS > 1u { multiply(&acc, stage + xa + SIDE, stage + wa + SIDE * WS); }
-        if KSTEPS > 2u {
-            multiply(&acc, stage + xa + 2u * SIDE, stage + wa + 2u * SIDE * WS);
-            multiply(&acc, stage + xa + 3u * SIDE, stage + wa + 3u * SIDE * WS);
-        }
+        let next = fetch(&starts, tap, k0, quad0, lane);
+        let stage = (step - 1u) % STAGES * STAGE;
+        multiply_step(&acc, stage + xa, stage + wa);
         if STAGES == 1u {
             workgroupBarrier();
         }
+        put(step % STAGES * STAGE, &starts, k0, lane, next);
+        workgroupBarrier();
     }
+    let last = (steps - 1u) % STAGES * STAGE;
+    multiply_step(&acc, last + xa, last + wa);
 
     let slot = sub * SLOT;
-    finish_pair(lane, slot, row0, quad0, 0u, 0u, acc[0], acc[1]);
-    if RN > 2u { finish_pair(lane, slot, row0, quad0, 0u, 2u, acc[2], acc[3]); }
-    finish_pair(lane, slot, row0, quad0, 1u, 0u, acc[4], acc[5]);
-    if RN > 2u { finish_pair(lane, slot, row0, quad0, 1u, 2u, acc[6], acc[7]); }
+    let corner = vec2<u32>(row0, quad0);
+    finish_pair(lane, slot, corner, 0u, 0u, acc[0], acc[1]);
+    if RN > 2u { finish_pair(lane, slot, corner, 0u, 2u, acc[2], acc[3]); }
+    finish_pair(lane, slot, corner, 1u, 0u, acc[4], acc[5]);
+    if RN > 2u { finish_pair(lane, slot, corner, 1u, 2u, acc[6], acc[7]); }
     if RM > 2u {
-        finish_pair(lane, slot, row0, quad0, 2u, 0u, acc[8], acc[9]);
-        if RN > 2u { finish_pair(lane, slot, row0, quad0, 2u, 2u, acc[10], acc[11]); }
-        finish_pair(lane, slot, row0, quad0, 3u, 0u, acc[12], acc[13]);
-        if RN > 2u { finish_pair(lane, slot, row0, quad0, 3u, 2u, acc[14], acc[15]); }
+        finish_pair(lane, slot, corner, 2u, 0u, acc[8], acc[9]);
+        if RN > 2u { finish_pair(lane, slot, corner, 2u, 2u, acc[10], acc[11]); }
+        finish_pair(lane, slot, corner, 3u, 0u, acc[12], acc[13]);
+        if RN > 2u { finish_pair(lane, slot, corner, 3u, 2u, acc[14], acc[15]); }
     }
 }

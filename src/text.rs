@@ -17,7 +17,7 @@ mod tasks;
 mod write;
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 pub use crate::data::spans::{Answer, Answers, NoAnswer};
 pub use crate::models::text::{Kind, Task, TextInfo};
@@ -32,7 +32,7 @@ use crate::data::labels::Labels;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gpu::Executor;
+use crate::gpu::{Executor, Gpu};
 use crate::models::{self, text::TextModel};
 use crate::plan::Precision;
 use crate::session::{DeviceInfo, ModelSource, Options, Runtime, read_json};
@@ -133,6 +133,11 @@ impl TextSession {
     /// The device that works.
     pub fn device(&self) -> &DeviceInfo {
         &self.runtime.device
+    }
+
+    /// The device itself, unless it is the reference.
+    pub fn gpu(&self) -> Option<&Arc<Gpu>> {
+        self.runtime.gpu()
     }
 
     /// Storage types in use.

@@ -1,6 +1,7 @@
 //! Single ops by GPU timestamps: bare matrix products and convolutions, the ops of ViT-B/16 at their real
 //! sizes, and the cases of the kernel tests. Times are medians over all runs after the warm-up, summed over
-//! a case's launches, with the median of their distances from it. Elements of matrix products are compared.
+//! a case's launches, with the median of their distances from it; on a GPU a run is many rounds of them, one
+//! right after the other, so that its clocks stay up. Elements of matrix products are compared.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vit_gpu::gpu::ceilings::Ceilings;
-use vit_gpu::gpu::timer::{Clock, Timer};
+use vit_gpu::gpu::timer::{CLOCKS_RISE, Clock, Timer};
 use vit_gpu::gpu::{Executor, Gpu, Store};
 use vit_gpu::ops::{Choices, Target};
 use vit_gpu::plan::{self, Options, Precision};
@@ -116,8 +117,10 @@ struct Bench {
 /// Runs of a case, unless they take longer than is worth spending on a variant that is hopeless.
 const RUNS: usize = 20;
 const ENOUGH: Duration = Duration::from_millis(500);
-/// Runs before those: clocks of an idle adapter take a while to rise.
+/// Runs before those, on software adapters.
 const WARM_UP: Duration = Duration::from_millis(100);
+/// What a run repeats its launches for, in nanoseconds, so that breaks between runs do not count.
+const ROUNDS_TAKE: f64 = 2e6;
 
 /// 1 if something could not be timed, or a matrix product was wrong.
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -274,17 +277,19 @@ impl Bench {
         let mut executor = Executor::new(self.gpu.clone(), plan, &store)?;
         let inputs = job.case.inputs();
         let inputs: Vec<(&str, &HostTensor)> = inputs.iter().map(|(n, t)| (*n, t)).collect();
-        let begun = Instant::now();
-        while begun.elapsed() < WARM_UP {
-            executor.time_steps(&mut self.timer, &inputs)?;
+        executor.run(&inputs)?;
+        let cpu = self.gpu.target().cpu;
+        let warm_up = if cpu { WARM_UP } else { CLOCKS_RISE };
+        let (begun, mut rounds) = (Instant::now(), 1);
+        while begun.elapsed() < warm_up {
+            let took = executor.time_rounds(&mut self.timer, |i| timed[i], rounds)?;
+            rounds = if cpu { 1 } else { (ROUNDS_TAKE / took.max(1.0)).clamp(1.0, 1000.0) as u32 };
         }
         let (begun, mut sums) = (Instant::now(), Vec::new());
         while sums.len() < runs.unwrap_or(RUNS).max(1)
             && (runs.is_some() || sums.is_empty() || begun.elapsed() < ENOUGH)
         {
-            let run = executor.time_steps(&mut self.timer, &inputs)?;
-            let spans = run.device.iter().zip(&timed).filter(|(_, timed)| **timed);
-            sums.push(spans.map(|(s, _)| s.nanoseconds()).sum());
+            sums.push(executor.time_rounds(&mut self.timer, |i| timed[i], rounds)?);
         }
         let check = cases::check(job.case, job.options.precision, inputs[0].1, &executor.run(&inputs)?[0]);
         let middle = median(&mut sums).max(1.0);

@@ -67,6 +67,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (mut first, mut rates, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
     let mut document = json!({});
     for run in 0..=args.runs {
+        if let (Some(gpu), 1) = (generator.gpu(), run) {
+            gpu.raise_clocks()?;
+        }
         let made = generator.generate(&request, &mut |_| Ok(()))?;
         let start = Instant::now();
         generator.decode_values(&made.tokens)?;

@@ -214,7 +214,7 @@ impl Table<'_> {
         let compiled = format!("gpu_torch.py --vit {vit} --batches {more_batches} --compiled {batches}");
         self.torch("torch-vit-more", 90, &compiled);
         let only = self.sizes.kernels.map_or(String::new(), |only| format!(" --only {only}"));
-        self.items("kernels-every", 120, &format!("kernels --every --threads 8{only}"));
+        self.items("kernels-every", 150, &format!("kernels --every --threads 8{only}"));
         self.llamagen(llamagen[0], "f32");
         self.torch_llamagen(llamagen[0], "float32");
         let folder = Self::folder(llamagen[0].1);

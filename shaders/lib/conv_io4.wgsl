@@ -10,8 +10,21 @@
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<Y>>;   // (B, Ho, Wo, N/4)
 @group(0) @binding(5) var<uniform> p: Params;
 
+// What is added to four elements at the end; past the last row and column, what is added to those.
+fn addend4(row: u32, quad: u32) -> vec4<f32> {
+    let r = min(row, p.rows - 1u);
+    let n = p.first_col / 4u + min(quad, p.stride4 - 1u);
+    if IN_PLACE {
+        return vec4<f32>(y[r * (p.total_cols / 4u) + n]);
+    }
+    if RESIDUAL {
+        return vec4<f32>(residual[(r % p.residual_rows) * (p.total_cols / 4u) + n]);
+    }
+    return vec4<f32>();
+}
+
 // Finishes and stores four elements; `quad` counts within this weight part.
-fn finish4(row: u32, quad: u32, sum: vec4<f32>) {
+fn finish4(row: u32, quad: u32, sum: vec4<f32>, addend: vec4<f32>) {
     if row >= p.rows || quad >= p.stride4 {
         return;
     }
@@ -23,11 +36,8 @@ fn finish4(row: u32, quad: u32, sum: vec4<f32>) {
     if ACT != 0u {
         v = vec4<f32>(activate(ACT, v.x), activate(ACT, v.y), activate(ACT, v.z), activate(ACT, v.w));
     }
-    let at = row * (p.total_cols / 4u) + n;
-    if IN_PLACE {
-        v += vec4<f32>(y[at]);
-    } else if RESIDUAL {
-        v += vec4<f32>(residual[(row % p.residual_rows) * (p.total_cols / 4u) + n]);
+    if IN_PLACE || RESIDUAL {
+        v += addend;
     }
-    y[at] = vec4<Y>(v);
+    y[row * (p.total_cols / 4u) + n] = vec4<Y>(v);
 }

@@ -1,8 +1,8 @@
 // What every matmul kernel reads and writes, and the epilogue they share.
 // Prelude: types XV (activations, one or four), W (weight), R (residual), Y (result); u32 ACT; bool BIAS, SCALE,
-// RESIDUAL, IN_PLACE (the residual is what y holds), HEADS, GATED (two columns are gate and value of one
-// element of a result of N/2; nothing else is on but ACT then). An operand that is off is bound to x and
-// never read.
+// RESIDUAL, IN_PLACE (the residual is what y holds), HEADS (with u32 H and D: the result is split into
+// heads), GATED (two columns are gate and value of one element of a result of N/2; nothing else is on but
+// ACT then). An operand that is off is bound to x and never read.
 
 struct Params {
     rows: u32,           // rows of x
@@ -14,8 +14,6 @@ struct Params {
     residual_rows: u32,  // rows of the residual, repeated
     tokens: u32,         // T, where the result is head-split
     batch: u32,          // B, likewise
-    heads: u32,          // H
-    head_width: u32,     // D
     groups: u32,         // workgroups that have work
 }
 
@@ -30,13 +28,13 @@ struct Params {
 // Where element (row, col) of the result lies.
 fn result_index(row: u32, col: u32) -> u32 {
     if HEADS {
-        let width = p.heads * p.head_width;
+        let width = H * D;
         let way = col / width;
-        let h = (col % width) / p.head_width;
-        let d = col % p.head_width;
+        let h = (col % width) / D;
+        let d = col % D;
         let b = row / p.tokens;
         let t = row % p.tokens;
-        return (((way * p.batch + b) * p.heads + h) * p.tokens + t) * p.head_width + d;
+        return (((way * p.batch + b) * H + h) * p.tokens + t) * D + d;
     }
     return row * p.total_cols + col;
 }

@@ -13,8 +13,6 @@ struct Params {
     residual_rows: u32,  // rows of the residual, repeated
     tokens: u32,         // T, where the result is head-split
     batch: u32,          // B, likewise
-    heads: u32,          // H
-    head_width: u32,     // D
     groups: u32,         // workgroups that have work
 }
 
@@ -29,19 +27,32 @@ struct Params {
 // Where four elements of the result lie, counted in fours; `quad` counts among all columns.
 fn result_quad(row: u32, quad: u32) -> u32 {
     if HEADS {
-        let depth = p.head_width / 4u;
+        let depth = D / 4u;
         let head = quad / depth;
-        let way = head / p.heads;
-        let h = head - way * p.heads;
+        let way = head / H;
+        let h = head - way * H;
         let b = row / p.tokens;
         let t = row - b * p.tokens;
-        return (((way * p.batch + b) * p.heads + h) * p.tokens + t) * depth + (quad - head * depth);
+        return (((way * p.batch + b) * H + h) * p.tokens + t) * depth + (quad - head * depth);
     }
     return row * (p.total_cols / 4u) + quad;
 }
 
+// What is added to four elements at the end; past the last row and column, what is added to those.
+fn addend4(row: u32, quad: u32) -> vec4<f32> {
+    let r = min(row, p.rows - 1u);
+    let n = p.first_col / 4u + min(quad, p.stride4 - 1u);
+    if IN_PLACE {
+        return vec4<f32>(y[result_quad(r, n)]);
+    }
+    if RESIDUAL {
+        return vec4<f32>(residual[(r % p.residual_rows) * (p.total_cols / 4u) + n]);
+    }
+    return vec4<f32>();
+}
+
 // Finishes and stores four elements; `quad` counts within this weight part.
-fn finish4(row: u32, quad: u32, sum: vec4<f32>) {
+fn finish4(row: u32, quad: u32, sum: vec4<f32>, addend: vec4<f32>) {
     if row >= p.rows || quad >= p.stride4 {
         return;
     }
@@ -56,11 +67,8 @@ fn finish4(row: u32, quad: u32, sum: vec4<f32>) {
     if SCALE {
         v *= scale[n];
     }
-    let at = result_quad(row, n);
-    if IN_PLACE {
-        v += vec4<f32>(y[at]);
-    } else if RESIDUAL {
-        v += vec4<f32>(residual[(row % p.residual_rows) * (p.total_cols / 4u) + n]);
+    if IN_PLACE || RESIDUAL {
+        v += addend;
     }
-    y[at] = vec4<Y>(v);
+    y[result_quad(row, n)] = vec4<Y>(v);
 }

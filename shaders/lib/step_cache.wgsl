@@ -1,6 +1,6 @@
 // The epilogue of a decode step's projection to q, k and v: bias, or rotation of q and k by their place
 // in the sequence, and k and v to their places in the cache. The result holds q, k and v, too.
-// Prelude: type KV (cache); bool BIAS, ROTARY. With ROTARY there is no bias, and the rotary table
+// Prelude: type KV (cache); bool BIAS, ROTARY; u32 H, D. With ROTARY there is no bias, and the rotary table
 // (P, D), cos and sin of each pair, is bound in its place: one binding more would be too many for Metal.
 
 @group(0) @binding(4) var<storage, read> step: array<u32>;    // the first row's place in the sequence
@@ -18,10 +18,10 @@ fn biased(col: u32, sum: f32) -> f32 {
 // Turns a pair of neighbouring columns of q or k.
 fn turned(row: u32, col: u32, pair: vec2<f32>) -> vec2<f32> {
     let n = p.first_col + col;
-    if !ROTARY || col >= p.cols || row >= p.rows || n >= 2u * p.heads * p.head_width {
+    if !ROTARY || col >= p.cols || row >= p.rows || n >= 2u * H * D {
         return pair;
     }
-    let at = min(step[0] + row % p.tokens, p.positions - 1u) * p.head_width + n % p.head_width;
+    let at = min(step[0] + row % p.tokens, p.positions - 1u) * D + n % D;
     let c = bias[at];
     let s = bias[at + 1u];
     return vec2<f32>(pair.x * c - pair.y * s, pair.y * c + pair.x * s);
@@ -32,21 +32,21 @@ fn finish(row: u32, col: u32, v: f32) {
         return;
     }
     let n = p.first_col + col;
-    let width = p.heads * p.head_width;
+    let width = H * D;
     let way = n / width;
-    let d = n % p.head_width;
+    let d = n % D;
     let t = row % p.tokens;
-    let bh = row / p.tokens * p.heads + (n % width) / p.head_width;
-    y[((way * p.batch * p.heads + bh) * p.tokens + t) * p.head_width + d] = Y(v);
+    let bh = row / p.tokens * H + (n % width) / D;
+    y[((way * p.batch * H + bh) * p.tokens + t) * D + d] = Y(v);
     let place = step[0] + t;
-    let quads = (p.head_width + 3u) / 4u;
+    let quads = (D + 3u) / 4u;
     if place >= p.positions {
         return;
     }
     if way == 1u {
         kv[((bh * quads + d / 4u) * p.positions + place) * 4u + d % 4u] = KV(v);
     } else if way == 2u {
-        kv[((p.batch * p.heads + bh) * p.positions + place) * quads * 4u + d] = KV(v);
+        kv[((p.batch * H + bh) * p.positions + place) * quads * 4u + d] = KV(v);
     }
 }
 

@@ -12,8 +12,6 @@ struct Params {
     residual_rows: u32,  // rows of the residual, repeated
     tokens: u32,         // T, where the result is head-split
     batch: u32,          // B, likewise
-    heads: u32,          // H
-    head_width: u32,     // D
     groups: u32,         // workgroups that have work
     positions: u32,      // rows of a cached head
     eps: f32,

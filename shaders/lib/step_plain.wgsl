@@ -1,6 +1,6 @@
 // The epilogue of a decode step's linear layer: bias, activation or gated unit, residual.
-// Prelude: type R (residual); bool BIAS, GATED, RESIDUAL, IN_PLACE, HEADS. An operand that is off is
-// bound to x and never read.
+// Prelude: type R (residual); bool BIAS, GATED, RESIDUAL, IN_PLACE, HEADS (with u32 H and D). An operand
+// that is off is bound to x and never read.
 
 @group(0) @binding(4) var<storage, read> residual: array<R>;  // (residual_rows, N)
 @group(0) @binding(5) var<storage, read_write> y: array<Y>;   // (rows, N), (rows, N/2) or (ways·B, H, T, D)
@@ -8,10 +8,10 @@
 
 fn result_index(row: u32, col: u32) -> u32 {
     if HEADS {
-        let width = p.heads * p.head_width;
-        let h = (col % width) / p.head_width;
+        let width = H * D;
+        let h = (col % width) / D;
         let b = col / width * p.batch + row / p.tokens;
-        return ((b * p.heads + h) * p.tokens + row % p.tokens) * p.head_width + col % p.head_width;
+        return ((b * H + h) * p.tokens + row % p.tokens) * D + col % D;
     }
     return row * p.total_cols + col;
 }

@@ -169,6 +169,9 @@ fn time(args: &BenchArgs, session: &Session, batch: usize, size: [usize; 2], tal
         prepared.run()?;
         bar.at(u64::from(i) + 1);
     }
+    if let (Some(gpu), true) = (session.gpu(), args.warmup > 0) {
+        gpu.raise_clocks()?;
+    }
     let mut samples = Vec::with_capacity(args.runs as usize);
     for i in 0..args.runs {
         samples.push(prepared.run()? * 1e3);

@@ -19,10 +19,7 @@ use std::sync::Arc;
 impl Generator {
     /// The device, unless it is the reference.
     pub fn gpu(&self) -> Option<&Arc<Gpu>> {
-        match &self.runtime.engine {
-            Engine::Gpu { gpu, .. } => Some(gpu),
-            Engine::Reference => None,
-        }
+        self.runtime.gpu()
     }
 
     /// The decoder's tensors.

@@ -78,6 +78,7 @@ impl Ceilings {
     pub fn measure(timer: &mut Timer) -> Result<Self> {
         let begun = timer.now();
         let gpu = timer.gpu().clone();
+        gpu.raise_clocks()?;
         let (kernel_copy, buffer_copy) = copies(timer, &gpu)?;
         let f32 = fma(timer, &gpu, DType::F32)?;
         let f16 = if gpu.target.f16 { Some(fma(timer, &gpu, DType::F16)?) } else { None };

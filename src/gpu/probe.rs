@@ -2,9 +2,10 @@
 //! timestamps are checked against. One probe binds x, y and its parameters like any other kernel.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Gpu;
-use super::timer::{Timed, Timer};
+use super::timer::{CLOCKS_RISE, Timed, Timer};
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::DType;
@@ -133,9 +134,41 @@ impl Arithmetic {
         timer.pass(|pass| self.launch.record(pass))
     }
 
+    /// Runs it once and waits.
+    fn run(&self, gpu: &Gpu, rounds: u32) -> Result<()> {
+        let params = FmaParams { rounds, invocations: self.invocations };
+        gpu.queue.write_buffer(&self.launch.parameters, 0, bytemuck::bytes_of(&params));
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.launch.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        let submission = gpu.queue.submit([encoder.finish()]);
+        gpu.wait("work to raise the clocks", &submission, Duration::from_secs(60))
+    }
+
     /// Floating-point operations of one run.
     pub(super) fn flops(&self, rounds: u32) -> f64 {
         f64::from(rounds) * self.per_round
+    }
+}
+
+impl Gpu {
+    /// Keeps a GPU busy until its clocks are up ([`CLOCKS_RISE`]). Software adapters have none to wait for.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn raise_clocks(&self) -> Result<()> {
+        if self.target.cpu {
+            return Ok(());
+        }
+        let work = Arithmetic::fma(self, FmaShape::SIMPLE)?;
+        let (begun, mut rounds) = (Instant::now(), 16);
+        while begun.elapsed() < CLOCKS_RISE {
+            let start = Instant::now();
+            work.run(self, rounds)?;
+            if start.elapsed() < CLOCKS_RISE / 30 {
+                rounds = (rounds * 2).min(1 << 24);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -180,7 +213,7 @@ impl CopyWork {
         let commands = encoder.finish();
         let start = timer.now();
         let submission = gpu.queue.submit([commands]);
-        gpu.wait("a copy", &submission, std::time::Duration::from_secs(60))?;
+        gpu.wait("a copy", &submission, Duration::from_secs(60))?;
         Ok(timer.now() - start)
     }
 }

@@ -14,6 +14,11 @@ use super::Gpu;
 use super::probe::{Arithmetic, FmaShape};
 use crate::error::{Error, Result};
 
+/// How long a GPU must work without a break until its clocks are up. They sink when work comes with breaks,
+/// and it is slower then than it will be: an NVIDIA H100 (driver 580) that was given 4 to 20 ms of work every
+/// 60 ms went from 1980 to 690 MHz within a second, and needed 0.2 s of unbroken work to come back.
+pub const CLOCKS_RISE: Duration = Duration::from_millis(300);
+
 /// Most timestamps in one query set, as WebGPU has it.
 const MAX_QUERIES: u32 = 4096;
 

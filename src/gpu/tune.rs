@@ -86,51 +86,99 @@ pub fn tune(gpu: &Gpu, graph: &Graph, options: &mut Options, effort: Effort) -> 
     let start = Instant::now();
     let mut report = Report::default();
     let plan = plan::compile(graph, gpu.target(), options.clone())?;
+    // All kernels first, so that the device is not left to idle between timings and its clocks stay up.
+    let mut ready: Vec<Contest> = Vec::new();
     for (key, steps) in lists(&plan) {
-        let first = steps[0];
-        let Some(choice) = &first.choice else { continue };
+        let Some(choice) = &steps[0].choice else { continue };
         let known = options.choices.knows(&key);
         if known == Some(true) || (known == Some(false) && settle) {
             report.known += 1;
             continue;
         }
-        let mut left_open = |options: &mut Options| {
-            report.left += 1;
-            if settle {
-                options.choices.settle(&key);
-            }
-        };
-        // All ways of a list, each run a few times, at the slowest rate an adapter is likely to have.
-        let slowest = if gpu.target().cpu { 10e9 } else { 200e9 };
-        let worst = Duration::from_secs_f64(6.0 * first.cost.flops as f64 / slowest);
-        if start.elapsed() + worst > budget {
-            left_open(options);
-            continue;
-        }
-        let mut times: Vec<(&'static str, f64)> = Vec::new();
-        let mut last = Duration::ZERO;
+        let mut plans = Vec::new();
         for &name in &choice.candidates.names[..choice.candidates.contenders] {
-            let began = start.elapsed();
-            // The next takes about as long as the last.
-            if began + last * 5 / 4 > budget {
-                break;
-            }
             let mut trial = options.clone();
             trial.choices.prefer(&key, name);
-            let plan = plan::compile(graph, gpu.target(), trial)?;
-            let same = |s: &&Step| s.label == first.label && is_list(s, &key);
-            let steps: Vec<&Step> = plan.steps.iter().filter(same).collect();
-            let bench = Bench::new(gpu, &plan, &steps)?;
+            plans.push((name, plan::compile(graph, gpu.target(), trial)?));
+        }
+        let contest = Contest { key, first: steps[0], launches: steps.len(), plans };
+        // Half of the budget for compiling: what cannot be timed any more need not be compiled.
+        if start.elapsed() > budget / 2 || !contest.fits(gpu, budget.saturating_sub(start.elapsed())) {
+            report.leave(options, &contest.key, settle);
+            continue;
+        }
+        gpu.pipelines(&contest.plans.iter().flat_map(|(_, plan)| contest.steps(plan)).collect::<Vec<_>>())?;
+        ready.push(contest);
+    }
+    if !ready.is_empty() {
+        gpu.raise_clocks()?;
+    }
+    for contest in ready {
+        let left = budget.saturating_sub(start.elapsed());
+        match if contest.fits(gpu, left) { contest.times(gpu, left)? } else { None } {
+            None => report.leave(options, &contest.key, settle),
+            Some(times) => {
+                options.choices.prefer(&contest.key, times[0].0);
+                let Contest { key, first, launches, plans } = contest;
+                let (label, estimate) = (first.label.clone(), plans[0].0);
+                report.measured.push(Measured { key, label, launches, estimate, times });
+            }
+        }
+    }
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+impl Report {
+    /// Counts a list for which the budget did not suffice.
+    fn leave(&mut self, options: &mut Options, key: &str, settle: bool) {
+        self.left += 1;
+        if settle {
+            options.choices.settle(key);
+        }
+    }
+}
+
+/// A list of candidates, with the plan that each contender makes of the graph.
+struct Contest<'a> {
+    key: String,
+    /// The first launch of the list.
+    first: &'a Step,
+    /// Launches of the plan that share the choice.
+    launches: usize,
+    plans: Vec<(&'static str, Plan)>,
+}
+
+impl Contest<'_> {
+    /// The launches that one contender makes of the first.
+    fn steps<'p>(&self, plan: &'p Plan) -> Vec<&'p Step> {
+        plan.steps.iter().filter(|s| s.label == self.first.label && is_list(s, &self.key)).collect()
+    }
+
+    /// Whether all contenders, each run a few times, end in time at the slowest rate an adapter is likely
+    /// to have.
+    fn fits(&self, gpu: &Gpu, left: Duration) -> bool {
+        let slowest = if gpu.target().cpu { 10e9 } else { 200e9 };
+        Duration::from_secs_f64(6.0 * self.first.cost.flops as f64 / slowest) <= left
+    }
+
+    /// Each contender and its time in microseconds, the one to take first; none if they do not end in time.
+    fn times(&self, gpu: &Gpu, left: Duration) -> Result<Option<Vec<(&'static str, f64)>>> {
+        let start = Instant::now();
+        let mut times: Vec<(&'static str, f64)> = Vec::new();
+        let mut last = Duration::ZERO;
+        for (name, plan) in &self.plans {
+            let began = start.elapsed();
+            // The next takes about as long as the last.
+            if began + last * 5 / 4 > left {
+                return Ok(None);
+            }
+            let bench = Bench::new(gpu, plan, &self.steps(plan))?;
             let best = times.iter().map(|t| t.1).fold(f64::INFINITY, f64::min);
             times.push((name, bench.microseconds(best)?));
             last = start.elapsed() - began;
         }
-        if times.len() < choice.candidates.contenders {
-            left_open(options);
-            continue;
-        }
-        let (label, estimate) = (first.label.clone(), choice.candidates.names[0]);
-        let estimated = times[0].1;
+        let (estimate, estimated) = times[0];
         times.sort_by(|a, b| a.1.total_cmp(&b.1));
         let margin = if gpu.target().cpu { CPU_MARGIN } else { MARGIN };
         if estimated <= times[0].1 * margin {
@@ -138,11 +186,8 @@ pub fn tune(gpu: &Gpu, graph: &Graph, options: &mut Options, effort: Effort) -> 
             let at = times.iter().position(|t| t.0 == estimate).unwrap_or(0);
             times[..=at].rotate_right(1);
         }
-        options.choices.prefer(&key, times[0].0);
-        report.measured.push(Measured { key, label, launches: steps.len(), estimate, times });
+        Ok(Some(times))
     }
-    report.seconds = start.elapsed().as_secs_f64();
-    Ok(report)
 }
 
 fn is_list(step: &Step, key: &str) -> bool {

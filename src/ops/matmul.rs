@@ -87,7 +87,7 @@ params! {
     /// Parameters of every matmul kernel.
     struct MatMulParams {
         rows: u32, inner: u32, cols: u32, first_col: u32, total_cols: u32, stride4: u32,
-        residual_rows: u32, tokens: u32, batch: u32, heads: u32, head_width: u32, groups: u32,
+        residual_rows: u32, tokens: u32, batch: u32, groups: u32,
     }
 }
 
@@ -311,6 +311,7 @@ impl OpDef for MatMul {
         let split = self.heads.unwrap_or(HeadSplit { ways: 1, heads: 1 });
         let tokens = if self.heads.is_some() { x.shape.dims()[1] } else { 1 };
         let residual_desc = residual.map(|i| cx.input(i));
+        let head_width = total_cols / (split.ways * split.heads);
         let variant = Variant::new()
             .with_type("W", cx.input(1).dtype)
             .with_type("R", residual_desc.map_or(x.dtype, |d| d.dtype))
@@ -321,12 +322,13 @@ impl OpDef for MatMul {
             .with_bool("RESIDUAL", self.residual)
             .with_bool("IN_PLACE", in_place)
             .with_bool("HEADS", self.heads.is_some())
+            .with_u32("H", split.heads)
+            .with_u32("D", if self.heads.is_some() { head_width } else { 4 })
             .with_bool("GATED", self.gated)
             .with_bool("SLABS", self.weight_layout(1, cx.target) == WeightLayout::Slabs);
         to_u32("matmul operand", x.shape.elements())?;
         to_u32("matmul result", cx.output().shape.elements())?;
         let (w, y) = (cx.input(1).dtype, cx.output().dtype);
-        let head_width = total_cols / (split.ways * split.heads);
         let fours = total_cols.is_multiple_of(4) && head_width.is_multiple_of(4);
         let needs =
             Needs { few: self.norm.is_some() || self.cache.is_some(), gated: self.gated, scale: self.scale };
@@ -345,8 +347,6 @@ impl OpDef for MatMul {
                 residual_rows,
                 tokens: tokens as u32,
                 batch: (rows / tokens) as u32,
-                heads: split.heads as u32,
-                head_width: head_width as u32,
                 groups: 0,
                 positions: 0,
                 eps: 0.0,
@@ -369,8 +369,6 @@ impl OpDef for MatMul {
                 residual_rows,
                 tokens: tokens as u32,
                 batch: (rows / tokens) as u32,
-                heads: split.heads as u32,
-                head_width: head_width as u32,
                 groups: to_u32("matmul workgroups", groups)?,
             };
             let or_x = |i: Option<usize>, cx: &LowerCx| cx.operand(i.unwrap_or(0));

@@ -1,13 +1,13 @@
 //! What every checkpoint that is made ready has, whatever it answers: its weights, a device, what is known
 //! of the fastest ways there, and what a user should hear.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{DeviceInfo, Engine, Options, Tuning, open_device};
 use crate::data::materialise::materialise;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gpu::{Executor, States};
+use crate::gpu::{Executor, Gpu, States};
 use crate::graph::{Graph, Weight};
 use crate::ops::Target;
 use crate::plan::{self, Plan, Precision};
@@ -27,6 +27,14 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
+    /// The device, unless it is the reference.
+    pub(crate) fn gpu(&self) -> Option<&Arc<Gpu>> {
+        match &self.engine {
+            Engine::Gpu { gpu, .. } => Some(gpu),
+            Engine::Reference => None,
+        }
+    }
+
     /// Opens the device. Weights are uploaded by the first use.
     ///
     /// # Errors

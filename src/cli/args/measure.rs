@@ -161,7 +161,7 @@ pub(crate) struct BenchArgs {
     /// Runs that count
     #[arg(short, long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: u32,
-    /// Runs before those
+    /// Runs before those; on a GPU, 0.3 s of unbroken work follow, in which its clocks rise. With 0, neither
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub warmup: u32,
     /// Pairs of a cold and a warm start; 0 leaves them out

@@ -63,6 +63,22 @@ impl Executor {
         self.finish(timer, log, device, staging)
     }
 
+    /// Nanoseconds that the launches of these steps take, of `times` such rounds one right after the other
+    /// on what the buffers hold: no upload, no wait, nothing read.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn time_rounds(&self, timer: &mut Timer, steps: impl Fn(usize) -> bool, times: u32) -> Result<f64> {
+        let chosen: Vec<&Launch> =
+            self.launches.iter().enumerate().filter(|(i, _)| steps(*i)).map(|(_, l)| l).collect();
+        let timed = timer.pass(|pass| {
+            for _ in 0..times {
+                chosen.iter().for_each(|launch| launch.record(pass));
+            }
+        })?;
+        Ok(timed.best() / f64::from(times.max(1)))
+    }
+
     /// Runs once as [`Executor::run`] does and times its submissions.
     ///
     /// # Errors

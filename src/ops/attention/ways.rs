@@ -108,8 +108,8 @@ static WAYS: &[Way] = &[
     cast("cast8", 8, 2.6),
     cast("cast16", 16, 3.2),
     coop("coop64x64", &Tile { side: 16, subgroups: 4, keys: 64, resident: 3 }, 3.0),
-    coop("coop64x32", &Tile { side: 16, subgroups: 4, keys: 32, resident: 4 }, 2.0),
-    coop("coop32x64", &Tile { side: 16, subgroups: 2, keys: 64, resident: 4 }, 1.9),
+    coop("coop64x32", &Tile { side: 16, subgroups: 4, keys: 32, resident: 4 }, 3.5),
+    coop("coop32x64", &Tile { side: 16, subgroups: 2, keys: 64, resident: 4 }, 1.1),
     coop("coop8_32x32", &Tile { side: 8, subgroups: 4, keys: 32, resident: 1 }, 1.2),
 ];
 

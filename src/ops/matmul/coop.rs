@@ -106,7 +106,8 @@ impl Tile {
             && (!target.cpu || self.products() <= MAX_CPU_PRODUCTS)
     }
 
-    pub(super) fn specialise(&self, variant: Variant, target: &Target) -> Variant {
+    /// For rows of `inner` elements, or taps of as many.
+    pub(super) fn specialise(&self, variant: Variant, target: &Target, inner: usize) -> Variant {
         let ((bm, bn, bk), (sm, sn, kg)) = (self.size, self.grid);
         let subgroup = target.matrices.map_or(0, |m| m.subgroup) as usize;
         let consts = [
@@ -120,6 +121,7 @@ impl Tile {
             ("STAGES", self.stages),
         ];
         let variant = variant.with_subgroups().with_matrices(self.side);
+        let variant = variant.with_bool("WHOLE", inner.is_multiple_of(bk));
         consts.into_iter().fold(variant, |v, (name, value)| v.with_u32(name, value))
     }
 }
@@ -158,11 +160,12 @@ mod tests {
             (8, (32, 64, 16), (2, 2, 1), 1),
         ] {
             let tile = Tile { side, size, grid, stages, resident: 1 };
-            let mut variant = tile.specialise(Variant::new(), &target(side == 16, false));
+            let mut variant = tile.specialise(Variant::new(), &target(side == 16, false), 36);
             for name in ["W", "R", "Y"] {
                 variant = variant.with_type(name, DType::F16);
             }
-            variant = variant.with_vec4("XV", DType::F16).with_u32("ACT", 0);
+            variant =
+                variant.with_vec4("XV", DType::F16).with_u32("ACT", 0).with_u32("H", 1).with_u32("D", 4);
             for name in ["BIAS", "SCALE", "RESIDUAL", "IN_PLACE", "HEADS", "GATED", "SLABS"] {
                 variant = variant.with_bool(name, false);
             }

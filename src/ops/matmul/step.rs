@@ -16,7 +16,7 @@ params! {
     /// Parameters of the kernels of a decode step.
     struct StepParams {
         rows: u32, inner: u32, cols: u32, first_col: u32, total_cols: u32, stride4: u32,
-        residual_rows: u32, tokens: u32, batch: u32, heads: u32, head_width: u32, groups: u32,
+        residual_rows: u32, tokens: u32, batch: u32, groups: u32,
         positions: u32, eps: f32,
     }
 }
@@ -104,11 +104,10 @@ impl MatMul {
         let at = self.operands();
         let variant = match self.cache {
             Some(cache) => {
-                let kv = cx.input(at.kv.expect("infer counts it with `cache`")).dtype;
-                let (batch, [_, _, positions, _]) = (params.batch as usize, cache_dims(cx, at.kv));
-                params.positions = positions as u32;
-                to_u32("cache", 2 * batch * params.heads as usize * positions * params.head_width as usize)?;
-                variant.with_type("KV", kv).with_bool("ROTARY", cache.rotary)
+                let kv = cx.input(at.kv.expect("infer counts it with `cache`"));
+                params.positions = kv.shape.dims()[2] as u32;
+                to_u32("cache", kv.shape.elements())?;
+                variant.with_type("KV", kv.dtype).with_bool("ROTARY", cache.rotary)
             }
             None => variant,
         };
@@ -143,9 +142,4 @@ impl MatMul {
         }
         Ok(())
     }
-}
-
-fn cache_dims(cx: &LowerCx, kv: Option<usize>) -> [usize; 4] {
-    let desc = cx.input(kv.expect("infer counts it with `cache`"));
-    desc.shape.dims().try_into().expect("infer checks its rank")
 }

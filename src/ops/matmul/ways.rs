@@ -115,7 +115,7 @@ const WAY: Way = Way {
 
 /// Every way. A kernel is added here and nowhere else.
 static WAYS: &[Way] = &[
-    Way { name: "tile64", memory: 8448, speed: (0.8, 1.0), ..WAY },
+    Way { name: "tile64", memory: 8448, speed: (1.3, 1.0), ..WAY },
     Way {
         name: "quads32",
         kernel: &QUADS.linear,
@@ -125,7 +125,7 @@ static WAYS: &[Way] = &[
         lanes: 128,
         memory: 6400,
         x: Reads::Fours,
-        speed: (0.7, 0.9),
+        speed: (1.2, 0.9),
         ..WAY
     },
     Way {
@@ -136,7 +136,7 @@ static WAYS: &[Way] = &[
         lanes: 128,
         memory: 8448,
         x: Reads::Fours,
-        speed: (1.0, 0.9),
+        speed: (1.4, 0.9),
         ..WAY
     },
     Way {
@@ -180,16 +180,16 @@ static WAYS: &[Way] = &[
     step_lanes("steplanes8x4", &[("WG", 8), ("SPAN", 4)], (4, 128), 21.0),
     coop(
         "coop128x256",
-        &Tile { side: 16, size: (128, 256, 16), grid: (2, 4, 1), stages: 2, resident: 1 },
+        &Tile { side: 16, size: (128, 256, 32), grid: (2, 4, 1), stages: 1, resident: 1 },
         18.0,
     ),
     coop(
         "coop128x128",
-        &Tile { side: 16, size: (128, 128, 32), grid: (2, 2, 1), stages: 2, resident: 2 },
-        8.0,
+        &Tile { side: 16, size: (128, 128, 32), grid: (2, 2, 1), stages: 1, resident: 2 },
+        7.0,
     ),
-    coop("coop64x64", &Tile { side: 16, size: (64, 64, 64), grid: (2, 2, 1), stages: 2, resident: 3 }, 4.0),
-    coop("coop32x64", &Tile { side: 16, size: (32, 64, 128), grid: (1, 2, 4), stages: 1, resident: 3 }, 3.0),
+    coop("coop64x64", &Tile { side: 16, size: (64, 64, 64), grid: (2, 2, 1), stages: 1, resident: 3 }, 3.9),
+    coop("coop32x64", &Tile { side: 16, size: (32, 64, 128), grid: (1, 2, 4), stages: 1, resident: 3 }, 2.0),
     coop("coop8_64x64", &Tile { side: 8, size: (64, 64, 32), grid: (2, 2, 1), stages: 2, resident: 1 }, 1.8),
     coop("coop8_32x64", &Tile { side: 8, size: (32, 64, 16), grid: (2, 2, 1), stages: 1, resident: 1 }, 1.0),
     coop("coop8_32x32", &Tile { side: 8, size: (32, 32, 32), grid: (1, 1, 4), stages: 2, resident: 1 }, 0.7),
@@ -379,7 +379,7 @@ impl Way {
             variant = variant.with_subgroups();
         }
         if let Some(tile) = self.coop {
-            variant = tile.specialise(variant, target);
+            variant = tile.specialise(variant, target, inner);
         }
         if self.step.is_some() {
             variant = variant.with_u32("ROWS", step::rows(problem, target.cpu));
