@@ -48,7 +48,11 @@ pub fn run_with_states(
                 })?;
                 tensor.clone()
             }
-            Op::Weight(weight) => weights(weight, node.desc.shape)?,
+            Op::Weight(weight) => {
+                let tensor = weights(weight, node.desc.shape)?;
+                weight.filled_by(node.desc.shape, &tensor)?;
+                tensor
+            }
             // Its contents are looked up when an operand reads it: they change along the way.
             Op::State { name, .. } => {
                 let held = states.entry(name.clone()).or_insert_with(|| HostTensor::zeros(node.desc));

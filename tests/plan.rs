@@ -15,7 +15,7 @@ use vit_gpu::generate::Generator;
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Weight};
 use vit_gpu::models::sequence::New;
-use vit_gpu::ops::{Act, Target};
+use vit_gpu::ops::{Act, MatMul, Op, Target};
 use vit_gpu::plan::memory::Life;
 use vit_gpu::plan::{self, Buffer, Options, Plan, Precision, Step};
 use vit_gpu::session;
@@ -94,6 +94,36 @@ fn the_snapshot_comparison_can_fail() {
     assert!(difference("a\nb\n", "a\nc\n").unwrap().contains("line 2"));
     assert!(difference("a\n", "a\nb\n").unwrap().contains("(end)"));
     assert!(difference("a\nb\n", "a\n").unwrap().contains("(end)"));
+}
+
+#[test]
+fn weights_of_another_size_are_refused() {
+    let mut g = Graph::new();
+    let x = g.input("x", TensorDesc::f32([2, 8]));
+    let y = g.linear(x, Weight::tensor("w"), None, 4);
+    g.output("y", y);
+    let short = |_: &Weight, _: Shape| Ok(HostTensor::f32([3, 8], vec![1.0; 24]));
+    let input = HostTensor::f32([2, 8], vec![1.0; 16]);
+    let said = |e: Error| assert!(e.to_string().contains("weight w was loaded as [3,8]"), "{e}");
+    said(vit_gpu::reference::run(&g, &short, &[("x", input)]).unwrap_err());
+    let Some(gpu) = common::gpu() else { return };
+    let plan = plan::compile(&g, gpu.target(), Options::default()).unwrap();
+    said(Store::new().load(&gpu, &plan, &short).unwrap_err());
+}
+
+#[test]
+fn a_computed_operand_where_kernels_read_packed_weights_is_refused() {
+    let product = |w: fn(&mut Graph) -> vit_gpu::graph::Value| {
+        let mut g = Graph::new();
+        let x = g.input("x", TensorDesc::f32([5, 8]));
+        let w = w(&mut g);
+        let y = g.push(Op::MatMul(MatMul::default()), vec![x, w]);
+        g.output("y", y);
+        plan::compile(&g, &Target::portable(), Options::default())
+    };
+    assert!(product(|g| g.weight(Weight::tensor("w"), [12, 8])).is_ok());
+    let refused = product(|g| g.input("w", TensorDesc::f32([12, 8]))).unwrap_err();
+    assert!(refused.to_string().contains("operand 1 of matmul is computed"), "{refused}");
 }
 
 // ---- properties

@@ -15,6 +15,7 @@ mod http;
 pub mod hub;
 pub mod hub_env;
 pub mod image;
+mod in_memory;
 pub mod labels;
 pub mod materialise;
 mod positions;

@@ -81,6 +81,7 @@ impl Store {
 /// Packs a weight into staging memory, from where the device takes it with the next submission.
 fn upload(gpu: &Gpu, slot: &WeightSlot, load: &LoadWeight) -> Result<Vec<Arc<wgpu::Buffer>>> {
     let tensor = load(&slot.weight, slot.shape)?;
+    slot.weight.filled_by(slot.shape, &tensor)?;
     let data = tensor.as_f32().map_or_else(|| Cow::Owned(tensor.to_f32()), Cow::Borrowed);
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
     let mut parts = Vec::with_capacity(slot.parts.len());

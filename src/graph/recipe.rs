@@ -4,6 +4,9 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::error::{Error, Result};
+use crate::tensor::{HostTensor, Shape};
+
 /// Recipe for a weight: parts of checkpoint tensors joined along the outermost dimension.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Weight {
@@ -159,6 +162,19 @@ pub enum PositionFilter {
 }
 
 impl Weight {
+    /// Holds a tensor that was loaded for this weight against the shape it must fill.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it has another number of elements.
+    pub(crate) fn filled_by(&self, shape: Shape, tensor: &HostTensor) -> Result<()> {
+        let found = tensor.desc().shape;
+        if found.elements() == shape.elements() {
+            return Ok(());
+        }
+        let what = format!("weight {self} was loaded as {found}, the graph takes {shape}");
+        Err(Error::usage(what, "load as many elements as the shape that is asked for holds"))
+    }
+
     /// The whole of one checkpoint tensor.
     pub fn tensor(name: impl Into<String>) -> Self {
         Self::transformed(name, Transform::None)

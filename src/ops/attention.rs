@@ -276,6 +276,10 @@ impl OpDef for Attention {
         self.sizes(inputs).map_or(0, |z| 4 * (z.b * z.h * z.t * z.s * z.d) as u64)
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let qkv = self.qkv();
         let count = qkv + usize::from(self.bias) + usize::from(self.lengths);

@@ -243,6 +243,10 @@ impl OpDef for Conv2d {
         self.optional().1
     }
 
+    fn narrows(&self) -> bool {
+        !self.residual
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let (bias, residual) = self.optional();
         let in_place = residual.is_some() && cx.in_place();

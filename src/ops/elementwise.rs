@@ -187,6 +187,14 @@ impl OpDef for Unary {
         out.shape.elements() as u64
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
+    fn row_operands(&self, _inputs: &[TensorDesc]) -> Vec<usize> {
+        vec![0]
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let count = cx.output().shape.elements();
         let variant = Variant::new()
@@ -226,6 +234,15 @@ impl OpDef for Binary {
 
     fn flops(&self, _inputs: &[TensorDesc], out: &TensorDesc) -> u64 {
         out.shape.elements() as u64
+    }
+
+    fn row_operands(&self, inputs: &[TensorDesc]) -> Vec<usize> {
+        let [a, b] = [inputs[0].shape, inputs[1].shape];
+        match (a == b, b.elements() == b.width()) {
+            (true, _) => vec![0, 1],
+            (false, true) => vec![0],
+            (false, false) => vec![],
+        }
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
@@ -268,6 +285,14 @@ impl OpDef for Glu {
 
     fn flops(&self, _inputs: &[TensorDesc], out: &TensorDesc) -> u64 {
         2 * out.shape.elements() as u64
+    }
+
+    fn narrows(&self) -> bool {
+        true
+    }
+
+    fn row_operands(&self, _inputs: &[TensorDesc]) -> Vec<usize> {
+        vec![0]
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {

@@ -291,6 +291,10 @@ impl OpDef for GroupApply {
         2 * out.shape.elements() as u64
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [b, h, w, c]: [usize; 4] = dims("x", &cx.output()).expect("infer made it");
         to_u32("normalised elements", cx.output().shape.elements())?;

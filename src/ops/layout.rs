@@ -176,6 +176,10 @@ impl OpDef for SplitHeads {
         0
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [b, h, t, d]: [usize; 4] = dims("out", &cx.output()).expect("infer made it");
         let copy = Copy4 {

@@ -69,6 +69,10 @@ impl OpDef for LogProbability {
         4 * inputs[0].shape.elements() as u64
     }
 
+    fn wide_operands(&self) -> &[usize] {
+        &[0]
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [rows, width]: [usize; 2] = dims("logits", &cx.input(0)).expect("checked by infer");
         to_u32("logits", rows * width)?;

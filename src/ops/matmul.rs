@@ -301,6 +301,14 @@ impl OpDef for MatMul {
         self.operands().residual
     }
 
+    fn narrows(&self) -> bool {
+        !self.residual
+    }
+
+    fn row_operands(&self, _inputs: &[TensorDesc]) -> Vec<usize> {
+        if *self == Self::default() { vec![0] } else { vec![] }
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let at = self.operands();
         let in_place = at.residual.is_some() && cx.in_place();

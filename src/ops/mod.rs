@@ -194,6 +194,23 @@ pub trait OpDef {
         None
     }
 
+    /// Whether the result may be stored in f16, where a plan narrows activations.
+    fn narrows(&self) -> bool {
+        false
+    }
+
+    /// Operands that are stored in f32 whatever a plan narrows: tokens are drawn from scores of full width,
+    /// and texts weighed by them.
+    fn wide_operands(&self) -> &[usize] {
+        &[]
+    }
+
+    /// Operands with a row for each row of the result, where a row is computed from those and from what all
+    /// rows share; none where rows mix.
+    fn row_operands(&self, _inputs: &[TensorDesc]) -> Vec<usize> {
+        vec![]
+    }
+
     /// Pushes the launches that compute the result.
     ///
     /// # Errors

@@ -103,6 +103,14 @@ impl OpDef for Norm {
         8 * out.shape.elements() as u64
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
+    fn row_operands(&self, _inputs: &[TensorDesc]) -> Vec<usize> {
+        vec![0]
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let shape = cx.output().shape;
         let layer = self.kind == NormKind::Layer;

@@ -171,6 +171,10 @@ impl OpDef for Patchify {
         self.normalise.map_or(0, |_| 2 * out.shape.elements() as u64)
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let image = cx.input(0);
         let [_, c, h, w] = match self.normalise {

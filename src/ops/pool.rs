@@ -76,6 +76,10 @@ impl OpDef for MaxPool {
         (self.window.size[0] * self.window.size[1] * out.shape.elements()) as u64
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [_, h, w, c]: [usize; 4] = dims("x", &cx.input(0)).expect("checked by infer");
         let [_, ho, wo, _]: [usize; 4] = dims("out", &cx.output()).expect("infer made it");

@@ -78,6 +78,10 @@ impl OpDef for TakeTokens {
         Some((inputs[1].bytes() + 2 * out.bytes()) as u64)
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [b, t, c]: [usize; 3] = dims("x", &cx.input(0)).expect("checked by infer");
         let out = cx.output();

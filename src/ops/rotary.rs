@@ -88,6 +88,10 @@ impl OpDef for Rotary {
         3 * out.shape.elements() as u64
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [_, _, t, d]: [usize; 4] = dims("x", &cx.output()).expect("infer made it");
         let pairs = cx.output().shape.elements() / 2;

@@ -268,6 +268,10 @@ impl OpDef for Sample {
         Some(inputs[0].bytes() as u64)
     }
 
+    fn wide_operands(&self) -> &[usize] {
+        &[0]
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [_, vocabulary]: [usize; 2] = dims("logits", &cx.input(0)).expect("checked by infer");
         let [sequences, places]: [usize; 2] = dims("tokens", &cx.input(4)).expect("checked by infer");

@@ -6,16 +6,18 @@
 
 pub mod fuse;
 pub mod memory;
+mod storage;
 mod text;
 
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Storage, Value};
+use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant};
 use crate::ops::{Choice, Choices, Cost, LowerCx, LowerInput, Op, Operand, Target, WeightLayout, WeightSlot};
 use crate::tensor::{DType, Shape, TensorDesc};
 use memory::Life;
+use storage::{Homes, is_slot, storage_types};
 
 /// How weights and activations are stored. Arithmetic is f32 either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -180,103 +182,6 @@ pub fn compile(graph: &Graph, target: &Target, options: Options) -> Result<Plan>
     builder.finish()
 }
 
-/// Which values share a buffer: a reshape with its operand, an in-place result with the operand it
-/// takes over.
-struct Homes {
-    root: Vec<usize>,
-    in_place: Vec<bool>,
-}
-
-impl Homes {
-    fn of(graph: &Graph) -> Self {
-        let nodes = graph.nodes();
-        let mut root: Vec<usize> = (0..nodes.len()).collect();
-        let mut in_place = vec![false; nodes.len()];
-        // Last reader of each value, through reshapes; results are read after the end.
-        let mut alias: Vec<usize> = (0..nodes.len()).collect();
-        for (i, node) in nodes.iter().enumerate() {
-            if matches!(node.op, Op::Reshape(_)) {
-                alias[i] = alias[node.inputs[0].index()];
-            }
-        }
-        let mut last = vec![0; nodes.len()];
-        for (i, node) in nodes.iter().enumerate() {
-            for v in &node.inputs {
-                last[alias[v.index()]] = i;
-            }
-        }
-        for (_, v) in graph.outputs() {
-            last[alias[v.index()]] = usize::MAX;
-        }
-        for (i, node) in nodes.iter().enumerate() {
-            if matches!(node.op, Op::Reshape(_)) {
-                root[i] = root[node.inputs[0].index()];
-                continue;
-            }
-            let Some(operand) = node.op.def().and_then(|d| d.in_place()) else { continue };
-            let v = node.inputs[operand];
-            let source = &nodes[alias[v.index()]];
-            let owned = is_slot(&source.op);
-            let once = node.inputs.iter().filter(|u| alias[u.index()] == alias[v.index()]).count() == 1;
-            let same = graph.shape(v).elements() == node.desc.shape.elements();
-            if owned && once && same && last[alias[v.index()]] == i {
-                in_place[i] = true;
-                root[i] = root[v.index()];
-            }
-        }
-        Self { root, in_place }
-    }
-}
-
-/// True for what lies in an activation buffer.
-fn is_slot(op: &Op) -> bool {
-    !matches!(op, Op::Input { .. } | Op::Weight(_) | Op::State { .. })
-}
-
-/// Storage type of every value. Values that share a buffer share a type; results are f32.
-fn storage_types(graph: &Graph, homes: &Homes, f16: bool) -> Vec<TensorDesc> {
-    let narrow = |node: &crate::graph::Node| match node.op {
-        Op::MatMul(m) => !m.residual,
-        Op::Conv2d(c) => !c.residual,
-        Op::Norm(_)
-        | Op::GroupApply(_)
-        | Op::MaxPool(_)
-        | Op::Attention(_)
-        | Op::CachedAttention(_)
-        | Op::CrossAttention(_)
-        | Op::TakeTokens(_)
-        | Op::Rotary(_)
-        | Op::SplitHeads(_)
-        | Op::Glu(_)
-        | Op::Unary(_)
-        | Op::Patchify(_) => true,
-        _ => false,
-    };
-    let mut wide = vec![!f16; graph.nodes().len()];
-    for (i, node) in graph.nodes().iter().enumerate() {
-        if !matches!(node.op, Op::Reshape(_)) && !narrow(node) {
-            wide[homes.root[i]] = true;
-        }
-    }
-    for (_, v) in graph.outputs() {
-        wide[homes.root[v.index()]] = true;
-    }
-    // Tokens are drawn from scores of full width, and texts weighed by them.
-    for node in graph.nodes().iter().filter(|n| matches!(n.op, Op::Sample(_) | Op::LogProbability(_))) {
-        wide[homes.root[node.inputs[0].index()]] = true;
-    }
-    let describe = |(i, node): (usize, &crate::graph::Node)| {
-        let state = matches!(node.op, Op::State { store: Storage::AsActivations, .. });
-        if state && f16 {
-            return TensorDesc::new(DType::F16, node.desc.shape);
-        }
-        let computed = node.op.def().is_some() && node.desc.dtype == DType::F32;
-        let dtype = if computed && !wide[homes.root[i]] { DType::F16 } else { node.desc.dtype };
-        TensorDesc::new(dtype, node.desc.shape)
-    };
-    graph.nodes().iter().enumerate().map(describe).collect()
-}
-
 /// A launch whose activations are still values, not slots.
 struct Launch {
     node: usize,
@@ -329,7 +234,16 @@ impl Builder<'_> {
                     let desc = TensorDesc::new(stored.dtype, stored.shape);
                     LowerInput { desc, value: None, weight: Some((slot, stored)) }
                 }
-                _ => LowerInput { desc: self.descs[u.index()], value: Some(u), weight: None },
+                _ => {
+                    let layout = def.weight_layout(i, self.target);
+                    if !matches!(layout, WeightLayout::Plain | WeightLayout::Table) {
+                        return Err(Error::usage(
+                            format!("{}: operand {i} of {} is computed", node.label, node.op.name()),
+                            "make it a weight: kernels read that operand as weights are stored",
+                        ));
+                    }
+                    LowerInput { desc: self.descs[u.index()], value: Some(u), weight: None }
+                }
             });
         }
         let in_place = self.homes.in_place[v.index()];

@@ -388,6 +388,10 @@ impl OpDef for CachedAttention {
             .map_or(0, |[b, h, t, d]| 4 * (b * h * t * d * keys.copied().unwrap_or(t)) as u64)
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let at = self.qkv();
         let [b, h, t, d] = self.sizes(&cx.input(0)).expect("checked by infer");

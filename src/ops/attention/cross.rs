@@ -113,6 +113,10 @@ impl OpDef for CrossAttention {
         4 * (inputs[0].shape.elements() * inputs[self.cache()].shape.dims()[2]) as u64
     }
 
+    fn narrows(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let at = self.cache();
         let sizes: [usize; 4] = dims("q", &cx.input(0)).expect("checked by infer");

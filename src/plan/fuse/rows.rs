@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, Node, Value};
-use crate::ops::{MatMul, Op, STEP_ROWS};
+use crate::ops::{Op, STEP_ROWS};
 use crate::tensor::TensorDesc;
 
 /// Takes tokens first, wherever that leaves ops with fewer rows.
@@ -21,23 +21,10 @@ pub(super) fn rows_first(graph: &Graph) -> Graph {
 fn by_row(graph: &Graph, node: &Node) -> Option<Vec<Value>> {
     let same = |v: Value| graph.shape(v).dims().split_last().map(|(_, rows)| rows.to_vec());
     let rows = node.desc.shape.dims().split_last().map(|(_, rows)| rows.to_vec());
-    let carrying = match node.op {
-        Op::Norm(_) | Op::Unary(_) | Op::Glu(_) => vec![node.inputs[0]],
-        Op::MatMul(m) if m == MatMul::default() => vec![node.inputs[0]],
-        Op::Binary(_) => {
-            let [a, b] = [node.inputs[0], node.inputs[1]];
-            let vector = graph.shape(b).elements() == graph.shape(b).width();
-            if graph.shape(a) == graph.shape(b) {
-                vec![a, b]
-            } else if vector {
-                vec![a]
-            } else {
-                return None;
-            }
-        }
-        _ => return None,
-    };
-    carrying.iter().all(|&v| same(v) == rows).then_some(carrying)
+    let inputs: Vec<TensorDesc> = node.inputs.iter().map(|&v| graph.node(v).desc).collect();
+    let carrying: Vec<Value> =
+        node.op.def()?.row_operands(&inputs).into_iter().map(|i| node.inputs[i]).collect();
+    (!carrying.is_empty() && carrying.iter().all(|&v| same(v) == rows)).then_some(carrying)
 }
 
 /// The graph with the taking at node `at` moved up as far as it goes; `None` if it stays.
