@@ -118,6 +118,16 @@ impl Error {
         Error::Model { model: model.to_string(), what: what.into(), help: help.into() }
     }
 
+    /// Puts a model's name in front of an [`Error::Model`] that only knows a file or a place in the graph.
+    pub(crate) fn within(self, model: &str) -> Self {
+        match self {
+            Error::Model { model: place, what, help } => {
+                Error::Model { model: format!("{model}: {place}"), what, help }
+            }
+            other => other,
+        }
+    }
+
     /// An [`Error::Input`] from anything printable.
     pub fn input(input: impl fmt::Display, what: impl Into<String>, help: impl Into<String>) -> Self {
         Error::Input { input: input.to_string(), what: what.into(), help: help.into() }

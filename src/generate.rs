@@ -112,15 +112,16 @@ impl Generator {
         let mut files = files::read(source, options.mmap)?;
         let decoder =
             models::decoder_from_config(&files.config, files.checkpoint.index(), files.picture_size())
-                .map_err(|e| within(e, &files.name))?;
+                .map_err(|e| e.within(&files.name))?;
         let info = decoder.info();
         let labels = Labels::from_config(&files.config, info.classes.unwrap_or(0));
-        let codec = codec::open(&mut files, info).map_err(|e| within(e, &files.name))?;
         let mut warnings = info.warnings.clone();
         if info.classes.is_some() {
             warnings.extend(labels.warnings.iter().cloned());
         }
+        let codec = codec::read(&mut files, info).map_err(|e| e.within(&files.name))?;
         let runtime = Runtime::open(files.name, files.checkpoint, warnings, options)?;
+        let codec = codec.ready(&runtime);
         Ok(Self { decoder, codec, labels, runtime })
     }
 
@@ -176,17 +177,10 @@ impl Generator {
         while done.tokens.len() < total {
             let first = done.tokens.len();
             let n = (total - first).min(most);
-            match self.batch(request, first..first + n, begun, &mut done.stats, report) {
-                Ok((tokens, entropy)) => {
-                    done.tokens.extend(tokens);
-                    done.entropy.extend(entropy);
-                }
-                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if n > 1 => {
-                    most = n / 2;
-                    self.runtime
-                        .warn(format!("{n} samples at a time do not fit the device; going on with {most}"));
-                }
-                Err(e) => return Err(e),
+            let drawn = self.batch(request, first..first + n, begun, &mut done.stats, report);
+            if let Some((tokens, entropy)) = self.runtime.fitting(drawn, n, &mut most, " samples")? {
+                done.tokens.extend(tokens);
+                done.entropy.extend(entropy);
             }
         }
         done.stats.samples = total;
@@ -241,15 +235,5 @@ impl Generator {
             return Err(Error::NonFinite { what, count: broken, total: samples.len() * (total - given) });
         }
         Ok((loops.tokens(total)?, loops.entropy()?))
-    }
-}
-
-/// Puts the model's name in front of errors that only know a file or a place in the graph.
-fn within(e: Error, model: &str) -> Error {
-    match e {
-        Error::Model { model: place, what, help } => {
-            Error::Model { model: format!("{model}: {place}"), what, help }
-        }
-        other => other,
     }
 }

@@ -16,6 +16,7 @@ mod runtime;
 mod token_loop;
 mod tuning;
 
+pub(crate) use batch::padded_batch;
 pub use device::DeviceInfo;
 pub(crate) use device::open_device;
 pub(crate) use draw::{ENTROPY, SETTINGS, STREAMS, draw_graph, score_graph};
@@ -26,17 +27,16 @@ use std::time::{Duration, Instant};
 pub(crate) use tuning::Tuning;
 
 use crate::data::labels::Labels;
-use crate::data::materialise::{materialise, scan};
 use crate::data::preprocess::Preprocess;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gpu::{DeviceChoice, Executor, Gpu, Store, tune};
-use crate::graph::{Graph, Value, Weight};
+use crate::gpu::{DeviceChoice, Gpu, Store, tune};
+use crate::graph::{Graph, Value};
 use crate::models::{self, Model, ModelInfo};
-use crate::ops::{Choices, Target};
-use crate::plan::{self, Plan, Precision};
+use crate::ops::Choices;
+use crate::plan::{Plan, Precision};
 use crate::selftest;
-use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
+use crate::tensor::{DType, TensorDesc};
 use files::read_files;
 use measure::Opening;
 pub use run::PendingPictures;
@@ -45,9 +45,6 @@ pub(crate) use token_loop::TokenLoop;
 
 /// Name of the embedded model, as `-m builtin:shapes`.
 pub const BUILTIN: &str = "shapes";
-
-/// Most executors kept; each holds activation buffers.
-const MAX_EXECUTORS: usize = 6;
 
 /// What runs the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,37 +103,15 @@ pub(crate) enum Engine {
     Reference,
 }
 
-/// What a plan is made for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    /// The image comes as bytes (B,H,W,3), not as f32 planes.
-    bytes: bool,
-    batch: usize,
-    size: [usize; 2],
-    outputs: Vec<String>,
-}
-
 /// A checkpoint made ready to answer.
 pub struct Session {
-    name: String,
     model: Box<dyn Model>,
-    checkpoint: Checkpoint,
     labels: Labels,
     preprocess: Preprocess,
-    precision: Precision,
-    fuse: bool,
-    engine: Engine,
-    device: DeviceInfo,
     opening: Opening,
-    warnings: Mutex<Vec<String>>,
-    tuning: Mutex<Tuning>,
-    state: Mutex<State>,
-}
-
-/// Executors by shape, oldest first, and the batch size that was found to fit.
-struct State {
-    executors: Vec<(Key, Executor)>,
-    max_batch: usize,
+    runtime: Runtime,
+    /// The batch size that was found to fit.
+    max_batch: Mutex<usize>,
 }
 
 impl Session {
@@ -155,42 +130,26 @@ impl Session {
             )
         })?;
         let model =
-            models::from_config(&config, files.checkpoint.index()).map_err(|e| within(e, &files.name))?;
+            models::from_config(&config, files.checkpoint.index()).map_err(|e| e.within(&files.name))?;
         let info = model.info();
         let labels = Labels::from_config(&config, info.classes.unwrap_or(0));
         let preprocess = match &files.preprocessor {
             Some((name, text)) => Preprocess::from_json(name, text, Some(info.family))?,
             None => Preprocess::default_for(info.family, (info.image_size[0], info.image_size[1]))?,
         };
-        let precision = options.precision.unwrap_or_default();
-        let read = Instant::now();
-        let (engine, device) = open_device(&options.device, precision)?;
-        let opening = Opening { files: (read - start).as_secs_f64(), device: read.elapsed().as_secs_f64() };
-        let tuning = Tuning::of(&engine, options);
         let mut warnings = info.warnings.clone();
         if info.classes.is_some() {
             warnings.extend(labels.warnings.iter().cloned());
         }
-        Ok(Self {
-            name: files.name,
-            model,
-            checkpoint: files.checkpoint,
-            labels,
-            preprocess,
-            precision,
-            fuse: options.fuse,
-            engine,
-            device,
-            opening,
-            warnings: Mutex::new(warnings),
-            tuning: Mutex::new(tuning),
-            state: Mutex::new(State { executors: Vec::new(), max_batch: usize::MAX }),
-        })
+        let read = Instant::now();
+        let runtime = Runtime::open(files.name, files.checkpoint, warnings, options)?;
+        let opening = Opening { files: (read - start).as_secs_f64(), device: read.elapsed().as_secs_f64() };
+        Ok(Self { model, labels, preprocess, opening, runtime, max_batch: Mutex::new(usize::MAX) })
     }
 
     /// The folder, file or builtin name the model was opened from.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.runtime.name
     }
 
     /// What the model is.
@@ -210,12 +169,12 @@ impl Session {
 
     /// The checkpoint behind the model.
     pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
+        &self.runtime.checkpoint
     }
 
     /// The device that answers.
     pub fn device(&self) -> &DeviceInfo {
-        &self.device
+        &self.runtime.device
     }
 
     /// What it took to open it.
@@ -225,12 +184,12 @@ impl Session {
 
     /// Storage types in use.
     pub fn precision(&self) -> Precision {
-        self.precision
+        self.runtime.precision
     }
 
     /// What a user should hear, as far as known now; weights add theirs when they are loaded.
     pub fn warnings(&self) -> Vec<String> {
-        self.warnings.lock().map(|w| w.clone()).unwrap_or_default()
+        self.runtime.warnings()
     }
 
     /// Names of everything the model can produce for images of (height, width).
@@ -255,11 +214,7 @@ impl Session {
     /// # Errors
     /// As [`Session::graph`], and [`Error::Limit`].
     pub fn plan(&self, batch: usize, size: [usize; 2], outputs: &[&str]) -> Result<Plan> {
-        let target = match &self.engine {
-            Engine::Gpu { gpu, .. } => gpu.target().clone(),
-            Engine::Reference => Target::portable(),
-        };
-        plan::compile(&self.graph(batch, size, outputs)?, &target, self.plan_options())
+        self.runtime.plan(&self.graph(batch, size, outputs)?)
     }
 
     /// Measures the ways of computing a batch of pictures of (height, width), and keeps the fastest;
@@ -275,41 +230,17 @@ impl Session {
         budget: Duration,
         fresh: bool,
     ) -> Result<Option<tune::Report>> {
-        let Engine::Gpu { gpu, .. } = &self.engine else { return Ok(None) };
-        let graph = self.graph(batch, size, outputs)?;
-        let options = self.plan_options();
-        let effort = tune::Effort { budget, settle: false };
-        self.tuning().measure(gpu, &graph, options, effort, fresh).map(Some)
+        self.runtime.tune(&self.graph(batch, size, outputs)?, budget, fresh)
     }
 
     /// Where measured choices are kept, if they are.
     pub fn tuning_file(&self) -> Option<PathBuf> {
-        let Engine::Gpu { gpu, .. } = &self.engine else { return None };
-        self.tuning().dir().map(|dir| tune::file(dir, gpu.report()))
+        self.runtime.tuning_file()
     }
 
     /// Bytes of weights on the device so far.
     pub fn device_weight_bytes(&self) -> u64 {
-        match &self.engine {
-            Engine::Gpu { store, .. } => store.bytes(),
-            Engine::Reference => 0,
-        }
-    }
-
-    /// The plan of a graph, in the ways that are known to be fastest here or are measured now.
-    fn compile(&self, gpu: &Gpu, graph: &Graph) -> Result<Plan> {
-        let options = self.plan_options();
-        self.tuning().learn(gpu, graph, options)?;
-        plan::compile(graph, gpu.target(), self.plan_options())
-    }
-
-    fn tuning(&self) -> std::sync::MutexGuard<'_, Tuning> {
-        self.tuning.lock().expect("no panic happens while this lock is held")
-    }
-
-    fn plan_options(&self) -> plan::Options {
-        let choices = self.tuning().choices().clone();
-        plan::Options { precision: self.precision, fuse: self.fuse, choices }
+        self.runtime.weight_bytes()
     }
 
     /// Every output for a batch of pictures, as bytes or as planes.
@@ -319,7 +250,7 @@ impl Session {
         let image: Value = if bytes {
             if channels != 3 {
                 let what = format!("the model takes {channels} channels, pictures have 3");
-                return Err(Error::model(&self.name, what, "run it on a tensor"));
+                return Err(Error::model(self.name(), what, "run it on a tensor"));
             }
             let image = g.input("image", TensorDesc::new(DType::U8, [batch, size[0], size[1], 3]));
             let (scale, offset) = self.preprocess.normalise();
@@ -328,27 +259,9 @@ impl Session {
         } else {
             g.input("image", TensorDesc::f32([batch, channels, size[0], size[1]]))
         };
-        self.model.build(&mut g, image).map_err(|e| within(e, &self.name))?;
+        self.model.build(&mut g, image).map_err(|e| e.within(self.name()))?;
         g.check()?;
         Ok(g)
-    }
-
-    fn weight(&self, weight: &Weight, shape: Shape) -> Result<HostTensor> {
-        let tensor = materialise(weight, shape, &self.checkpoint)?;
-        if let Some(data) = tensor.as_f32()
-            && let Some(warning) = scan(data).warning(&weight.to_string(), self.precision == Precision::F16)
-        {
-            self.warn(warning);
-        }
-        Ok(tensor)
-    }
-
-    fn warn(&self, warning: String) {
-        if let Ok(mut warnings) = self.warnings.lock()
-            && !warnings.contains(&warning)
-        {
-            warnings.push(warning);
-        }
     }
 }
 
@@ -358,14 +271,4 @@ impl Session {
 /// If the device cannot be opened or a kernel cannot run; wrong results are outcomes.
 pub fn self_test(choice: &DeviceChoice) -> Result<Vec<selftest::Outcome>> {
     selftest::quick(&Arc::new(Gpu::open(choice)?))
-}
-
-/// Puts the model's name in front of errors that only know a file or a place in the graph.
-fn within(e: Error, model: &str) -> Error {
-    match e {
-        Error::Model { model: place, what, help } => {
-            Error::Model { model: format!("{model}: {place}"), what, help }
-        }
-        other => other,
-    }
 }

@@ -17,7 +17,7 @@ mod tasks;
 mod write;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 pub use crate::data::spans::{Answer, Answers, NoAnswer};
 pub use crate::models::text::{Kind, Task, TextInfo};
@@ -32,11 +32,10 @@ use crate::data::labels::Labels;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gpu::{Executor, Gpu};
+use crate::gpu::Gpu;
 use crate::models::{self, text::TextModel};
 use crate::plan::Precision;
 use crate::session::{DeviceInfo, ModelSource, Options, Runtime, read_json};
-use batch::Key;
 
 /// A checkpoint of a text model made ready.
 pub struct TextSession {
@@ -46,8 +45,6 @@ pub struct TextSession {
     runtime: Runtime,
     /// Tokens of the longest text, if it is to be shorter than the model would take.
     longest: Option<usize>,
-    /// Executors by shape, oldest first.
-    executors: Mutex<Vec<(Key, Executor)>>,
 }
 
 /// What to do with a text that is longer than the model takes.
@@ -76,7 +73,7 @@ impl TextSession {
             Error::model(&name, "there is no config.json that is valid JSON", "download it again")
         })?;
         let checkpoint = Checkpoint::open(path, options.mmap)?;
-        let model = models::text_from_config(&config, checkpoint.index()).map_err(|e| within(e, &name))?;
+        let model = models::text_from_config(&config, checkpoint.index()).map_err(|e| e.within(&name))?;
         let info = model.info();
         let labels = Labels::from_config(&config, info.classes.unwrap_or(0));
         let mut warnings = info.warnings.clone();
@@ -94,7 +91,7 @@ impl TextSession {
             ));
         }
         let runtime = Runtime::open(name, checkpoint, warnings, options)?;
-        Ok(Self { model, labels, tokenizer, runtime, longest: None, executors: Mutex::default() })
+        Ok(Self { model, labels, tokenizer, runtime, longest: None })
     }
 
     /// Whether a source holds a text model, by its configuration alone.
@@ -202,14 +199,4 @@ fn read_config(source: &ModelSource) -> Option<serde_json::Value> {
         ModelSource::Builtin(_) | ModelSource::Synthetic(_) => return None,
     };
     serde_json::from_str(&read_json(&folder.join("config.json")).ok()??).ok()
-}
-
-/// Puts the model's name in front of errors that only know a file or a place in the graph.
-fn within(e: Error, model: &str) -> Error {
-    match e {
-        Error::Model { model: place, what, help } => {
-            Error::Model { model: format!("{model}: {place}"), what, help }
-        }
-        other => other,
-    }
 }

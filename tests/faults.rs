@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use common::assert_close;
 use models::{Net, VitShape, noise_image, noise_weight};
 use sha2::{Digest, Sha256};
+use vit_gpu::generate::Generator;
 use vit_gpu::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Weight};
 use vit_gpu::ops::Target;
@@ -35,6 +36,7 @@ use vit_gpu::reference;
 use vit_gpu::selftest;
 use vit_gpu::session::{self, BUILTIN, Device, ModelSource, Session};
 use vit_gpu::tensor::{HostTensor, Shape, TensorDesc};
+use vit_gpu::text::{Passage, TextSession};
 use vit_gpu::{Error, Result};
 
 /// Runs `f` on a thread of its own and fails if it takes longer than that.
@@ -623,4 +625,45 @@ fn g11_a_damaged_pipeline_cache_is_ignored_and_rebuilt() {
     let blocked = folder.path().join("file");
     std::fs::write(&blocked, b"not a folder").unwrap();
     assert_eq!(run_with_cache(&blocked).1, want, "a file in the folder's place");
+}
+
+/// A copy of a model folder in which the first element of every tensor is NaN.
+fn with_nan(folder: &str) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let mut bytes = std::fs::read(&file).unwrap();
+        if file.extension().is_some_and(|e| e == "safetensors") {
+            let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            let header: serde_json::Value = serde_json::from_slice(&bytes[8..data]).unwrap();
+            for tensor in header.as_object().unwrap().values().filter(|t| t["dtype"].is_string()) {
+                let at = data + tensor["data_offsets"][0].as_u64().unwrap() as usize;
+                match tensor["dtype"].as_str().unwrap() {
+                    "F32" => bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes()),
+                    "F16" => bytes[at..at + 2].copy_from_slice(&half::f16::NAN.to_le_bytes()),
+                    other => panic!("{other}"),
+                }
+            }
+        }
+        std::fs::write(copy.path().join(file.file_name().unwrap()), bytes).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn weights_that_are_not_finite_are_told_of_whatever_the_model_is() {
+    let options = session::Options { device: Device::Reference, ..session::Options::default() };
+    let told = |warnings: Vec<String>| {
+        let warnings = warnings.join("; ");
+        assert!(warnings.contains("NaN or infinite"), "{warnings}");
+    };
+    let folder = with_nan("tests/golden/bert_seqcls");
+    let texts = TextSession::open(&ModelSource::Path(folder.path().to_owned()), &options).unwrap();
+    texts.run(&[Passage { ids: vec![1, 2, 3], ..Passage::default() }], &["logits"]).unwrap();
+    told(texts.warnings());
+    // The decoder of tokens is sound here, and the decoder of pictures is not.
+    let folder = with_nan("tests/golden/llamagen");
+    std::fs::copy("tests/golden/llamagen/gpt.safetensors", folder.path().join("gpt.safetensors")).unwrap();
+    let generator = Generator::open(&ModelSource::Path(folder.path().to_owned()), &options).unwrap();
+    generator.decode_values(&[vec![0; generator.info().tokens]]).unwrap();
+    told(generator.warnings());
 }

@@ -5,15 +5,12 @@ use serde_json::{Value as Json, json};
 
 use super::files::Files;
 use super::{Codec, Generator, GeneratorInfo, Rgb};
-use crate::data::materialise::materialise;
 use crate::data::preprocess::Preprocess;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gpu::Executor;
 use crate::graph::{Graph, Value};
 use crate::models::vq::Vq;
-use crate::reference;
-use crate::session::Engine;
+use crate::session::Runtime;
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// Turns whole pictures into tokens and back.
@@ -27,27 +24,47 @@ pub(super) trait PatchCodec: Send + Sync {
     /// Tokens of a picture of the model's size.
     fn encode(&self, generator: &Generator, picture: &Rgb) -> Result<Vec<u32>>;
 
-    /// The graph that decodes so many pictures, an input for it, and where its weights are; `None` if
-    /// the host decodes.
+    /// The graph that decodes so many pictures, an input for it, and what runs it; `None` if the host
+    /// decodes.
     fn decoding(
         &self,
         _generator: &Generator,
         _pictures: usize,
-    ) -> Result<Option<(Graph, HostTensor, &Checkpoint)>> {
+    ) -> Result<Option<(Graph, HostTensor, &Runtime)>> {
         Ok(None)
     }
 }
 
-/// The codec of a model.
-pub(super) fn open(files: &mut Files, info: &GeneratorInfo) -> Result<Box<dyn PatchCodec>> {
+/// The codec of a model, read from its files.
+pub(super) enum Read {
+    Palette(Palette),
+    Vq(Box<(Vq, Checkpoint, Preprocess)>),
+}
+
+/// Reads the codec of a model.
+pub(super) fn read(files: &mut Files, info: &GeneratorInfo) -> Result<Read> {
     match info.codec {
-        Codec::Palette => Ok(Box::new(Palette::open(files, info)?)),
-        Codec::Vq => Ok(Box::new(Tokenizer::open(files, info)?)),
+        Codec::Palette => Ok(Read::Palette(Palette::open(files, info)?)),
+        Codec::Vq => Tokenizer::read(files, info),
+    }
+}
+
+impl Read {
+    /// On the device of the model.
+    pub(super) fn ready(self, runtime: &Runtime) -> Box<dyn PatchCodec> {
+        match self {
+            Read::Palette(palette) => Box::new(palette),
+            Read::Vq(read) => {
+                let (vq, checkpoint, preprocess) = *read;
+                let runtime = runtime.beside(checkpoint.name().to_owned(), checkpoint);
+                Box::new(Tokenizer { vq, runtime, preprocess })
+            }
+        }
     }
 }
 
 /// Colours in [-1, 1].
-struct Palette {
+pub(super) struct Palette {
     colours: Vec<[f32; 3]>,
     preprocess: Preprocess,
 }
@@ -107,12 +124,12 @@ const MOST_PIXELS: usize = 256 * 256;
 /// LlamaGen's picture tokenizer, on the device.
 struct Tokenizer {
     vq: Vq,
-    checkpoint: Checkpoint,
+    runtime: Runtime,
     preprocess: Preprocess,
 }
 
 impl Tokenizer {
-    fn open(files: &mut Files, info: &GeneratorInfo) -> Result<Self> {
+    fn read(files: &mut Files, info: &GeneratorInfo) -> Result<Read> {
         let checkpoint = files.tokenizer.take().ok_or_else(|| {
             let help = "convert the tokenizer (vq_ds16_c2i.pt) too, as the README says";
             Error::model("vq.safetensors", "is missing", help)
@@ -132,21 +149,19 @@ impl Tokenizer {
         });
         let preprocess =
             Preprocess::from_json("the tokenizer's preprocessing", &processor.to_string(), None)?;
-        Ok(Self { vq, checkpoint, preprocess })
+        Ok(Read::Vq(Box::new((vq, checkpoint, preprocess))))
     }
 
-    /// Runs a graph of one input and one output.
-    fn run(&self, generator: &Generator, graph: &Graph, input: HostTensor) -> Result<HostTensor> {
-        let load = |w: &crate::graph::Weight, s| materialise(w, s, &self.checkpoint);
-        let mut results = match &generator.runtime.engine {
-            Engine::Reference => reference::run(graph, &load, &[("x", input)])?,
-            Engine::Gpu { gpu, store } => {
-                let plan = generator.runtime.compile(graph)?;
-                store.load(gpu, &plan, &load)?;
-                Executor::new(gpu.clone(), plan, store)?.run(&[("x", &input)])?
-            }
-        };
-        Ok(results.remove(0))
+    /// Runs a graph of one input and one output, made by `build`.
+    fn run(
+        &self,
+        what: &str,
+        input: HostTensor,
+        build: impl FnOnce(&mut Graph, Value) -> Result<Value>,
+    ) -> Result<HostTensor> {
+        let desc = input.desc();
+        let results = self.runtime.run(&(what, desc), || Self::graph(desc, build), &[("x", input)]);
+        Ok(results?.remove(0))
     }
 
     fn graph(desc: TensorDesc, build: impl FnOnce(&mut Graph, Value) -> Result<Value>) -> Result<Graph> {
@@ -172,15 +187,9 @@ impl PatchCodec for Tokenizer {
         while pictures.len() < tokens.len() {
             let part = &tokens[pictures.len()..tokens.len().min(pictures.len() + most)];
             let ids = HostTensor::u32([part.len(), info.tokens], part.concat());
-            let graph = Self::graph(ids.desc(), |g, ids| Ok(self.vq.decode(g, ids, info.grid)))?;
-            match self.run(generator, &graph, ids) {
-                Ok(out) => {
-                    pictures.extend(out.to_f32().chunks(height * width * 3).map(<[f32]>::to_vec));
-                }
-                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if part.len() > 1 => {
-                    most = part.len() / 2
-                }
-                Err(e) => return Err(e),
+            let made = self.run("decode", ids, |g, ids| Ok(self.vq.decode(g, ids, info.grid)));
+            if let Some(made) = self.runtime.fitting(made, part.len(), &mut most, " pictures")? {
+                pictures.extend(made.to_f32().chunks(height * width * 3).map(<[f32]>::to_vec));
             }
         }
         Ok(pictures)
@@ -190,18 +199,17 @@ impl PatchCodec for Tokenizer {
         &self,
         generator: &Generator,
         pictures: usize,
-    ) -> Result<Option<(Graph, HostTensor, &Checkpoint)>> {
+    ) -> Result<Option<(Graph, HostTensor, &Runtime)>> {
         let info = generator.info();
         let ids = HostTensor::u32([pictures, info.tokens], vec![0; pictures * info.tokens]);
         let graph = Self::graph(ids.desc(), |g, ids| Ok(self.vq.decode(g, ids, info.grid)))?;
-        Ok(Some((graph, ids, &self.checkpoint)))
+        Ok(Some((graph, ids, &self.runtime)))
     }
 
-    fn encode(&self, generator: &Generator, picture: &Rgb) -> Result<Vec<u32>> {
+    fn encode(&self, _generator: &Generator, picture: &Rgb) -> Result<Vec<u32>> {
         let x = picture.pixels.iter().map(|&b| f32::from(b) / 127.5 - 1.0).collect();
         let x = HostTensor::f32([1, picture.height, picture.width, 3], x);
-        let graph = Self::graph(x.desc(), |g, x| self.vq.encode(g, x))?;
-        let ids = self.run(generator, &graph, x)?;
+        let ids = self.run("encode", x, |g, x| self.vq.encode(g, x))?;
         debug_assert_eq!(ids.dtype(), DType::U32);
         Ok(ids.as_u32().map(<[u32]>::to_vec).unwrap_or_default())
     }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::models::sequence::{New, Sequence};
 use crate::plan::Plan;
-use crate::session::{Engine, draw_graph};
+use crate::session::draw_graph;
 use crate::tensor::HostTensor;
 
 impl Generator {
@@ -75,7 +75,7 @@ impl Generator {
     /// # Errors
     /// [`Error::Limit`]; [`Error::Usage`] on the reference, which has no plans.
     pub fn plan(&self, samples: usize, guided: bool, new: New) -> Result<Plan> {
-        if matches!(self.runtime.engine, Engine::Reference) {
+        if self.gpu().is_none() {
             return Err(Error::usage("the reference has no plans", "choose an adapter of `vit-gpu devices`"));
         }
         self.runtime.plan(&self.graph(samples, guided, new)?)

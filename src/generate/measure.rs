@@ -1,20 +1,20 @@
 //! A generator measured: the plans of a prompt, of one token and of a picture's decoding, ready to be
 //! timed like any other plan.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Generator;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gpu::{Executor, Gpu, States};
+use crate::gpu::{Gpu, States};
 use crate::graph::Graph;
 use crate::models::sequence::{CLASSES, New, ROTARY, STEP, TOKENS};
-use crate::ops::{Guidance, Sampling, Target};
-use crate::plan::{self, Plan};
-use crate::session::measure::{Preparation, Prepared};
+use crate::ops::{Guidance, Sampling};
+use crate::plan::Plan;
+use crate::session::measure::Prepared;
 use crate::session::{ENTROPY, Engine, SETTINGS, STREAMS};
 use crate::tensor::HostTensor;
-use std::sync::Arc;
 
 impl Generator {
     /// The device, unless it is the reference.
@@ -32,7 +32,7 @@ impl Generator {
     /// # Errors
     /// If the model does not build.
     pub fn picture_graph(&self, pictures: usize) -> Result<Option<(Graph, &Checkpoint)>> {
-        Ok(self.codec.decoding(self, pictures)?.map(|(graph, _, checkpoint)| (graph, checkpoint)))
+        Ok(self.codec.decoding(self, pictures)?.map(|(graph, _, runtime)| (graph, &runtime.checkpoint)))
     }
 
     /// The plan of one of this model's graphs on its device (WebGPU's default limits on the reference).
@@ -40,8 +40,7 @@ impl Generator {
     /// # Errors
     /// [`Error::Limit`].
     pub fn plan_of(&self, graph: &Graph) -> Result<Plan> {
-        let target = self.gpu().map_or_else(Target::portable, |gpu| gpu.target().clone());
-        plan::compile(graph, &target, self.runtime.plan_options())
+        self.runtime.plan(graph)
     }
 
     /// Makes everything ready to time a prompt of no tokens, one token in the middle of a picture, and
@@ -62,44 +61,17 @@ impl Generator {
         let states = States::new();
         let mut parts = Vec::new();
         for (name, new) in [("prompt", New::Prompt(0)), ("token", New::LAST)] {
+            let begun = Instant::now();
             let graph = self.graph(samples, guided, new)?;
-            parts.push((name, self.ready(&graph, &states, Vec::new(), |w, s| self.runtime.weight(w, s))?));
+            parts.push((name, self.runtime.prepare(&graph, &states, Vec::new(), begun)?));
         }
         self.fill(gpu, &states, samples, guided)?;
-        if let Some((graph, input, checkpoint)) = self.codec.decoding(self, samples)? {
-            let load = |w: &_, s| crate::data::materialise::materialise(w, s, checkpoint);
-            parts.push(("picture", self.ready(&graph, &States::new(), vec![("x".to_owned(), input)], load)?));
+        let begun = Instant::now();
+        if let Some((graph, input, runtime)) = self.codec.decoding(self, samples)? {
+            let inputs = vec![("x".to_owned(), input)];
+            parts.push(("picture", runtime.prepare(&graph, &States::new(), inputs, begun)?));
         }
         Ok(parts)
-    }
-
-    fn ready(
-        &self,
-        graph: &Graph,
-        states: &States,
-        inputs: Vec<(String, HostTensor)>,
-        load: impl Fn(&crate::graph::Weight, crate::tensor::Shape) -> Result<HostTensor> + Sync,
-    ) -> Result<Prepared> {
-        let Engine::Gpu { gpu, store } = &self.runtime.engine else {
-            return Err(Error::usage("the reference has no plans", "choose an adapter"));
-        };
-        let start = Instant::now();
-        // Before the lock is taken: the options are read under it.
-        let options = self.runtime.plan_options();
-        self.runtime.tuning().learn(gpu, graph, options)?;
-        let tuned = Instant::now();
-        let plan = plan::compile(graph, gpu.target(), self.runtime.plan_options())?;
-        let planned = Instant::now();
-        store.load(gpu, &plan, &load)?;
-        let uploaded = Instant::now();
-        let executor = Executor::with_states(gpu.clone(), plan, store, states)?;
-        let preparation = Preparation {
-            tune: (tuned - start).as_secs_f64(),
-            plan: (planned - tuned).as_secs_f64(),
-            upload: (uploaded - planned).as_secs_f64(),
-            pipelines: uploaded.elapsed().as_secs_f64(),
-        };
-        Ok(Prepared::new(executor, inputs, preparation))
     }
 
     /// Sequences that are half drawn.

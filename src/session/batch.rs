@@ -40,8 +40,8 @@ impl Pictures<'_> {
     }
 }
 
-/// The batch size a plan is made for.
-pub(super) fn bucket(n: usize) -> usize {
+/// The batch size that a plan is made for: 1, 2, 3, 4, 6, 8, 12, 16, ...
+pub(crate) fn padded_batch(n: usize) -> usize {
     let power = n.next_power_of_two();
     match n {
         0..=4 => n,

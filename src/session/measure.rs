@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Engine, Session};
+use super::Session;
 use crate::error::{Error, Result};
 use crate::gpu::timer::Timer;
-use crate::gpu::{Executor, Gpu, TimedRun};
-use crate::plan::{self, Plan};
+use crate::gpu::{Executor, Gpu, States, TimedRun};
+use crate::plan::Plan;
 use crate::tensor::HostTensor;
 
 /// Seconds of wall clock that it took to open a session.
@@ -43,10 +43,7 @@ pub struct Prepared {
 impl Session {
     /// The device, unless it is the reference.
     pub fn gpu(&self) -> Option<&Arc<Gpu>> {
-        match &self.engine {
-            Engine::Gpu { gpu, .. } => Some(gpu),
-            Engine::Reference => None,
-        }
+        self.runtime.gpu()
     }
 
     /// Makes everything ready to run pictures: `batch` of (height, width) made of noise, as bytes.
@@ -55,31 +52,13 @@ impl Session {
     /// [`Error::Usage`] on the reference, for a batch of none, and for unknown outputs;
     /// [`Error::OutOfMemory`] and [`Error::Limit`] where the batch does not fit: nothing is halved.
     pub fn prepare(&self, batch: usize, size: [usize; 2], outputs: &[&str]) -> Result<Prepared> {
-        let Engine::Gpu { gpu, store } = &self.engine else {
-            let what = "the reference has no launches to measure";
-            return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"));
-        };
         if batch == 0 {
             return Err(Error::usage("a batch of no pictures", "take at least one"));
         }
-        let start = Instant::now();
+        let begun = Instant::now();
         let graph = self.graph(batch, size, outputs)?;
-        let options = self.plan_options();
-        self.tuning().learn(gpu, &graph, options)?;
-        let tuned = Instant::now();
-        let plan = plan::compile(&graph, gpu.target(), self.plan_options())?;
-        let planned = Instant::now();
-        store.load(gpu, &plan, &|w, s| self.weight(w, s))?;
-        let uploaded = Instant::now();
-        let executor = Executor::new(gpu.clone(), plan, store)?;
-        let preparation = Preparation {
-            tune: (tuned - start).as_secs_f64(),
-            plan: (planned - tuned).as_secs_f64(),
-            upload: (uploaded - planned).as_secs_f64(),
-            pipelines: uploaded.elapsed().as_secs_f64(),
-        };
         let inputs = vec![("image".to_owned(), noise(batch, size))];
-        Ok(Prepared { executor, inputs, preparation })
+        self.runtime.prepare(&graph, &States::new(), inputs, begun)
     }
 }
 

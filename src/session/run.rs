@@ -2,13 +2,13 @@
 //! waited for later, so that the host prepares one batch while the device works on another.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::MutexGuard;
 
-use super::batch::{Pictures, bucket, first_of_batch, join_batches};
-use super::{Engine, Key, MAX_EXECUTORS, Session, State};
+use super::Session;
+use super::batch::{Pictures, first_of_batch, join_batches, padded_batch};
 use crate::error::{Error, Result};
-use crate::gpu::{Executor, Gpu, Running, Store};
-use crate::reference;
+use crate::gpu::Running;
+use crate::graph::Graph;
 use crate::tensor::HostTensor;
 
 /// Pictures that the device works on, or has answered already.
@@ -65,15 +65,12 @@ impl Session {
         check_pixels(pixels, size)?;
         let pictures = Pictures::Bytes(pixels);
         let count = pixels.len();
-        if count > 0 && !outputs.is_empty() && matches!(self.engine, Engine::Gpu { .. }) {
-            let mut state = self.state.lock().expect("no panic happens while this lock is held");
-            if count <= state.max_batch {
-                match self.start_part(&mut state, &pictures, 0..count, size, outputs) {
-                    Ok(started) => return Ok(PendingPictures(Pending::Running(started))),
-                    Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if count > 1 => {
-                        self.halve(&mut state, count);
-                    }
-                    Err(e) => return Err(e),
+        if count > 0 && !outputs.is_empty() && self.runtime.gpu().is_some() {
+            let mut most = self.max_batch();
+            if count <= *most {
+                let started = self.start_part(*most, &pictures, 0..count, size, outputs);
+                if let Some(started) = self.runtime.fitting(started, count, &mut most, "")? {
+                    return Ok(PendingPictures(Pending::Running(started)));
                 }
             }
         }
@@ -96,15 +93,8 @@ impl Session {
             Pending::Done(results) => return Ok(results),
             Pending::Running(started) => started,
         };
-        match started.wait() {
-            Err(Error::OutOfMemory { .. }) if pixels.len() > 1 => {
-                let mut state = self.state.lock().expect("no panic happens while this lock is held");
-                self.halve(&mut state, pixels.len());
-                drop(state);
-                self.run_batch(&Pictures::Bytes(pixels), size, outputs)
-            }
-            results => results,
-        }
+        let results = self.runtime.fitting(started.wait(), pixels.len(), &mut self.max_batch(), "")?;
+        results.map_or_else(|| self.run_batch(&Pictures::Bytes(pixels), size, outputs), Ok)
     }
 
     /// Runs a batch of normalised pictures. `image`: (B,Ch,H,W) f32. Returns one tensor per
@@ -129,90 +119,64 @@ impl Session {
         if total == 0 || outputs.is_empty() {
             return Err(Error::usage("nothing to run", "pass at least one picture and one output name"));
         }
-        let mut state = self.state.lock().expect("no panic happens while this lock is held");
+        let mut most = self.max_batch();
         let mut parts: Vec<Vec<HostTensor>> = Vec::new();
         let mut first = 0;
         while first < total {
-            let n = (total - first).min(state.max_batch);
-            match self.run_part(&mut state, pictures, first..first + n, size, outputs) {
-                Ok(results) => {
-                    parts.push(results);
-                    first += n;
-                }
-                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if n > 1 => {
-                    self.halve(&mut state, n);
-                }
-                Err(e) => return Err(e),
+            let n = (total - first).min(*most);
+            let results = self.run_part(*most, pictures, first..first + n, size, outputs);
+            if let Some(results) = self.runtime.fitting(results, n, &mut most, "")? {
+                parts.push(results);
+                first += n;
             }
         }
         Ok(join_batches(parts))
     }
 
-    /// Goes on with half of a batch that did not fit.
-    fn halve(&self, state: &mut State, n: usize) {
-        state.executors.clear();
-        state.max_batch = n / 2;
-        self.warn(format!("a batch of {n} does not fit the device; going on with {}", n / 2));
+    fn max_batch(&self) -> MutexGuard<'_, usize> {
+        self.max_batch.lock().expect("no panic happens while this lock is held")
     }
 
     fn run_part(
         &self,
-        state: &mut State,
+        most: usize,
         pictures: &Pictures,
         range: Range<usize>,
         size: [usize; 2],
         outputs: &[&str],
     ) -> Result<Vec<HostTensor>> {
-        if matches!(self.engine, Engine::Gpu { .. }) {
-            return self.start_part(state, pictures, range, size, outputs)?.wait();
+        if self.runtime.gpu().is_some() {
+            return self.start_part(most, pictures, range, size, outputs)?.wait();
         }
-        let bytes = matches!(pictures, Pictures::Bytes(_));
-        let graph = self.whole_graph(range.len(), size, bytes)?.select(outputs)?;
         let image = pictures.tensor(range.clone(), range.len(), size, self.info().channels);
-        reference::run(&graph, &|w, s| self.weight(w, s), &[("image", image)])
+        self.runtime.run(&(), || self.graph_of(pictures, range.len(), size, outputs), &[("image", image)])
     }
 
     fn start_part(
         &self,
-        state: &mut State,
+        most: usize,
         pictures: &Pictures,
         range: Range<usize>,
         size: [usize; 2],
         outputs: &[&str],
     ) -> Result<Started> {
-        let Engine::Gpu { gpu, store } = &self.engine else {
-            return Err(Error::usage("the reference computes at once", "call run_pixels"));
-        };
         let count = range.len();
-        let batch = bucket(count).min(state.max_batch.max(count));
-        let bytes = matches!(pictures, Pictures::Bytes(_));
-        let names: Vec<String> = outputs.iter().map(|&o| o.to_owned()).collect();
-        let key = Key { bytes, batch, size, outputs: names };
-        let executor = self.ready(gpu, store, state, &key)?;
+        let batch = padded_batch(count).min(most.max(count));
         let image = pictures.tensor(range, batch, size, self.info().channels);
-        Ok(Started { running: executor.start(&[("image", &image)])?, count, batch })
+        let key = (image.desc(), outputs);
+        let graph = || self.graph_of(pictures, batch, size, outputs);
+        let running = self.runtime.with_executor(&key, graph, |e| e.start(&[("image", &image)]))?;
+        Ok(Started { running, count, batch })
     }
 
-    /// The executor for a key, made if there is none.
-    fn ready<'s>(
+    fn graph_of(
         &self,
-        gpu: &Arc<Gpu>,
-        store: &Store,
-        state: &'s mut State,
-        key: &Key,
-    ) -> Result<&'s mut Executor> {
-        if !state.executors.iter().any(|(k, _)| k == key) {
-            if state.executors.len() >= MAX_EXECUTORS {
-                state.executors.remove(0);
-            }
-            let outputs: Vec<&str> = key.outputs.iter().map(String::as_str).collect();
-            let graph = self.whole_graph(key.batch, key.size, key.bytes)?.select(&outputs)?;
-            let plan = self.compile(gpu, &graph)?;
-            store.load(gpu, &plan, &|w, s| self.weight(w, s))?;
-            state.executors.push((key.clone(), Executor::new(gpu.clone(), plan, store)?));
-        }
-        let found = state.executors.iter_mut().find(|(k, _)| k == key);
-        Ok(&mut found.expect("it was pushed above if it was not there").1)
+        pictures: &Pictures,
+        batch: usize,
+        size: [usize; 2],
+        outputs: &[&str],
+    ) -> Result<Graph> {
+        self.whole_graph(batch, size, matches!(pictures, Pictures::Bytes(_)))?.select(outputs)
     }
 }
 

@@ -5,20 +5,15 @@ use std::collections::HashMap;
 
 use super::TextSession;
 use crate::error::{Error, Result};
-use crate::gpu::States;
 use crate::graph::Graph;
 use crate::models::text::{Kind, Text, TextSizes};
-use crate::ops::Op;
 use crate::plan::Plan;
-use crate::reference;
-use crate::session::Engine;
+use crate::session::padded_batch;
 use crate::tensor::{HostTensor, Shape};
 
 /// Most texts of a batch, and most tokens with their padding.
 const MAX_TEXTS: usize = 64;
 const MAX_TOKENS: usize = 8192;
-/// Most executors kept; each holds activation buffers.
-const MAX_EXECUTORS: usize = 6;
 
 /// One text as the model reads it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,30 +30,11 @@ pub struct Passage {
     pub targets: Vec<u32>,
 }
 
-/// What an executor is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    sizes: TextSizes,
-    outputs: Vec<String>,
-}
-
 /// The length that texts of `n` tokens are padded to: 8, 16, 24, 32, 48, 64, 96, ..., at most the limit.
 pub(super) fn padded(n: usize, limit: Option<usize>) -> usize {
     let power = n.max(8).next_power_of_two();
     let length = if n > 16 && n <= power / 4 * 3 { power / 4 * 3 } else { power };
     limit.map_or(length, |limit| length.min(limit.max(n)))
-}
-
-/// The batch size that `n` texts are padded to: 1, 2, 3, 4, 6, 8, 12, ...
-fn padded_batch(n: usize) -> usize {
-    let power = n.next_power_of_two();
-    if n > 4 && n <= power / 4 * 3 {
-        power / 4 * 3
-    } else if n <= 4 {
-        n
-    } else {
-        power
-    }
 }
 
 impl TextSession {
@@ -79,7 +55,7 @@ impl TextSession {
     pub fn graph(&self, sizes: TextSizes) -> Result<Graph> {
         let mut g = Graph::new();
         let text = Text::declare(&mut g, sizes);
-        self.model.build(&mut g, &text).map_err(|e| super::within(e, self.name()))?;
+        self.model.build(&mut g, &text).map_err(|e| e.within(self.name()))?;
         g.check()?;
         Ok(g)
     }
@@ -119,28 +95,15 @@ impl TextSession {
             let group = &order[first..first + n];
             let sizes = TextSizes { batch: padded_batch(n), tokens, written, places };
             let some: Vec<&Passage> = group.iter().map(|&i| &texts[i]).collect();
-            match self.run_group(&some, sizes, outputs) {
-                Ok(made) => {
-                    for (row, &i) in group.iter().enumerate() {
-                        results[i] = made.iter().map(|t| row_of(t, row, sizes.batch)).collect();
-                    }
-                    first += n;
+            let made = self.run_group(&some, sizes, outputs);
+            if let Some(made) = self.runtime.fitting(made, n, &mut most, " texts")? {
+                for (row, &i) in group.iter().enumerate() {
+                    results[i] = made.iter().map(|t| row_of(t, row, sizes.batch)).collect();
                 }
-                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if n > 1 => {
-                    self.executors().clear();
-                    most = n / 2;
-                    let warning =
-                        format!("a batch of {n} texts does not fit the device; going on with {most}");
-                    self.runtime.warn(warning);
-                }
-                Err(e) => return Err(e),
+                first += n;
             }
         }
         Ok(results)
-    }
-
-    fn executors(&self) -> std::sync::MutexGuard<'_, Vec<(Key, crate::gpu::Executor)>> {
-        self.executors.lock().expect("no panic happens while this lock is held")
     }
 
     fn check(&self, i: usize, text: &Passage) -> Result<()> {
@@ -166,39 +129,8 @@ impl TextSession {
     }
 
     fn run_group(&self, texts: &[&Passage], sizes: TextSizes, outputs: &[&str]) -> Result<Vec<HostTensor>> {
-        let contents = self.contents(texts, sizes);
-        let named = |graph: &Graph| -> Vec<(&'static str, HostTensor)> {
-            let asked = |name: &str| {
-                graph.nodes().iter().any(|n| matches!(&n.op, Op::Input { name: input } if input == name))
-            };
-            contents.iter().filter(|(name, _)| asked(name)).cloned().collect()
-        };
-        if matches!(self.runtime.engine, Engine::Reference) {
-            let graph = self.graph(sizes)?.select(outputs)?;
-            return self.runtime.reference(&graph, &named(&graph), &mut reference::States::new());
-        }
-        let key = Key { sizes, outputs: outputs.iter().map(|&o| o.to_owned()).collect() };
-        let mut executors = self.executors();
-        let at = match executors.iter().position(|(k, _)| *k == key) {
-            Some(at) => at,
-            None => {
-                let graph = self.graph(sizes)?.select(outputs)?;
-                let executor = self.runtime.executor(&graph, &States::new())?;
-                if executors.len() >= MAX_EXECUTORS {
-                    executors.remove(0);
-                }
-                executors.push((key, executor));
-                executors.len() - 1
-            }
-        };
-        let executor = &mut executors[at].1;
-        let wanted: Vec<String> = executor.plan().inputs.iter().map(|port| port.name.clone()).collect();
-        let inputs: Vec<(&str, &HostTensor)> = contents
-            .iter()
-            .filter(|(name, _)| wanted.iter().any(|w| w == name))
-            .map(|(name, tensor)| (*name, tensor))
-            .collect();
-        executor.run(&inputs)
+        let graph = || self.graph(sizes)?.select(outputs);
+        self.runtime.run(&(sizes, outputs), graph, &self.contents(texts, sizes))
     }
 
     /// The inputs of a batch, padded.
