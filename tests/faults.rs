@@ -627,7 +627,7 @@ fn g11_a_damaged_pipeline_cache_is_ignored_and_rebuilt() {
     assert_eq!(run_with_cache(&blocked).1, want, "a file in the folder's place");
 }
 
-/// A copy of a model folder in which the first element of every tensor is NaN.
+/// A copy of a model folder in which the first element of every f32 and f16 tensor is NaN.
 fn with_nan(folder: &str) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -640,7 +640,7 @@ fn with_nan(folder: &str) -> tempfile::TempDir {
                 match tensor["dtype"].as_str().unwrap() {
                     "F32" => bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes()),
                     "F16" => bytes[at..at + 2].copy_from_slice(&half::f16::NAN.to_le_bytes()),
-                    other => panic!("{other}"),
+                    _ => {}
                 }
             }
         }
