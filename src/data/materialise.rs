@@ -303,7 +303,7 @@ pub fn near<'a>(name: &str, index: &'a TensorIndex, limit: usize) -> Vec<&'a str
     let mut ranked: Vec<(bool, usize, &str)> = Vec::new();
     for candidate in index.keys().filter(|n| n.len() <= NEAR_CHARACTERS).take(NEAR_CANDIDATES) {
         let suffix = is_dotted_suffix(name, candidate) || is_dotted_suffix(candidate, name);
-        let distance = edit_distance(name, candidate);
+        let distance = strsim::levenshtein(name, candidate);
         if suffix || distance <= name.len() / 3 {
             ranked.push((!suffix, distance, candidate));
         }
@@ -314,21 +314,6 @@ pub fn near<'a>(name: &str, index: &'a TensorIndex, limit: usize) -> Vec<&'a str
 
 fn is_dotted_suffix(short: &str, long: &str) -> bool {
     long.strip_suffix(short).is_some_and(|front| front.ends_with('.'))
-}
-
-/// Levenshtein distance in bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Names of checkpoint tensors that no recipe reads, in order, without the buffers that training

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::AdapterReport;
+use super::{AdapterReport, kept};
 
 const MAGIC: &[u8] = b"vit-gpu pipelines 1\n";
 
@@ -21,9 +21,7 @@ impl PipelineCache {
     #[expect(unsafe_code, reason = "the data was returned by get_data for this adapter: its digest says so")]
     pub(super) fn open(device: &wgpu::Device, dir: &Path, report: &AdapterReport) -> Self {
         let key = format!("{} {:?} {} {}", report.name, report.ids, report.driver, env!("CARGO_PKG_VERSION"));
-        let digest = Sha256::digest(key.as_bytes());
-        let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-        let file = dir.join(format!("pipelines-{name}.bin"));
+        let file = dir.join(format!("pipelines-{}.bin", kept::short_digest(&key)));
         let loaded = std::fs::read(&file).ok().and_then(|bytes| unwrap(&bytes)).unwrap_or_default();
         let cache = unsafe {
             device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
@@ -49,14 +47,7 @@ impl PipelineCache {
         if data == self.loaded {
             return;
         }
-        let Some(dir) = self.file.parent() else { return };
-        let temporary = self.file.with_extension(format!("{}.tmp", std::process::id()));
-        let written = std::fs::create_dir_all(dir)
-            .and_then(|()| std::fs::write(&temporary, wrap(&data)))
-            .and_then(|()| std::fs::rename(&temporary, &self.file));
-        if written.is_err() {
-            let _ = std::fs::remove_file(&temporary);
-        }
+        kept::replace(&self.file, &wrap(&data));
     }
 }
 

@@ -8,11 +8,10 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::Gpu;
 use super::probe::{Arithmetic, CopyWork, FmaShape};
 use super::timer::Timer;
+use super::{Gpu, kept};
 use crate::error::Result;
 use crate::tensor::DType;
 
@@ -66,7 +65,7 @@ impl Ceilings {
         }
         let ceilings = Self::measure(timer)?;
         if let Some(file) = file {
-            save(&file, &encode(&ceilings, &key));
+            kept::replace(&file, encode(&ceilings, &key).as_bytes());
         }
         Ok((ceilings, true))
     }
@@ -186,11 +185,7 @@ fn key(timer: &Timer) -> String {
 }
 
 fn file(folder: &Path, key: &str) -> PathBuf {
-    folder.join(format!("ceilings-{}.json", &hex(key.as_bytes())[..16]))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    folder.join(format!("ceilings-{}.json", kept::short_digest(key)))
 }
 
 /// What the file holds besides its first line.
@@ -203,29 +198,17 @@ struct Kept {
 fn encode(ceilings: &Ceilings, key: &str) -> String {
     let kept = Kept { key: key.to_owned(), ceilings: ceilings.clone() };
     let json = serde_json::to_string_pretty(&kept).expect("finite numbers and strings are JSON");
-    format!("{MAGIC} {}\n{json}\n", hex(format!("{json}\n").as_bytes()))
+    format!("{MAGIC} {}\n{json}\n", kept::digest(format!("{json}\n").as_bytes()))
 }
 
 fn decode(bytes: &[u8], key: &str) -> Option<Ceilings> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (digest, json) = text.strip_prefix(MAGIC)?.strip_prefix(' ')?.split_once('\n')?;
-    if digest != hex(json.as_bytes()) {
+    if digest != kept::digest(json.as_bytes()) {
         return None;
     }
     let kept: Kept = serde_json::from_str(json).ok()?;
     (kept.key == key && kept.ceilings.sound()).then_some(kept.ceilings)
-}
-
-/// Writes beside the place and renames.
-fn save(file: &Path, text: &str) {
-    let Some(folder) = file.parent() else { return };
-    let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
-    let written = std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&temporary, text))
-        .and_then(|()| std::fs::rename(&temporary, file));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
 }
 
 #[cfg(test)]
@@ -259,15 +242,5 @@ mod tests {
         }
         let absurd = encode(&Ceilings { f32: -1.0, ..some() }, "this adapter");
         assert_eq!(decode(absurd.as_bytes(), "this adapter"), None);
-    }
-
-    #[test]
-    fn the_file_is_replaced_as_a_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = file(&folder.path().join("new"), "key");
-        save(&file, &encode(&some(), "key"));
-        save(&file, &encode(&some(), "key"));
-        assert_eq!(decode(&std::fs::read(&file).unwrap(), "key"), Some(some()));
-        assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
     }
 }

@@ -9,6 +9,7 @@ mod adapter;
 mod cache;
 pub mod ceilings;
 mod executor;
+mod kept;
 mod pipeline;
 mod probe;
 mod states;

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::{AdapterReport, Gpu};
+use super::{AdapterReport, Gpu, kept};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::{Choice, Choices, Reason};
@@ -307,10 +306,8 @@ struct File {
 }
 
 fn key(report: &AdapterReport) -> (String, String) {
-    let kernels = Sha256::digest(crate::ops::kernel_text());
-    let adapter = Sha256::digest(format!("{} {:?} {}", report.name, report.ids, report.driver));
-    let hex = |bytes: &[u8]| bytes.iter().take(8).map(|b| format!("{b:02x}")).collect::<String>();
-    (format!("tuned-{}.json", hex(&adapter)), hex(&kernels))
+    let adapter = kept::short_digest(&format!("{} {:?} {}", report.name, report.ids, report.driver));
+    (format!("tuned-{adapter}.json"), kept::short_digest(&crate::ops::kernel_text()))
 }
 
 /// Where the choices of an adapter are kept under `dir`.
@@ -346,12 +343,5 @@ pub fn save(dir: &Path, report: &AdapterReport, choices: &Choices) -> bool {
     let (name, kernels) = key(report);
     let file = File { adapter: report.name.clone(), driver: report.driver.clone(), kernels, choices: all };
     let Ok(text) = serde_json::to_string_pretty(&file) else { return false };
-    let temporary = dir.join(format!("{name}.{}.tmp", std::process::id()));
-    let written = std::fs::create_dir_all(dir)
-        .and_then(|()| std::fs::write(&temporary, text))
-        .and_then(|()| std::fs::rename(&temporary, dir.join(name)));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.is_ok()
+    kept::replace(&dir.join(name), text.as_bytes())
 }

@@ -366,20 +366,5 @@ fn nearest<'a>(name: &str, among: &[&'a str]) -> Option<&'a str> {
         .iter()
         .take(NEAR_CANDIDATES)
         .filter(|o| o.len() <= NEAR_LENGTH && o.len().abs_diff(name.len()) <= limit);
-    near.map(|o| (edit_distance(name, o), *o)).filter(|(d, _)| *d <= limit).min().map(|(_, o)| o)
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let next = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = row[j + 1];
-            row[j + 1] = next;
-        }
-    }
-    row[b.len()]
+    near.map(|o| (strsim::levenshtein(name, o), *o)).filter(|(d, _)| *d <= limit).min().map(|(_, o)| o)
 }

@@ -50,64 +50,9 @@ pub(super) fn check(table: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// Bytes as base64 with padding.
-pub(super) fn to_base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let value = group.iter().fold(0, |v, &b| v << 8 | u32::from(b)) << (8 * (3 - group.len()));
-        for i in 0..4 {
-            let digit = DIGITS[(value >> (18 - 6 * i)) as usize & 63];
-            text.push(if i <= group.len() { digit as char } else { '=' });
-        }
-    }
-    text
-}
-
-/// The bytes of base64 with or without padding.
-pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=').as_bytes();
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for group in text.chunks(4) {
-        let mut value = 0;
-        for &c in group {
-            let digit = match c {
-                b'A'..=b'Z' => c - b'A',
-                b'a'..=b'z' => c - b'a' + 26,
-                b'0'..=b'9' => c - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            };
-            value = value << 6 | u32::from(digit);
-        }
-        value <<= 6 * (4 - group.len());
-        if group.len() == 1 {
-            return None;
-        }
-        bytes.extend(&value.to_be_bytes()[1..group.len()]);
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_there_and_back() {
-        for (bytes, text) in
-            [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(to_base64(bytes), text);
-            assert_eq!(from_base64(text).as_deref(), Some(bytes));
-        }
-        let all: Vec<u8> = (0..=255).collect();
-        assert_eq!(from_base64(&to_base64(&all)), Some(all));
-        assert_eq!(from_base64("Z"), None);
-        assert_eq!(from_base64("Zm-_"), None);
-    }
 
     /// A trie of 256 units with one entry `a` -> the replacement at `value`.
     fn table(value: u32, replacements: &[u8]) -> Vec<u8> {

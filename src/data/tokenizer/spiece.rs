@@ -4,11 +4,12 @@
 //! rest (how it was trained) is stepped over. Only unigram models that treat spaces as T5 does are
 //! taken: a space before each word, runs of spaces as one, no pieces for single bytes.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{charsmap, files};
+use super::files;
 use crate::error::{Error, Result};
 
 /// What to do about a model that is not taken.
@@ -134,7 +135,7 @@ impl<'a> Model<'a> {
         let end = ("</s>".to_owned(), end as u64);
         let (a, b) = (files::text_piece("A", 0), files::text_piece("B", 0));
         let stop = files::piece(&end.0, 0);
-        let table = charsmap::to_base64(self.charsmap);
+        let table = BASE64_STANDARD.encode(self.charsmap);
         let normalizer = if self.charsmap.is_empty() {
             Value::Null
         } else {
