@@ -11,7 +11,6 @@
 //! It knows no command line and prints nothing.
 
 mod codec;
-mod files;
 mod graphs;
 mod measure;
 mod pictures;
@@ -22,6 +21,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 pub use crate::models::sequence::{Codec, Defaults, GeneratorInfo};
+pub use crate::session::BUILTIN_GENERATOR as BUILTIN;
 pub use pictures::Rgb;
 pub use request::{Order, Request};
 pub(crate) use sequences::bytes_read;
@@ -32,12 +32,9 @@ use crate::models;
 use crate::models::sequence::PictureDecoder;
 use crate::ops::Guidance;
 use crate::plan::Precision;
-use crate::session::{DeviceInfo, ModelSource, Options, Runtime};
+use crate::session::{DeviceInfo, Files, ModelKind, ModelSource, Options, Runtime, read_files};
 use codec::PatchCodec;
 use sequences::Sequences;
-
-/// Name of the embedded model, as `-m builtin:shapes-gpt`.
-pub const BUILTIN: &str = "shapes-gpt";
 
 /// Stands for a token that is not drawn yet.
 pub const NOT_DRAWN: u32 = u32::MAX;
@@ -109,9 +106,9 @@ impl Generator {
     /// # Errors
     /// [`Error::Model`] for anything wrong with the files, [`Error::NoDevice`] for the device.
     pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
-        let mut files = files::read(source, options.mmap)?;
+        let mut files = read_files(source, ModelKind::Generator, options.mmap)?;
         let decoder =
-            models::decoder_from_config(&files.config, files.checkpoint.index(), files.picture_size())
+            models::decoder_from_config(&files.config, files.checkpoint.index(), picture_size(&files))
                 .map_err(|e| e.within(&files.name))?;
         let info = decoder.info();
         let labels = Labels::from_config(&files.config, info.classes.unwrap_or(0));
@@ -123,11 +120,6 @@ impl Generator {
         let runtime = Runtime::open(files.name, files.checkpoint, warnings, options)?;
         let codec = codec.ready(&runtime);
         Ok(Self { decoder, codec, labels, runtime })
-    }
-
-    /// Whether a source holds a generative model, by its configuration alone.
-    pub fn recognises(source: &ModelSource) -> bool {
-        files::read_config(source).is_some_and(|config| models::is_decoder(&config))
     }
 
     /// What the model is.
@@ -235,5 +227,18 @@ impl Generator {
             return Err(Error::NonFinite { what, count: broken, total: samples.len() * (total - given) });
         }
         Ok((loops.tokens(total)?, loops.entropy()?))
+    }
+}
+
+/// Height and width that the preprocessor states, if it does so plainly.
+fn picture_size(files: &Files) -> Option<[usize; 2]> {
+    let json: serde_json::Value = serde_json::from_str(&files.preprocessor.as_ref()?.1).ok()?;
+    let side = |v: &serde_json::Value| {
+        v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=8192).contains(n))
+    };
+    let size = json.get("size")?;
+    match side(size) {
+        Some(side) => Some([side, side]),
+        None => Some([side(size.get("height")?)?, side(size.get("width")?)?]),
     }
 }

@@ -20,7 +20,8 @@ pub(crate) use batch::padded_batch;
 pub use device::DeviceInfo;
 pub(crate) use device::open_device;
 pub(crate) use draw::{ENTROPY, SETTINGS, STREAMS, draw_graph, score_graph};
-pub(crate) use files::read_json;
+pub(crate) use files::{Files, read as read_files};
+pub use files::{ModelKind, kind};
 pub(crate) use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -37,7 +38,6 @@ use crate::ops::Choices;
 use crate::plan::{Plan, Precision};
 use crate::selftest;
 use crate::tensor::{DType, TensorDesc};
-use files::read_files;
 use measure::Opening;
 pub use run::PendingPictures;
 pub(crate) use runtime::Runtime;
@@ -45,6 +45,9 @@ pub(crate) use token_loop::TokenLoop;
 
 /// Name of the embedded model, as `-m builtin:shapes`.
 pub const BUILTIN: &str = "shapes";
+
+/// Name of the embedded model that draws, as `-m builtin:shapes-gpt`.
+pub const BUILTIN_GENERATOR: &str = "shapes-gpt";
 
 /// What runs the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,9 +92,9 @@ impl Default for Options {
 /// Where a model lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelSource {
-    /// Embedded in the library; only [`BUILTIN`] so far.
+    /// Embedded in the library: [`BUILTIN`] or [`BUILTIN_GENERATOR`].
     Builtin(String),
-    /// Random weights of a named size, made on the fly: `vit-b/16` (see [`crate::data::synthetic`]).
+    /// Random weights of a named size, made on the fly: `vit-b/16`, `llamagen-b`, `bert-base`.
     Synthetic(String),
     /// A folder with `config.json` and weights, or a weights file beside its `config.json`.
     Path(PathBuf),
@@ -121,18 +124,12 @@ impl Session {
     /// [`Error::Model`] for anything wrong with the files, [`Error::NoDevice`] for the device.
     pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
         let start = Instant::now();
-        let files = read_files(source, options.mmap)?;
-        let config: serde_json::Value = serde_json::from_str(&files.config).map_err(|e| {
-            Error::model(
-                format!("{}/config.json", files.name),
-                format!("not valid JSON: {e}"),
-                "download it again",
-            )
-        })?;
+        let files = read_files(source, ModelKind::Vision, options.mmap)?;
+        let config = &files.config;
         let model =
-            models::from_config(&config, files.checkpoint.index()).map_err(|e| e.within(&files.name))?;
+            models::from_config(config, files.checkpoint.index()).map_err(|e| e.within(&files.name))?;
         let info = model.info();
-        let labels = Labels::from_config(&config, info.classes.unwrap_or(0));
+        let labels = Labels::from_config(config, info.classes.unwrap_or(0));
         let preprocess = match &files.preprocessor {
             Some((name, text)) => Preprocess::from_json(name, text, Some(info.family))?,
             None => Preprocess::default_for(info.family, (info.image_size[0], info.image_size[1]))?,

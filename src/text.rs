@@ -16,7 +16,6 @@ mod likelihood;
 mod tasks;
 mod write;
 
-use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::data::spans::{Answer, Answers, NoAnswer};
@@ -35,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{self, text::TextModel};
 use crate::plan::Precision;
-use crate::session::{DeviceInfo, ModelSource, Options, Runtime, read_json};
+use crate::session::{DeviceInfo, ModelKind, ModelSource, Options, Runtime, read_files};
 
 /// A checkpoint of a text model made ready.
 pub struct TextSession {
@@ -64,23 +63,19 @@ impl TextSession {
     /// # Errors
     /// [`Error::Model`] for anything wrong with the files, [`Error::NoDevice`] for the device.
     pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
-        let ModelSource::Path(path) = source else {
-            return Err(Error::usage("no text model is built in", "pass the folder of a checkpoint"));
-        };
-        let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new(".")) };
-        let name = folder.display().to_string();
-        let config = read_config(source).ok_or_else(|| {
-            Error::model(&name, "there is no config.json that is valid JSON", "download it again")
-        })?;
-        let checkpoint = Checkpoint::open(path, options.mmap)?;
-        let model = models::text_from_config(&config, checkpoint.index()).map_err(|e| e.within(&name))?;
+        let files = read_files(source, ModelKind::Text, options.mmap)?;
+        let model = models::text_from_config(&files.config, files.checkpoint.index())
+            .map_err(|e| e.within(&files.name))?;
         let info = model.info();
-        let labels = Labels::from_config(&config, info.classes.unwrap_or(0));
+        let labels = Labels::from_config(&files.config, info.classes.unwrap_or(0));
         let mut warnings = info.warnings.clone();
         if info.classes.is_some() {
             warnings.extend(labels.warnings.iter().cloned());
         }
-        let tokenizer = Tokenizer::open(folder, info.family);
+        let tokenizer = match &files.folder {
+            Some(folder) => Tokenizer::open(folder, info.family),
+            None => Err(Error::model(&files.name, "it has no tokenizer", "pass the folder of a checkpoint")),
+        };
         if let Ok(tokenizer) = &tokenizer
             && tokenizer.vocabulary() > info.vocabulary
         {
@@ -90,13 +85,8 @@ impl TextSession {
                 info.vocabulary
             ));
         }
-        let runtime = Runtime::open(name, checkpoint, warnings, options)?;
+        let runtime = Runtime::open(files.name, files.checkpoint, warnings, options)?;
         Ok(Self { model, labels, tokenizer, runtime, longest: None })
-    }
-
-    /// Whether a source holds a text model, by its configuration alone.
-    pub fn recognises(source: &ModelSource) -> bool {
-        read_config(source).is_some_and(|config| models::is_text(&config))
     }
 
     /// What the model is.
@@ -189,14 +179,4 @@ fn verb(task: Task) -> &'static str {
         Task::NextSentence => "tell whether one sentence follows another",
         Task::Write => "write texts",
     }
-}
-
-/// The configuration of a source, if it has one that can be read.
-fn read_config(source: &ModelSource) -> Option<serde_json::Value> {
-    let folder = match source {
-        ModelSource::Path(path) if path.is_dir() => path.as_path(),
-        ModelSource::Path(path) => path.parent()?,
-        ModelSource::Builtin(_) | ModelSource::Synthetic(_) => return None,
-    };
-    serde_json::from_str(&read_json(&folder.join("config.json")).ok()??).ok()
 }

@@ -21,8 +21,8 @@ use super::texts::{self, Opened};
 use super::{Outcome, open};
 use crate::error::{Error, Result};
 use crate::profile::letters;
-use crate::session::ModelSource;
-use crate::text::{Layers, Look, MOST_TOKENS, TextSession, TooLong, mean};
+use crate::session::{self, ModelKind, ModelSource};
+use crate::text::{Layers, Look, MOST_TOKENS, TooLong, mean};
 
 /// One picture of weights.
 #[derive(Debug, Serialize)]
@@ -67,7 +67,7 @@ pub(super) fn run(args: &AttentionArgs, talk: Talk, out: &mut impl Write) -> Out
     };
     let mut image = Vec::new();
     if let Some(input) = &args.input {
-        if TextSession::recognises(&source) {
+        if session::kind(&source) == ModelKind::Text {
             texts::without(Some("an image"), &id)?;
         }
         image = inputs::expand(std::slice::from_ref(input), false)?.list;

@@ -13,7 +13,7 @@ use super::open;
 use super::talk::Talk;
 use super::{FAILED, Outcome};
 use crate::error::{Error, Result};
-use crate::session::{Device, ModelSource, Session};
+use crate::session::{Device, ModelKind, ModelSource, Session};
 use report::{Report, Row, Stats};
 use start::Start;
 
@@ -105,7 +105,7 @@ fn subjects(args: &BenchArgs, talk: Talk) -> Result<Vec<Subject>> {
     let mut models = Vec::new();
     for name in &args.synthetic {
         // Refuses names that do not exist before anything is measured.
-        open::classifies(name, &ModelSource::Synthetic(name.clone()))?;
+        open::expect(ModelKind::Vision, name, &ModelSource::Synthetic(name.clone()))?;
         let made = crate::data::synthetic::Synthetic::named(name)?;
         let source = ModelSource::Synthetic(made.name().to_owned());
         models.push((made.name().to_owned(), source, ["--synthetic".into(), made.name().into()]));

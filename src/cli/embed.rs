@@ -18,7 +18,7 @@ use super::texts::locate;
 use super::vectors::Vectors;
 use super::{FAILED, Outcome, Stop, inputs, open};
 use crate::error::{Error, Result};
-use crate::text::TextSession;
+use crate::session::{self, ModelKind};
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut impl Write) -> Outcome {
@@ -35,7 +35,7 @@ pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut impl Write) -> Outcome
         talk.warn(talk::printable(skipped));
     }
     let (id, source) = open::locate(&args.model, talk)?;
-    if TextSession::recognises(&source) {
+    if session::kind(&source) == ModelKind::Text {
         super::texts::without(Some("an image"), &id)?;
     }
     images::run(args, (id, source), &list.list, talk, out)

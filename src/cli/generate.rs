@@ -31,7 +31,7 @@ use super::{Outcome, Stop};
 use crate::data::image::{self, DecodeOptions, Decoded};
 use crate::error::{Error, Result};
 use crate::generate::{Generator, GeneratorInfo, Stats};
-use crate::session::{Device, ModelSource, Options};
+use crate::session::{Device, ModelKind, ModelSource, Options};
 use growth::{FRAMES, Growth};
 use outputs::Outputs;
 use preview::Preview;
@@ -72,7 +72,7 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
     }
     let options = open::options(&device, !model.no_mmap)?;
     let (id, source) = open::locate_or(&model, DEFAULT_MODEL, talk)?;
-    open::draws(&id, &source)?;
+    open::expect(ModelKind::Generator, &id, &source)?;
     let files = &args.files;
     let paths = [&files.output, &files.animate, &files.entropy, &files.tokens].map(|p| p.as_deref());
     spare_the_model(&paths, open::folder(&source))?;

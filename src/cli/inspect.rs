@@ -16,9 +16,7 @@ use super::talk::Talk;
 use crate::data::labels::{LabelSource, Labels, short};
 use crate::data::preprocess::{Geometry, Preprocess, Resize};
 use crate::error::{Error, Result};
-use crate::generate::Generator;
-use crate::session::{Device, Options};
-use crate::text::TextSession;
+use crate::session::{self, Device, ModelKind, Options};
 
 /// What is shown of a model, as JSON. Sizes in bytes.
 #[derive(Serialize)]
@@ -78,11 +76,10 @@ struct PlanFacts {
 pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outcome {
     let (id, source) = open::locate(&args.model, talk)?;
     let options = open::options(&args.device, !args.model.no_mmap)?;
-    if TextSession::recognises(&source) {
-        return texts::run(args, (id, &source, &options), talk, out);
-    }
-    if Generator::recognises(&source) {
-        return generation::run(args, (id, &source, &options), talk, out);
+    match session::kind(&source) {
+        ModelKind::Text => return texts::run(args, (id, &source, &options), talk, out),
+        ModelKind::Generator => return generation::run(args, (id, &source, &options), talk, out),
+        ModelKind::Vision => {}
     }
     let opened =
         somehow(args, &options, talk, |options| open::open_with(id.clone(), source.clone(), options, talk))?;

@@ -7,15 +7,17 @@ use std::time::Duration;
 use super::args::{DeviceArgs, DtypeArg, Feature, ModelArgs};
 use super::output::{DeviceFacts, ModelFacts};
 use super::talk::{Progress, Talk};
-use super::texts;
 use crate::data::hub::{self, HubOptions, Location};
 use crate::error::{Error, Result};
 use crate::generate::{self, Generator};
 use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, tune};
 use crate::ops::Choices;
 use crate::plan::Precision;
-use crate::session::{BUILTIN, Device, DeviceInfo, ModelSource, Options, Session};
-use crate::text::TextSession;
+use crate::session::{self, BUILTIN, Device, DeviceInfo, ModelKind, ModelSource, Options, Session};
+
+/// What a text model is good for.
+const TEXT_COMMANDS: &str = "`vit-gpu infer` and embed take --text, generate takes --prompt; inspect \
+                                   and verify take the model as it is";
 
 /// A session and what it was asked for by.
 pub(super) struct Opened {
@@ -40,7 +42,7 @@ pub(super) fn open(model: &ModelArgs, device: &DeviceArgs, talk: Talk) -> Result
 /// # Errors
 /// As [`Session::open`].
 pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk: Talk) -> Result<Opened> {
-    classifies(&id, &source)?;
+    expect(ModelKind::Vision, &id, &source)?;
     let session = Session::open(&source, options)?;
     let d = session.device();
     say_device(d, talk);
@@ -58,31 +60,24 @@ pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk
     Ok(Opened { session, source, model, device })
 }
 
-/// Refuses models that draw or read texts, for commands that read pictures.
+/// Refuses a model of another kind than a command takes. What draws is let be where only texts are out of
+/// place: opening a model that looks at images as one that draws says more.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the commands that take such a model.
-pub(super) fn classifies(id: &str, source: &ModelSource) -> Result<()> {
-    texts::refuse(id, source)?;
-    if !Generator::recognises(source) {
-        return Ok(());
-    }
-    let what = format!("{id} draws pictures, and names nothing in them");
-    Err(Error::usage(
-        what,
-        "use `vit-gpu generate`; tokens, inspect, verify and profile --generate take it too",
-    ))
-}
-
-/// Refuses models that write texts, for commands that draw.
-///
-/// # Errors
-/// [`Error::Usage`].
-pub(super) fn draws(id: &str, source: &ModelSource) -> Result<()> {
-    if !TextSession::recognises(source) {
-        return Ok(());
-    }
-    Err(Error::usage(format!("{id} draws no pictures: it works on texts"), texts::COMMANDS))
+pub(super) fn expect(wanted: ModelKind, id: &str, source: &ModelSource) -> Result<()> {
+    let (what, help) = match (session::kind(source), wanted) {
+        (ModelKind::Text, ModelKind::Generator) => {
+            (format!("{id} draws no pictures: it works on texts"), TEXT_COMMANDS)
+        }
+        (ModelKind::Text, ModelKind::Vision) => (format!("{id} reads texts, not images"), TEXT_COMMANDS),
+        (ModelKind::Generator, ModelKind::Vision) => (
+            format!("{id} draws pictures, and names nothing in them"),
+            "use `vit-gpu generate`; tokens, inspect, verify and profile --generate take it too",
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::usage(what, help))
 }
 
 /// A generative model as JSON describes it.

@@ -15,8 +15,7 @@ use super::output::DeviceFacts;
 use super::talk::{Talk, printable};
 use crate::data::records::{Format, Record, read_records};
 use crate::error::{Error, Result};
-use crate::generate::Generator;
-use crate::session::{ModelSource, Options};
+use crate::session::{self, ModelKind, ModelSource, Options};
 use crate::text::{TextInfo, TextSession};
 
 /// Texts computed at a time where nothing is said.
@@ -36,10 +35,6 @@ pub(super) fn chunk<T>(items: &mut dyn Iterator<Item = Result<T>>, most: usize) 
 
 /// Most bytes of a file that is one text.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
-
-/// What a text model is good for.
-pub(super) const COMMANDS: &str = "`vit-gpu infer` and embed take --text, generate takes --prompt; inspect \
-                                   and verify take the model as it is";
 
 /// Characters of a text that a line for people shows.
 const SHOWN: usize = 100;
@@ -133,10 +128,11 @@ pub(super) fn locate(
         return Err(Error::usage(what, "pass -m FOLDER, or the name of a BERT, GPT-2 or T5 on the hub"));
     }
     let (id, source) = open::locate(model, talk)?;
-    if TextSession::recognises(&source) {
-        return Ok((id, source));
-    }
-    let kind = if Generator::recognises(&source) { "draws pictures" } else { "looks at images" };
+    let kind = match session::kind(&source) {
+        ModelKind::Text => return Ok((id, source)),
+        ModelKind::Generator => "draws pictures",
+        ModelKind::Vision => "looks at images",
+    };
     Err(Error::usage(
         format!("{flag} is for models that read texts, and {id} {kind}"),
         format!("leave {flag} away, or pass -m with a BERT, GPT-2 or T5"),
@@ -151,17 +147,6 @@ pub(super) fn without(flag: Option<&str>, id: &str) -> Result<()> {
     let Some(flag) = flag else { return Ok(()) };
     let what = format!("{flag} is for models of images, and {id} reads texts");
     Err(Error::usage(what, format!("leave {flag} away")))
-}
-
-/// Refuses text models, for commands that take images only.
-///
-/// # Errors
-/// [`Error::Usage`] naming the commands that take such a model.
-pub(super) fn refuse(id: &str, source: &ModelSource) -> Result<()> {
-    if !TextSession::recognises(source) {
-        return Ok(());
-    }
-    Err(Error::usage(format!("{id} reads texts, not images"), COMMANDS))
 }
 
 /// Records of a file by its extension, or of JSON lines on standard input.

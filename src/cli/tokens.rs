@@ -12,7 +12,7 @@ use super::talk::{self, Talk};
 use crate::data::image::{self, DecodeOptions, Decoded};
 use crate::error::{Error, Result};
 use crate::generate::{Generator, Rgb as Picture};
-use crate::session::Device;
+use crate::session::{Device, ModelKind};
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcome {
@@ -38,7 +38,7 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
 
     let options = open::options(&args.device, !args.model.no_mmap)?;
     let (id, source) = open::locate_or(&args.model, generate::DEFAULT_MODEL, talk)?;
-    open::draws(&id, &source)?;
+    open::expect(ModelKind::Generator, &id, &source)?;
     spare_the_model(&[args.output.as_deref(), args.reconstruct.as_deref()], open::folder(&source))?;
     let looked = generate::look(&source, &options)?;
     let tokens = args.decode.as_deref().map(|path| read_tokens(path, looked.info())).transpose()?;

@@ -17,7 +17,7 @@ use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
 use crate::generate::Generator;
 use crate::plan::Precision;
-use crate::session::Session;
+use crate::session::{self, ModelKind, Session};
 use crate::text::TextSession;
 use compare::{Tolerance, Verdict, compare};
 
@@ -56,7 +56,8 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcom
     };
     let usual = if options.precision == Some(Precision::F16) { 2e-2 } else { 1e-4 };
     let tolerance = Tolerance { atol: args.atol.unwrap_or(usual), rtol: args.rtol.unwrap_or(usual) };
-    let (verdicts, device, dtype) = if TextSession::recognises(&source) {
+    let kind = session::kind(&source);
+    let (verdicts, device, dtype) = if kind == ModelKind::Text {
         let session = TextSession::open(&source, &options)?;
         session.warnings().iter().for_each(|w| talk.warn(w));
         let golden = Golden::open(&path, !args.model.no_mmap)?;
@@ -65,7 +66,7 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcom
             verdicts.iter().try_for_each(|v| line(v, args.allow_missing, out))?;
         }
         (verdicts, session.device().name.clone(), session.precision().to_string())
-    } else if Generator::recognises(&source) {
+    } else if kind == ModelKind::Generator {
         let generator = Generator::open(&source, &options)?;
         generator.warnings().iter().for_each(|w| talk.warn(w));
         let golden = Golden::open(&path, !args.model.no_mmap)?;

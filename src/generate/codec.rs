@@ -3,14 +3,13 @@
 
 use serde_json::{Value as Json, json};
 
-use super::files::Files;
 use super::{Codec, Generator, GeneratorInfo, Rgb};
 use crate::data::preprocess::Preprocess;
 use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::models::vq::Vq;
-use crate::session::Runtime;
+use crate::session::{Files, Runtime};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// Turns whole pictures into tokens and back.
@@ -130,7 +129,7 @@ struct Tokenizer {
 
 impl Tokenizer {
     fn read(files: &mut Files, info: &GeneratorInfo) -> Result<Read> {
-        let checkpoint = files.tokenizer.take().ok_or_else(|| {
+        let checkpoint = files.codec.take().ok_or_else(|| {
             let help = "convert the tokenizer (vq_ds16_c2i.pt) too, as the README says";
             Error::model("vq.safetensors", "is missing", help)
         })?;

@@ -17,7 +17,7 @@ use crate::generate::{BUILTIN, Generator};
 use crate::gpu::ceilings::Ceilings;
 use crate::gpu::timer::{Clock, Timer};
 use crate::profile::Profile;
-use crate::session::{Device, ModelSource};
+use crate::session::{Device, ModelKind, ModelSource};
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outcome {
@@ -30,7 +30,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outco
         (None, None) => (format!("builtin:{BUILTIN}"), ModelSource::Builtin(BUILTIN.to_owned())),
         (None, Some(_)) => open::locate(&args.model, talk)?,
     };
-    open::draws(&id, &source)?;
+    open::expect(ModelKind::Generator, &id, &source)?;
     let options = open::options(&args.device, !args.model.no_mmap)?;
     if options.device == Device::Reference {
         let what = "--device reference has no launches to measure";
