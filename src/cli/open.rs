@@ -16,8 +16,8 @@ use crate::plan::Precision;
 use crate::session::{self, BUILTIN, Device, DeviceInfo, ModelKind, ModelSource, Options, Session};
 
 /// What a text model is good for.
-const TEXT_COMMANDS: &str = "`vit-gpu infer` and embed take --text, generate takes --prompt; inspect \
-                                   and verify take the model as it is";
+const TEXT_COMMANDS: &str = "`vit-gpu infer` and embed take --text, generate takes --prompt; inspect and verify \
+                             take the model as it is";
 
 /// A session and what it was asked for by.
 pub(super) struct Opened {
@@ -60,8 +60,8 @@ pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk
     Ok(Opened { session, source, model, device })
 }
 
-/// Refuses a model of another kind than a command takes. What draws is let be where only texts are out of
-/// place: opening a model that looks at images as one that draws says more.
+/// Refuses a model of another kind than a command takes; not one that looks at images where one is to draw,
+/// of which opening it says more.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the commands that take such a model.

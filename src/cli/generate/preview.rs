@@ -1,9 +1,9 @@
 //! Floor 6. The picture as it grows, in terminals that show pictures: kitty's graphics protocol or
 //! iTerm2's inline images. On standard error, drawn over itself; other terminals get a progress bar.
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::io::{IsTerminal as _, Write as _};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use image::RgbImage;
 
 use super::animation;

@@ -5,9 +5,9 @@
 //! and a rule that doubles a text forty times takes all memory. Everything of that kind is found
 //! here and reported with its place. What is checked is what was found by reading the crate, 0.23.
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::collections::HashMap;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Map, Value};
 
 use super::{charsmap, files};

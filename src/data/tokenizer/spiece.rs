@@ -4,9 +4,9 @@
 //! rest (how it was trained) is stepped over. Only unigram models that treat spaces as T5 does are
 //! taken: a space before each word, runs of spaces as one, no pieces for single bytes.
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::path::Path;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
 use super::files;
