@@ -13,6 +13,7 @@
 
 mod charsmap;
 mod check;
+mod disk;
 mod files;
 mod spiece;
 mod stream;
@@ -89,7 +90,7 @@ impl Tokenizer {
                 let got = got.map_or_else(|| "none".to_owned(), |got| got.to_string());
                 let what =
                     format!("added token `{}` is listed with id {id} but gets {got}", printable(&token));
-                return Err(Error::model(&name, what, files::AGAIN));
+                return Err(Error::model(&name, what, disk::AGAIN));
             }
         }
         let id = |role: &Option<String>| role.as_ref().and_then(|token| inner.token_to_id(token));
@@ -242,5 +243,5 @@ fn guarded<T>(name: &str, doing: &str, f: impl FnOnce() -> Result<T, String>) ->
         Ok(Err(why)) => printable(&why),
         Err(_) => "it is damaged in a way that the reader does not know".to_owned(),
     };
-    Err(Error::model(name, format!("cannot {doing}: {why}"), files::AGAIN))
+    Err(Error::model(name, format!("cannot {doing}: {why}"), disk::AGAIN))
 }

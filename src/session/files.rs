@@ -91,16 +91,13 @@ fn folder_of(path: &Path) -> &Path {
 
 fn in_folder(path: &Path, wanted: ModelKind, mmap: bool) -> Result<Files> {
     let folder = folder_of(path);
-    let part = |file: &str| {
-        let file = folder.join(file);
-        (wanted == ModelKind::Generator && file.exists()).then(|| Checkpoint::open(&file, mmap)).transpose()
-    };
-    let checkpoint = match part(DECODER)? {
-        Some(found) => found,
-        None => Checkpoint::open(path, mmap)?,
-    };
     let text = read_json(&folder.join("config.json"))?.ok_or_else(|| {
-        let help = "a model folder holds config.json and model.safetensors, as on the Hugging Face hub";
+        let help = match wanted {
+            ModelKind::Generator => {
+                "a model folder holds config.json and its weights; see the README for published .pt files"
+            }
+            _ => "a model folder holds config.json and model.safetensors, as on the Hugging Face hub",
+        };
         Error::model(folder.display(), "there is no config.json", help)
     })?;
     let name = path.display().to_string();
@@ -117,8 +114,16 @@ fn in_folder(path: &Path, wanted: ModelKind, mmap: bool) -> Result<Files> {
         }
         None => None,
     };
-    let folder = Some(folder.to_owned());
-    Ok(Files { name, folder, config, preprocessor, checkpoint, codec: part(TOKENIZER)? })
+    let part = |file: &str| {
+        let file = folder.join(file);
+        (wanted == ModelKind::Generator && file.exists()).then(|| Checkpoint::open(&file, mmap)).transpose()
+    };
+    let checkpoint = match part(DECODER)? {
+        Some(found) => found,
+        None => Checkpoint::open(path, mmap)?,
+    };
+    let (codec, folder) = (part(TOKENIZER)?, Some(folder.to_owned()));
+    Ok(Files { name, folder, config, preprocessor, checkpoint, codec })
 }
 
 /// A model that is embedded: an ordinary folder, inside the binary.

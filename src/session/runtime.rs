@@ -32,8 +32,9 @@ pub(crate) struct Runtime {
     fuse: bool,
     tuning: Arc<Mutex<Tuning>>,
     warnings: Arc<Mutex<Vec<String>>>,
-    /// By what they are for; the one used last is last.
-    executors: Mutex<Vec<(String, Executor)>>,
+    /// By what they are for, those of checkpoints beside this one among them, so that whoever runs out of
+    /// memory can drop them all; the one used last is last.
+    executors: Arc<Mutex<Vec<(String, Executor)>>>,
 }
 
 impl Runtime {
@@ -51,11 +52,12 @@ impl Runtime {
         let (engine, device) = open_device(&options.device, precision)?;
         let tuning = Arc::new(Mutex::new(Tuning::of(&engine, options)));
         let warnings = Arc::new(Mutex::new(warnings));
-        let (fuse, executors) = (options.fuse, Mutex::default());
+        let (fuse, executors) = (options.fuse, Arc::default());
         Ok(Self { name, checkpoint, precision, engine, device, fuse, tuning, warnings, executors })
     }
 
-    /// Another checkpoint on the same device: what is known of ways and what users should hear is shared.
+    /// Another checkpoint on the same device: executors, what is known of ways and what users should hear are
+    /// shared.
     pub(crate) fn beside(&self, name: String, checkpoint: Checkpoint) -> Self {
         let engine = match &self.engine {
             Engine::Gpu { gpu, .. } => Engine::Gpu { gpu: gpu.clone(), store: Store::new() },
@@ -63,7 +65,7 @@ impl Runtime {
         };
         let (tuning, warnings) = (self.tuning.clone(), self.warnings.clone());
         let (precision, device, fuse) = (self.precision, self.device.clone(), self.fuse);
-        let executors = Mutex::default();
+        let executors = self.executors.clone();
         Self { name, checkpoint, precision, engine, device, fuse, tuning, warnings, executors }
     }
 
@@ -87,18 +89,6 @@ impl Runtime {
                 Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"))
             }
         }
-    }
-
-    /// The plan of a graph, in the ways that are known to be fastest here or are measured now.
-    ///
-    /// # Errors
-    /// [`Error::Limit`]; device errors; [`Error::Usage`] on the reference, which has no plans.
-    fn compile(&self, graph: &Graph) -> Result<Plan> {
-        let (gpu, _) = self.on_device()?;
-        // Before the lock is taken: the options are read under it.
-        let options = self.plan_options();
-        self.tuning().learn(gpu, graph, options)?;
-        plan::compile(graph, gpu.target(), self.plan_options())
     }
 
     /// The plan of a graph as it would be now: nothing is measured, and the reference counts as an adapter
@@ -132,30 +122,11 @@ impl Runtime {
         Ok(tensor)
     }
 
-    /// A plan made ready, over the weights of this runtime.
-    ///
-    /// # Errors
-    /// As [`Runtime::plan`]; [`Error::OutOfMemory`]; [`Error::Usage`] on the reference.
-    pub(crate) fn executor(&self, graph: &Graph, states: &States) -> Result<Executor> {
+    /// A graph made ready, in the ways that are known to be fastest here or are measured now, over the weights
+    /// of this runtime; and what it took, tuning counted from `begun`.
+    fn ready(&self, graph: &Graph, states: &States, begun: Instant) -> Result<(Executor, Preparation)> {
         let (gpu, store) = self.on_device()?;
-        let plan = self.compile(graph)?;
-        store.load(gpu, &plan, &|w, s| self.weight(w, s))?;
-        Executor::with_states(gpu.clone(), plan, store, states)
-    }
-
-    /// As [`Runtime::executor`], ready to be timed on these inputs, with what it took to get there. Tuning
-    /// counts from `begun`.
-    ///
-    /// # Errors
-    /// As [`Runtime::executor`].
-    pub(crate) fn prepare(
-        &self,
-        graph: &Graph,
-        states: &States,
-        inputs: Vec<(String, HostTensor)>,
-        begun: Instant,
-    ) -> Result<Prepared> {
-        let (gpu, store) = self.on_device()?;
+        // Before the lock is taken: the options are read under it.
         let options = self.plan_options();
         self.tuning().learn(gpu, graph, options)?;
         let tuned = Instant::now();
@@ -170,6 +141,29 @@ impl Runtime {
             upload: (uploaded - planned).as_secs_f64(),
             pipelines: uploaded.elapsed().as_secs_f64(),
         };
+        Ok((executor, preparation))
+    }
+
+    /// A graph made ready.
+    ///
+    /// # Errors
+    /// As [`Runtime::plan`]; [`Error::OutOfMemory`]; [`Error::Usage`] on the reference.
+    pub(crate) fn executor(&self, graph: &Graph, states: &States) -> Result<Executor> {
+        Ok(self.ready(graph, states, Instant::now())?.0)
+    }
+
+    /// As [`Runtime::executor`], to be timed on these inputs, with what it took since `begun`.
+    ///
+    /// # Errors
+    /// As [`Runtime::executor`].
+    pub(crate) fn prepare(
+        &self,
+        graph: &Graph,
+        states: &States,
+        inputs: Vec<(String, HostTensor)>,
+        begun: Instant,
+    ) -> Result<Prepared> {
+        let (executor, preparation) = self.ready(graph, states, begun)?;
         Ok(Prepared::new(executor, inputs, preparation))
     }
 
@@ -183,7 +177,7 @@ impl Runtime {
         graph: impl FnOnce() -> Result<Graph>,
         run: impl FnOnce(&mut Executor) -> Result<R>,
     ) -> Result<R> {
-        let key = format!("{key:?}");
+        let key = format!("{} {key:?}", self.name);
         let mut executors = self.executors();
         match executors.iter().position(|(known, _)| *known == key) {
             Some(at) => executors[at..].rotate_left(1),

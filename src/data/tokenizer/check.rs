@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Map, Value};
 
-use super::{charsmap, files};
+use super::{charsmap, disk};
 use crate::data::text::printable;
 use crate::error::{Error, Result};
 
@@ -59,7 +59,7 @@ const DECODERS: &[&str] = &["ByteFallback", "ByteLevel", "Fuse", "Metaspace", "R
 /// Checks a tokenizer in the form of `tokenizer.json`; one more than its highest id.
 pub(super) fn check(name: &str, tokenizer: &Value) -> Result<usize> {
     let mut check = Check { steps: 0, growth: 1, framing: 0 };
-    let highest = check.all(tokenizer).map_err(|what| Error::model(name, what, files::AGAIN))?;
+    let highest = check.all(tokenizer).map_err(|what| Error::model(name, what, disk::AGAIN))?;
     Ok(highest as usize + 1)
 }
 

@@ -7,22 +7,17 @@
 //! tokens were added, and how text is prepared; what they say explicitly wins.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::disk::{AGAIN, bytes, missing, object, parse, text};
 use super::spiece;
 use crate::data::text::printable;
 use crate::error::{Error, Result};
 
-/// Largest file, in bytes; the largest vocabularies in use take half of it.
-const MAX_BYTES: u64 = 64 << 20;
 /// A `model_max_length` from here on means that there is none.
 const NO_LIMIT: f64 = 1e9;
-/// What to do about a file that is wrong.
-pub(super) const AGAIN: &str = "download it again, or write it anew with `AutoTokenizer.from_pretrained(…).save_pretrained(…)` in Python";
-
 /// Everything the files say.
 pub(super) struct Source {
     /// The main file, for messages.
@@ -405,52 +400,4 @@ pub(super) fn text_piece(which: &str, kind: u32) -> Value {
 /// A template's table of special tokens.
 pub(super) fn specials(tokens: &[&(String, u64)]) -> Value {
     tokens.iter().map(|(t, id)| (t.clone(), json!({"id": t, "ids": [id], "tokens": [t]}))).collect()
-}
-
-fn missing(path: &Path) -> Error {
-    Error::model(path.display(), "no such file", "copy it from where the checkpoint is from")
-}
-
-/// A file's bytes; `None` if there is no such file.
-pub(super) fn bytes(path: &Path) -> Result<Option<Vec<u8>>> {
-    let fail =
-        |e: std::io::Error| Error::model(path.display(), e.to_string(), "check the file and its permissions");
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => {}
-        Ok(_) => return Err(Error::model(path.display(), "it is not a regular file", "")),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(fail(e)),
-    }
-    let file = std::fs::File::open(path).map_err(fail)?;
-    let mut found = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut found).map_err(fail)?;
-    if found.len() as u64 > MAX_BYTES {
-        let what = format!("more than {} MiB are too many for a tokenizer", MAX_BYTES >> 20);
-        return Err(Error::model(path.display(), what, "is this the right file?"));
-    }
-    Ok(Some(found))
-}
-
-/// A text file that must be there.
-fn text(path: &Path) -> Result<String> {
-    let found = bytes(path)?.ok_or_else(|| missing(path))?;
-    String::from_utf8(found).map_err(|e| {
-        let what = format!("byte {} is not UTF-8", e.utf8_error().valid_up_to());
-        Error::model(path.display(), what, AGAIN)
-    })
-}
-
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Value> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::model(path.display(), format!("not valid JSON: {e}"), AGAIN))
-}
-
-/// A small JSON file that may be missing.
-fn object(folder: &Path, file: &str) -> Result<Option<Map<String, Value>>> {
-    let path = folder.join(file);
-    let Some(bytes) = bytes(&path)? else { return Ok(None) };
-    match parse(&path, &bytes)? {
-        Value::Object(map) => Ok(Some(map)),
-        _ => Err(Error::model(path.display(), "it is not a JSON object", AGAIN)),
-    }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
-use super::files;
+use super::{disk, files};
 use crate::error::{Error, Result};
 
 /// What to do about a model that is not taken.
@@ -25,10 +25,10 @@ const UNIGRAM: u64 = 1;
 
 /// Reads the model at `path` and appends `sentinels` to its pieces.
 pub(super) fn read(path: &Path, sentinels: &[String]) -> Result<Value> {
-    let bytes = files::bytes(path)?;
+    let bytes = disk::bytes(path)?;
     let bytes = bytes.ok_or_else(|| Error::model(path.display(), "no such file", CONVERT))?;
     let model = Model::parse(&bytes).ok_or_else(|| {
-        Error::model(path.display(), "it is not a SentencePiece model, or cut off", files::AGAIN)
+        Error::model(path.display(), "it is not a SentencePiece model, or cut off", disk::AGAIN)
     })?;
     model.tokenizer(sentinels).map_err(|what| Error::model(path.display(), what, CONVERT))
 }
