@@ -91,6 +91,15 @@ fn folder_of(path: &Path) -> &Path {
 
 fn in_folder(path: &Path, wanted: ModelKind, mmap: bool) -> Result<Files> {
     let folder = folder_of(path);
+    // Weights first: of a file that is no model at all, that is the thing to say.
+    let part = |file: &str| {
+        let file = folder.join(file);
+        (wanted == ModelKind::Generator && file.exists()).then(|| Checkpoint::open(&file, mmap)).transpose()
+    };
+    let checkpoint = match part(DECODER)? {
+        Some(found) => found,
+        None => Checkpoint::open(path, mmap)?,
+    };
     let text = read_json(&folder.join("config.json"))?.ok_or_else(|| {
         let help = match wanted {
             ModelKind::Generator => {
@@ -113,14 +122,6 @@ fn in_folder(path: &Path, wanted: ModelKind, mmap: bool) -> Result<Files> {
             Some((folder.join("config.json").display().to_string(), text))
         }
         None => None,
-    };
-    let part = |file: &str| {
-        let file = folder.join(file);
-        (wanted == ModelKind::Generator && file.exists()).then(|| Checkpoint::open(&file, mmap)).transpose()
-    };
-    let checkpoint = match part(DECODER)? {
-        Some(found) => found,
-        None => Checkpoint::open(path, mmap)?,
     };
     let (codec, folder) = (part(TOKENIZER)?, Some(folder.to_owned()));
     Ok(Files { name, folder, config, preprocessor, checkpoint, codec })
