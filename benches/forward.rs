@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use vit_gpu::data::materialise::materialise;
+use vit_gpu::checkpoint::materialise::materialise;
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Value};
 use vit_gpu::models;
@@ -44,7 +44,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let session = Session::open(&ModelSource::Path(folder), &Default::default())?;
     let checkpoint = session.checkpoint();
     let config = std::fs::read_to_string(PathBuf::from(session.name()).join("config.json"))?;
-    let model = models::from_config(&serde_json::from_str(&config)?, checkpoint.index())?;
+    let model = models::from_config(&serde_json::from_str(&config)?, checkpoint.index(), None)
+        .and_then(models::AnyModel::vision)?;
     let [h, w] = model.info().image_size;
     let precision = if f16 { Precision::F16 } else { Precision::F32 };
     let store = Store::new();

@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image::{ExtendedColorType, ImageEncoder as _};
-use vit_gpu::data::image::{DecodeOptions, decode_bytes};
-use vit_gpu::data::materialise::materialise;
-use vit_gpu::data::preprocess::Preprocess;
-use vit_gpu::data::synthetic::Synthetic;
+use vit_gpu::checkpoint::materialise::materialise;
 use vit_gpu::generate::{Generator, Order, Request};
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Weight};
+use vit_gpu::image::preprocess::Preprocess;
+use vit_gpu::image::{DecodeOptions, decode_bytes};
 use vit_gpu::models::{self, Model};
 use vit_gpu::ops::{Guidance, Sampling, Target, WeightLayout, WeightSlot};
 use vit_gpu::plan::{self, Options};
 use vit_gpu::session::{self, Device, ModelSource};
+use vit_gpu::synthetic::vision::Synthetic;
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// Soft shapes and some grain, (H,W,3).
@@ -88,7 +88,9 @@ fn plans(c: &mut Criterion) {
     let mut group = c.benchmark_group("plan");
     for name in ["vit-b/16", "vit-l/16"] {
         let made = Synthetic::named(name).unwrap();
-        let model = models::from_config(&made.config(), made.checkpoint().index()).unwrap();
+        let model = models::from_config(&made.config(), made.checkpoint().index(), None)
+            .and_then(models::AnyModel::vision)
+            .unwrap();
         group.bench_function(BenchmarkId::new("graph", name), |b| b.iter(|| graph(&*model, 8)));
         let graph = graph(&*model, 8);
         group.bench_function(BenchmarkId::new("fuse", name), |b| {
@@ -135,7 +137,9 @@ fn launches(c: &mut Criterion) {
     let gpu = Arc::new(Gpu::open(&choice).unwrap());
     let made = Synthetic::named("vit-b/16").unwrap();
     let checkpoint = made.checkpoint();
-    let model = models::from_config(&made.config(), checkpoint.index()).unwrap();
+    let model = models::from_config(&made.config(), checkpoint.index(), None)
+        .and_then(models::AnyModel::vision)
+        .unwrap();
     let plan = plan::compile(&graph(&*model, 1), gpu.target(), Options::default()).unwrap();
     let store = Store::new();
     store.load(&gpu, &plan, &|w, s| materialise(w, s, &checkpoint)).unwrap();

@@ -14,7 +14,7 @@ use serde_json::json;
 use vit_gpu::gpu::timer::Timer;
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::Graph;
-use vit_gpu::models::vq::Vq;
+use vit_gpu::models::generative::vq::Vq;
 use vit_gpu::plan::{self, Options, Precision};
 use vit_gpu::selftest;
 use vit_gpu::tensor::{DType, HostTensor, TensorDesc};

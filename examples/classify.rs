@@ -3,7 +3,7 @@
 //! Pass a checkpoint folder first to use another model: `classify FOLDER PICTURE...`.
 #![allow(missing_docs, reason = "an example")]
 
-use vit_gpu::data::image::{DecodeOptions, decode_file};
+use vit_gpu::image::{DecodeOptions, decode_file};
 use vit_gpu::session::{ModelSource, Options, Session};
 
 fn main() -> vit_gpu::Result<()> {

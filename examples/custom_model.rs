@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use vit_gpu::data::materialise::materialise;
-use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::checkpoint::Checkpoint;
+use vit_gpu::checkpoint::materialise::materialise;
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Value, Weight};
 use vit_gpu::ops::{Act, Op, Scores};

@@ -7,8 +7,8 @@
 
 use std::path::Path;
 
-use vit_gpu::data::synthetic_folder::write_folder;
-use vit_gpu::data::synthetic_text::SyntheticText;
+use vit_gpu::synthetic::folder::write_folder;
+use vit_gpu::synthetic::text::SyntheticText;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -1,4 +1,4 @@
-//! Floor 0. The one error type: what went wrong, which thing it was, what to try.
+//! The one error type: what went wrong, which thing it was, what to try.
 //!
 //! Variants are sorted by who can fix the problem, because that decides the exit code
 //! ([`Error::exit_code`]). A broken invariant of our own is not an `Error` but a panic with

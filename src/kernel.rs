@@ -1,4 +1,4 @@
-//! Floor 1. A [`Kernel`] is a WGSL file with its checked Rust face: name, source parts, parameter
+//! A [`Kernel`] is a WGSL file with its checked Rust face: name, source parts, parameter
 //! struct. This module assembles source, validates it with naga and reads bindings back from it.
 //! It knows no wgpu and no graph.
 //!

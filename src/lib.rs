@@ -9,25 +9,35 @@
 //! out. [`generate::Generator`] draws pictures token by token, [`text::TextSession`] reads and writes texts.
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
-//! `error`, `tensor` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `data` | `gpu` |
-//! `selftest` | `session` | `generate`, `text` | `profile` | `cli`. Only `gpu` names wgpu.
+//! `error`, `tensor`, `printable` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
+//! `records`, `image`, `tokenizer`, `checkpoint` | `gpu`, `hub`, `synthetic` | `selftest` | `session` |
+//! `generate`, `text` | `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
 
+pub mod checkpoint;
 #[cfg(feature = "cli")]
 pub mod cli;
-pub mod data;
 pub mod error;
 pub mod generate;
 pub mod gpu;
 pub mod graph;
+pub mod hub;
+pub mod image;
 pub mod kernel;
+pub mod labels;
 pub mod models;
 pub mod ops;
 pub mod plan;
+mod printable;
 pub mod profile;
+pub mod records;
 pub mod reference;
+pub mod render;
 pub mod selftest;
 pub mod session;
+pub mod synthetic;
 pub mod tensor;
 pub mod text;
+pub mod tokenizer;
+pub mod verify;
 
 pub use error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Floor 0. Shapes, element types and host tensors. Everything is row-major and dense;
+//! Shapes, element types and host tensors. Everything is row-major and dense;
 //! there are no strides and no views, so a tensor is its shape and its elements.
 
 use std::fmt;

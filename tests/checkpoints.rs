@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use safetensors::SafeTensors;
-use vit_gpu::data::materialise::{check, materialise, near, scan, unused};
-use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::checkpoint::Checkpoint;
+use vit_gpu::checkpoint::materialise::{check, materialise, near, scan, unused};
 use vit_gpu::error::Error;
 use vit_gpu::graph::{BatchNorm, Part, PositionFilter, Transform, Weight};
 use vit_gpu::tensor::Shape;

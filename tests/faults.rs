@@ -32,12 +32,10 @@ use vit_gpu::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, Executor, Gpu, 
 use vit_gpu::graph::{Graph, Weight};
 use vit_gpu::ops::Target;
 use vit_gpu::plan::{self, Options, Plan, Precision};
-use vit_gpu::reference;
-use vit_gpu::selftest;
 use vit_gpu::session::{self, BUILTIN, Device, ModelSource, Session};
 use vit_gpu::tensor::{HostTensor, Shape, TensorDesc};
 use vit_gpu::text::{Passage, TextSession};
-use vit_gpu::{Error, Result};
+use vit_gpu::{Error, Result, reference, selftest};
 
 /// Runs `f` on a thread of its own and fails if it takes longer than that.
 fn within<T: Send + 'static>(seconds: u64, f: impl FnOnce() -> T + Send + 'static) -> T {

@@ -5,11 +5,10 @@
 //! (what is slow rather than endless, the fuzzers find: their limit is tighter).
 
 use std::any::Any;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;

@@ -7,10 +7,10 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{compare, open};
-use vit_gpu::data::image::{DecodeOptions, decode_file};
-use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::checkpoint::Checkpoint;
 use vit_gpu::generate::{Generator, Order, Request, Rgb};
 use vit_gpu::gpu::DeviceChoice;
+use vit_gpu::image::{DecodeOptions, decode_file};
 use vit_gpu::ops::{Guidance, Sampling};
 use vit_gpu::plan::Precision;
 use vit_gpu::session::{Device, ModelSource, Options};

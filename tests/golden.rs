@@ -20,8 +20,8 @@ use std::sync::Arc;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
 use vit_gpu::Error;
-use vit_gpu::data::materialise::materialise;
-use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::checkpoint::Checkpoint;
+use vit_gpu::checkpoint::materialise::materialise;
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::Graph;
 use vit_gpu::models::{self, FAMILIES, Model};
@@ -236,7 +236,9 @@ impl Case {
     /// The largest error of all outputs, or what is wrong.
     fn run(&self, tolerance: f32, sample: Sample, run: &Runner) -> Result<f32, String> {
         let checkpoint = Checkpoint::open(&self.weights, false).map_err(|e| e.to_string())?;
-        let model = models::from_config(&self.config, checkpoint.index()).map_err(explain)?;
+        let model = models::from_config(&self.config, checkpoint.index(), None)
+            .and_then(models::AnyModel::vision)
+            .map_err(explain)?;
         if !model.info().warnings.is_empty() {
             return Err(format!("warnings: {}", model.info().warnings.join("; ")));
         }

@@ -14,12 +14,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hub_server::{COMMIT, HubServer, Repository, Request, Response, sha256};
-use vit_gpu::data::download::pull;
-use vit_gpu::data::hub::{
+use vit_gpu::checkpoint::Checkpoint;
+use vit_gpu::error::{Error, Result};
+use vit_gpu::hub::download::pull;
+use vit_gpu::hub::{
     Cached, HubEnv, HubOptions, Location, ModelId, Patience, Token, cached, list, locate, resolve,
 };
-use vit_gpu::data::weights::Checkpoint;
-use vit_gpu::error::{Error, Result};
 
 // ---------------------------------------------------------------- helpers
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use safetensors::SafeTensors;
-use vit_gpu::data::image::{DecodeOptions, Decoded, MAX_PIXELS, decode_bytes, decode_file};
-use vit_gpu::data::preprocess::Preprocess;
 use vit_gpu::error::{Error, Result};
+use vit_gpu::image::preprocess::Preprocess;
+use vit_gpu::image::{DecodeOptions, Decoded, MAX_PIXELS, decode_bytes, decode_file};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join("images")

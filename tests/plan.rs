@@ -18,9 +18,8 @@ use vit_gpu::models::sequence::New;
 use vit_gpu::ops::{Act, MatMul, Op, Target};
 use vit_gpu::plan::memory::Life;
 use vit_gpu::plan::{self, Buffer, Options, Plan, Precision, Step};
-use vit_gpu::session;
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
-use vit_gpu::{Error, Result};
+use vit_gpu::{Error, Result, session};
 
 // ---- snapshots
 

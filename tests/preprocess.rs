@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
-use vit_gpu::data::image::Decoded;
-use vit_gpu::data::preprocess::{Backend, CropMode, Geometry, Preprocess, Resize};
-use vit_gpu::data::resize::{self, Filter, PillowCompat, Resampler, Window};
 use vit_gpu::error::Error;
+use vit_gpu::image::preprocess::{Backend, CropMode, Geometry, Preprocess, Resize};
+use vit_gpu::image::resize::{Filter, PillowCompat, Resampler, Window};
+use vit_gpu::image::{Decoded, resize};
 
 fn golden(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);

@@ -8,7 +8,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{compare, open};
-use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::checkpoint::Checkpoint;
 use vit_gpu::generate::{Generator, NOT_DRAWN, Order, Request};
 use vit_gpu::gpu::DeviceChoice;
 use vit_gpu::ops::{Guidance, Sampling};

@@ -16,10 +16,8 @@ use vit_gpu::graph::{Graph, Weight};
 use vit_gpu::models::sequence::New;
 use vit_gpu::ops::Target;
 use vit_gpu::plan::{self, Buffer, Options, Plan, Precision};
-use vit_gpu::selftest;
-use vit_gpu::session;
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
-use vit_gpu::{Error, Result};
+use vit_gpu::{Error, Result, selftest, session};
 
 /// A device that computes nothing.
 fn noop() -> Arc<Gpu> {

@@ -16,12 +16,11 @@ use std::sync::OnceLock;
 
 use models::Net;
 use naga::back::{hlsl, msl, spv};
-use vit_gpu::gpu;
 use vit_gpu::graph::Graph;
 use vit_gpu::kernel::{BindingKind, Field, Kernel, Reflection, Variant};
 use vit_gpu::ops::{self, Choices, Matrices, Target};
 use vit_gpu::plan::{self, Options, Precision};
-use vit_gpu::selftest;
+use vit_gpu::{gpu, selftest};
 
 /// WebGPU's default limits, which every adapter offers.
 const MAX_INVOCATIONS: u32 = 256;

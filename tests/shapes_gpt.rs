@@ -7,10 +7,10 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use vit_gpu::data::image::{DecodeOptions, Decoded, decode_file};
-use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::checkpoint::Checkpoint;
 use vit_gpu::generate::{BUILTIN, Generator, Order, Request, Rgb};
 use vit_gpu::gpu::DeviceChoice;
+use vit_gpu::image::{DecodeOptions, Decoded, decode_file};
 use vit_gpu::ops::{Guidance, Sampling};
 use vit_gpu::session::{ModelSource, Options, Session};
 

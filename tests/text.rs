@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vit_gpu::Error;
-use vit_gpu::data::spans::{self, Layout, Scores};
-use vit_gpu::data::tokenizer::{Encoding, Tokenizer};
+use vit_gpu::text::spans;
+use vit_gpu::text::spans::{Layout, Scores};
+use vit_gpu::tokenizer::{Encoding, Tokenizer};
 
 fn here() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/text")

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use common::{compare, open};
 use serde_json::Value as Json;
-use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::checkpoint::Checkpoint;
 use vit_gpu::gpu::DeviceChoice;
-use vit_gpu::models::TEXT_FAMILIES;
 use vit_gpu::models::text::TextSizes;
+use vit_gpu::models::{FAMILIES, ModelKind};
 use vit_gpu::plan::Precision;
 use vit_gpu::session::{Device, ModelSource, Options};
 use vit_gpu::tensor::HostTensor;
@@ -47,7 +47,9 @@ fn case(folder: &Path, options: &Options) -> Option<Case> {
     let name = folder.file_name()?.to_string_lossy().into_owned();
     let json: Json = serde_json::from_slice(&std::fs::read(folder.join("case.json")).ok()?).unwrap();
     let family = json["family"].as_str()?;
-    if !TEXT_FAMILIES.iter().any(|f| f.name == family) || !folder.join("config.json").exists() {
+    if !FAMILIES.iter().any(|f| f.kind() == ModelKind::Text && f.name == family)
+        || !folder.join("config.json").exists()
+    {
         return None;
     }
     let temporary = tempfile::tempdir().unwrap();

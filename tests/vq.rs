@@ -11,11 +11,11 @@ use std::sync::Arc;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value as Json;
-use vit_gpu::data::materialise::materialise;
-use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::checkpoint::Checkpoint;
+use vit_gpu::checkpoint::materialise::materialise;
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Value};
-use vit_gpu::models::vq::Vq;
+use vit_gpu::models::generative::vq::Vq;
 use vit_gpu::plan::{self, Options, Precision};
 use vit_gpu::tensor::{DType, Elements, HostTensor, Shape, TensorDesc};
 

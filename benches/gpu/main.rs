@@ -107,7 +107,7 @@ fn main() -> ExitCode {
 }
 
 fn checkpoint(size: &str, folder: &Path) -> Result<ExitCode> {
-    for (path, parameters) in vit_gpu::data::synthetic_folder::write_folder(size, folder)? {
+    for (path, parameters) in vit_gpu::synthetic::folder::write_folder(size, folder)? {
         println!("{}", serde_json::json!({ "file": path, "parameters": parameters }));
     }
     Ok(ExitCode::SUCCESS)

@@ -4,8 +4,8 @@
 //! `{`, the elements follow after a NUL, and they are cut or filled to the end that the header
 //! names, so that a change of one number in the header still makes a sound file.
 
-use vit_gpu::data::materialise::{materialise, near, scan, unused};
-use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::checkpoint::Checkpoint;
+use vit_gpu::checkpoint::materialise::{materialise, near, scan, unused};
 use vit_gpu::graph::{Part, PositionFilter, Transform, Weight};
 use vit_gpu::tensor::Shape;
 

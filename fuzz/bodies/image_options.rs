@@ -2,8 +2,8 @@
 //!
 //! An input is two bytes of options and the file.
 
-use vit_gpu::data::image::{DecodeOptions, decode_bytes};
-use vit_gpu::data::preprocess::Preprocess;
+use vit_gpu::image::preprocess::Preprocess;
+use vit_gpu::image::{DecodeOptions, decode_bytes};
 
 /// Limits on pixels; small, because decoding a legal picture of the default limit takes seconds.
 const MAX_PIXELS: [u64; 4] = [1, 300, 4096, 1 << 16];

@@ -5,9 +5,9 @@
 //! decides which graph is compiled.
 
 use serde_json::Value as Json;
-use vit_gpu::data::labels::Labels;
 use vit_gpu::graph::{Graph, TensorIndex};
-use vit_gpu::models::{Model, from_config};
+use vit_gpu::labels::Labels;
+use vit_gpu::models::{AnyModel, Model, from_config};
 use vit_gpu::ops::Target;
 use vit_gpu::plan::{self, Options};
 use vit_gpu::tensor::{Shape, TensorDesc};
@@ -22,7 +22,7 @@ pub fn run(input: &[u8]) {
     let (config, tensors) = super::split(input);
     let Ok(config) = serde_json::from_slice::<Json>(config) else { return };
     let index: TensorIndex = String::from_utf8_lossy(tensors).lines().filter_map(tensor).collect();
-    let model = match from_config(&config, &index) {
+    let model = match from_config(&config, &index, None).and_then(AnyModel::vision) {
         Ok(model) => model,
         Err(e) => {
             assert!(!e.to_string().is_empty());

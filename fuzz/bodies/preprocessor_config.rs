@@ -3,8 +3,8 @@
 //! An input is the JSON text, optionally followed by a NUL and up to four bytes: the model's
 //! family, and width, height and stretch of an image.
 
-use vit_gpu::data::image::{Decoded, MAX_SIDE};
-use vit_gpu::data::preprocess::Preprocess;
+use vit_gpu::image::preprocess::Preprocess;
+use vit_gpu::image::{Decoded, MAX_SIDE};
 
 /// Families whose processors differ; `None` is a folder that names none.
 const FAMILIES: [Option<&str>; 6] =

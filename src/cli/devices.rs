@@ -1,15 +1,32 @@
-//! Floor 6. `vit-gpu devices`: every adapter, what it offers, and whether it will do.
+//! `vit-gpu devices`: every adapter, what it offers, and whether it will do.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::Outcome;
-use super::args::{DevicesArgs, Plain};
+use super::args::Plain;
 use super::open::backends;
+use super::outcome::Outcome;
 use super::output::{SCHEMA_VERSION, bytes, json};
 use crate::error::Error;
 use crate::gpu::{AdapterReport, Adapters, DeviceChoice};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Only adapters of these back ends: vulkan, metal, dx12
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        env = "VIT_GPU_BACKEND",
+        hide_env_values = true
+    )]
+    pub backend: Vec<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
+    pub output: Plain,
+}
 
 #[derive(Serialize)]
 struct Document {

@@ -1,24 +1,33 @@
-//! Floor 6. `vit-gpu doctor`: what this machine is, whether the chosen adapter computes what the
+//! `vit-gpu doctor`: what this machine is, whether the chosen adapter computes what the
 //! reference computes, and where things are kept. All of it goes to standard output as one block to
 //! paste into a report; secrets are named, never shown.
 
+use crate::printable::escaped;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::args::DoctorArgs;
+use super::args::DeviceArgs;
 use super::devices::describe;
 use super::open;
+use super::outcome::{FAILED, Outcome, Stop};
 use super::output::bytes;
 use super::talk::Talk;
-use super::{FAILED, Outcome, Stop};
-use crate::data::hub::{self, HubEnv};
 use crate::error::{Error, Result};
 use crate::generate::{self, Generator, Order, Request};
 use crate::gpu::{Adapters, DeviceChoice};
+use crate::hub;
+use crate::hub::HubEnv;
 use crate::ops::{Guidance, Sampling};
 use crate::selftest::largest;
 use crate::session::{self, BUILTIN, Device, ModelSource, Options, Session};
 use crate::tensor::HostTensor;
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
 
 /// Variables that change what this program does.
 const VARIABLES: [&str; 22] = [
@@ -272,8 +281,7 @@ fn environment(out: &mut impl Write) -> Result<(), Stop> {
     for name in VARIABLES {
         let Some(value) = std::env::var_os(name) else { continue };
         let secret = name.ends_with("TOKEN") || name.ends_with("PROXY");
-        let value =
-            if secret { "(set)".to_owned() } else { super::talk::printable(&value.to_string_lossy()) };
+        let value = if secret { "(set)".to_owned() } else { escaped(&value.to_string_lossy()) };
         writeln!(out, "   {name}={value}")?;
     }
     writeln!(out)?;

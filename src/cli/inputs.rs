@@ -1,4 +1,4 @@
-//! Floor 6. From what was typed to a list of images: files, directories, globs, lists, standard
+//! From what was typed to a list of images: files, directories, globs, lists, standard
 //! input. No image is opened here, and nothing but regular files is ever offered for opening, so a
 //! FIFO cannot hang a run over a directory. What is passed over is said; what was named and cannot
 //! be used stays in the list as a failure, so that results keep the order of the inputs.

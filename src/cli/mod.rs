@@ -1,4 +1,4 @@
-//! Floor 6. The command line: arguments to a session and back to text. One file a subcommand; data
+//! The command line: arguments to a session and back to text. One file a subcommand; data
 //! goes to standard output, talk to standard error, and the exit code says who can fix what went
 //! wrong (`vit-gpu --help` lists the codes).
 //!
@@ -7,6 +7,7 @@
 mod args;
 mod attention;
 mod bench;
+mod command;
 mod devices;
 mod doctor;
 mod embed;
@@ -15,9 +16,9 @@ mod infer;
 mod inputs;
 mod inspect;
 mod open;
+mod outcome;
 mod outfile;
 mod output;
-mod overlay;
 mod pages;
 mod profile;
 mod talk;
@@ -34,34 +35,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::error::Error;
-use args::{Cli, Command};
+use command::{Cli, Command};
+use outcome::{FAILED, Outcome, Stop};
 use talk::Talk;
-
-/// Exit code where an input failed or a check did not pass.
-const FAILED: u8 = 1;
-
-/// What ends a command early.
-enum Stop {
-    /// Something is wrong, and can be said.
-    Error(Error),
-    /// Standard output cannot be written.
-    Stdout(io::Error),
-}
-
-impl From<Error> for Stop {
-    fn from(e: Error) -> Self {
-        Stop::Error(e)
-    }
-}
-
-impl From<io::Error> for Stop {
-    fn from(e: io::Error) -> Self {
-        Stop::Stdout(e)
-    }
-}
-
-/// What a command returns: its exit code, or what stopped it.
-type Outcome = Result<u8, Stop>;
 
 /// Runs the program on arguments (the first is its own name) and yields its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -1,4 +1,4 @@
-//! Floor 6. From flags and environment to a device choice, a model, and an open session.
+//! From flags and environment to a device choice, a model, and an open session.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::args::{DeviceArgs, DtypeArg, Feature, ModelArgs};
 use super::output::{DeviceFacts, ModelFacts};
 use super::talk::{Progress, Talk};
-use crate::data::hub::{self, HubOptions, Location};
 use crate::error::{Error, Result};
 use crate::generate::{self, Generator};
 use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, tune};
+use crate::hub;
+use crate::hub::{HubOptions, Location};
 use crate::ops::Choices;
 use crate::plan::Precision;
 use crate::session::{self, BUILTIN, Device, DeviceInfo, ModelKind, ModelSource, Options, Session};

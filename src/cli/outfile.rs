@@ -1,4 +1,4 @@
-//! Floor 6. Files that are there whole or not at all: written beside their place, then renamed.
+//! Files that are there whole or not at all: written beside their place, then renamed.
 //! What is unfinished is listed, so that Ctrl-C can remove it before the process ends.
 
 use std::fs::{self, File};

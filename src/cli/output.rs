@@ -1,12 +1,12 @@
-//! Floor 6. Results on standard output: text for people, JSON, JSON lines and CSV for programs.
+//! Results on standard output: text for people, JSON, JSON lines and CSV for programs.
 //! Floats are printed with as many digits as bring the same value back; NaN never gets here.
 
+use crate::printable::escaped;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::args::Format;
-use super::talk::printable;
 
 /// Version of the JSON form; raised when a field changes its meaning or goes away.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -161,16 +161,16 @@ pub(crate) fn columns(logits: bool) -> String {
 
 impl Printed for Row {
     fn text(&self, out: &mut impl Write, logits: bool) -> io::Result<()> {
-        let name = printable(&self.input);
+        let name = escaped(&self.input);
         if let Some(error) = &self.error {
-            return writeln!(out, "{name}\n  failed: {}", printable(error));
+            return writeln!(out, "{name}\n  failed: {}", escaped(error));
         }
         writeln!(out, "{name}")?;
         for p in self.predictions.iter().flatten() {
             p.text(out, self.logits.as_deref().filter(|_| logits))?;
         }
         match &self.attention {
-            Some(path) => writeln!(out, "  attention: {}", printable(path)),
+            Some(path) => writeln!(out, "  attention: {}", escaped(path)),
             None => Ok(()),
         }
     }
@@ -197,7 +197,7 @@ impl Prediction {
     /// A line for people.
     pub(crate) fn text(&self, out: &mut impl Write, logits: Option<&[f32]>) -> io::Result<()> {
         let Prediction { index, label, probability } = self;
-        write!(out, "  {:>7.3}%  {}  ({index})", f64::from(*probability) * 100.0, printable(label))?;
+        write!(out, "  {:>7.3}%  {}  ({index})", f64::from(*probability) * 100.0, escaped(label))?;
         logits.map_or(Ok(()), |logits| write!(out, "  {}", logits[*index]))?;
         writeln!(out)
     }

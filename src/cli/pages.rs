@@ -1,12 +1,12 @@
-//! Floor 6. Pages made from the argument structs: completion scripts and man pages. They are made
+//! Pages made from the argument structs: completion scripts and man pages. They are made
 //! in memory first, since the generators take a failing pipe for a reason to panic.
 
 use std::io::Write;
 
 use clap::CommandFactory as _;
 
-use super::Outcome;
-use super::args::Cli;
+use super::outcome::Outcome;
+use crate::cli::command::Cli;
 use crate::error::Error;
 
 /// A completion script on standard output.

@@ -1,4 +1,4 @@
-//! Floor 6. What is said to people: notes, warnings and progress, all on standard error. A standard
+//! What is said to people: notes, warnings and progress, all on standard error. A standard
 //! error that cannot be written is no reason to fail, let alone to panic.
 
 use std::fmt::Display;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::args::TalkArgs;
 use crate::error::Error;
+use crate::printable::escaped;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Time between progress lines where standard error is not a terminal.
@@ -78,9 +79,9 @@ impl Talk {
 
 /// Prints an error and what to try.
 pub(crate) fn error(e: &Error) {
-    say(&format!("error: {}", printable(&e.to_string())));
+    say(&format!("error: {}", escaped(&e.to_string())));
     if let Some(hint) = e.hint() {
-        say(&format!("hint: {}", printable(hint)));
+        say(&format!("hint: {}", escaped(hint)));
     }
 }
 
@@ -143,32 +144,5 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         clear();
-    }
-}
-
-/// `text` with control characters and direction marks escaped, so that a file name can neither
-/// move the cursor nor fake a line. Line ends stay where `text` is a message of ours.
-pub(crate) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        let marks = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || marks {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::printable;
-
-    #[test]
-    fn names_cannot_move_the_cursor() {
-        assert_eq!(printable("a\nb\u{1b}[2J"), "a\\nb\\u{1b}[2J");
-        assert_eq!(printable("Größe ✓.png"), "Größe ✓.png");
-        assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
     }
 }

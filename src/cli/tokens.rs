@@ -1,17 +1,20 @@
-//! Floor 6. `vit-gpu tokens`: a picture to tokens, tokens to a picture, and how near the one comes to
+//! `vit-gpu tokens`: a picture to tokens, tokens to a picture, and how near the one comes to
 //! the other.
 
+use crate::printable::escaped;
 use std::io::Write;
 use std::path::Path;
 
-use super::Outcome;
-use super::args::TokensArgs;
-use super::generate::{self, Begun, Gallery, Sheet, distinct, read_tokens, spare_the_model, token_text};
+use super::generate::{self, Begun, Gallery, distinct, read_tokens, spare_the_model, token_text};
 use super::open;
-use super::talk::{self, Talk};
-use crate::data::image::{self, DecodeOptions, Decoded};
+use super::outcome::Outcome;
+use super::talk::Talk;
+use crate::cli::generate::args::TokensArgs;
 use crate::error::{Error, Result};
 use crate::generate::{Generator, Rgb as Picture};
+use crate::image;
+use crate::image::{DecodeOptions, Decoded};
+use crate::render::sheet::Sheet;
 use crate::session::{Device, ModelKind};
 
 /// Runs the command and yields its exit code.
@@ -71,7 +74,7 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
     if let Some(gallery) = gallery {
         let pictures = generator.decode(&tokens)?;
         let ratio = fitted.as_ref().zip(pictures.first()).and_then(|(a, b)| psnr(a, b));
-        talk.note(talk::printable(&gallery.write(&pictures, args.columns, args.zoom, None)?));
+        talk.note(escaped(&gallery.write(&pictures, args.columns, args.zoom, None)?));
         if let Some(ratio) = ratio {
             let line = format!("psnr {ratio:.2} dB");
             // Tokens on standard output are to be read by programs.
@@ -79,7 +82,7 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
         }
     }
     for warning in generator.warnings() {
-        talk.warn(talk::printable(&warning));
+        talk.warn(escaped(&warning));
     }
     Ok(0)
 }
@@ -90,7 +93,7 @@ fn fit(generator: &Generator, picture: &Decoded, path: &Path, talk: Talk) -> Res
     if [picture.height, picture.width] != [height, width] {
         talk.note(format_args!(
             "{} is {}x{} pixels: it is resized and cropped to {width}x{height}",
-            talk::printable(&path.display().to_string()),
+            escaped(&path.display().to_string()),
             picture.width,
             picture.height
         ));

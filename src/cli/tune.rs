@@ -1,4 +1,4 @@
-//! Floor 6. `vit-gpu tune`: measures the ways of computing a model's ops on this adapter, shows
+//! `vit-gpu tune`: measures the ways of computing a model's ops on this adapter, shows
 //! every time, and keeps the fastest for later runs.
 
 use std::io::Write;
@@ -6,15 +6,50 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Outcome;
-use super::args::{Plain, TuneArgs};
+use super::args::{DeviceArgs, ModelArgs, Plain, image_size, seconds};
 use super::open;
+use super::outcome::Outcome;
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, json};
 use super::talk::Talk;
 use crate::error::Error;
 use crate::gpu::tune::Report;
 use crate::ops;
 use crate::session::ModelSource;
+use clap::Args;
+
+pub(super) const TUNE_HELP: &str = "\
+What is measured is kept beside the compiled pipelines, by adapter and driver, and used by every later
+run; other runs measure on first use, for at most 2 seconds. A choice changes speed, never a result
+beyond the tolerance: `vit-gpu doctor` checks every way.";
+
+#[derive(Debug, Args)]
+pub(crate) struct TuneArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Tune for random weights of a named size instead of a model: vit-b/16
+    #[arg(long, value_name = "NAME")]
+    pub synthetic: Option<String>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Batch sizes to tune for
+    #[arg(short, long, value_name = "N,...", value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: Vec<u32>,
+    /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
+    #[arg(long, value_name = "N|HxW", value_parser = image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Seconds to spend on each batch size at most [default: as long as it takes]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub budget: Option<f64>,
+    /// Measure again what is known
+    #[arg(long)]
+    pub fresh: bool,
+    /// Print the ways there are, as --variant takes them, and measure nothing
+    #[arg(long)]
+    pub list: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
+    pub output: Plain,
+}
 
 #[derive(Serialize)]
 struct Document<'a> {

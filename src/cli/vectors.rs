@@ -1,4 +1,4 @@
-//! Floor 6. Vectors of inputs as a safetensors file: one tensor (N,E) f32, and in its metadata the model,
+//! Vectors of inputs as a safetensors file: one tensor (N,E) f32, and in its metadata the model,
 //! how the vectors were made, and the inputs as a JSON list. Nothing is written where no input worked.
 
 use std::collections::HashMap;

@@ -1,29 +1,63 @@
-//! Floor 6. `vit-gpu verify`: a model's outputs against recorded ones, the answer to "is it right?"
+//! `vit-gpu verify`: a model's outputs against recorded ones, the answer to "is it right?"
 //! for any checkpoint. It compares what it can and counts what it cannot as failed: silence is never
 //! agreement.
 
+use crate::printable::escaped;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::args::{Plain, VerifyArgs};
+use super::args::{DeviceArgs, ModelArgs, Plain, tolerance};
 use super::open::{self, Opened};
+use super::outcome::{FAILED, Outcome};
 use super::output::json;
-use super::talk::{self, Talk};
-use super::{FAILED, Outcome};
-use crate::data::weights::Checkpoint;
+use super::talk::Talk;
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::generate::Generator;
 use crate::plan::Precision;
 use crate::session::{self, ModelKind, Session};
 use crate::text::TextSession;
-use compare::{Tolerance, Verdict, compare};
+use crate::verify::compare::{Tolerance, Verdict, compare};
+use crate::verify::{sequences, texts};
+use clap::Args;
+use std::path::PathBuf;
 
-mod compare;
-mod sequences;
-mod texts;
+pub(super) const VERIFY_HELP: &str = "\
+The golden file holds `in.pixel_values` (B,3,H,W) and any of `out.logits`, `out.hidden.N`,
+`out.attention.N`, `out.last_hidden_state`, `out.pooler_output`, `out.image_embeds`, `out.features`,
+`out.cls_logits`, `out.distillation_logits`, `out.embedding`. Pictures of another size are
+`in.pixel_values.SUFFIX` with `out.interpolated.SUFFIX`.
+
+max rel is taken over the elements whose expected size is above the absolute tolerance. For logits,
+the first class must agree too, unless the expected first two are closer than the tolerance.
+
+Exit code 0 if every output agrees, 1 if one does not or cannot be produced.";
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Recorded inputs and outputs [default: golden.safetensors in the model's folder]
+    #[arg(long, value_name = "FILE")]
+    pub golden: Option<PathBuf>,
+    /// Absolute tolerance [default: 1e-4, with --dtype f16 2e-2]
+    #[arg(long, value_name = "X", value_parser = tolerance)]
+    pub atol: Option<f32>,
+    /// Tolerance relative to the expected value [default: 1e-4, with --dtype f16 2e-2]
+    #[arg(long, value_name = "X", value_parser = tolerance)]
+    pub rtol: Option<f32>,
+    /// Pass over outputs that the model cannot produce
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
+    pub output: Plain,
+}
 
 /// Name of the one input every model takes.
 const IMAGE: &str = "in.pixel_values";
@@ -105,7 +139,7 @@ fn conclude(
     [device, dtype]: [&str; 2],
     tolerance: Tolerance,
     out: &mut impl Write,
-) -> Result<(usize, u8), super::Stop> {
+) -> Result<(usize, u8), super::outcome::Stop> {
     let compared = verdicts.iter().filter(|v| !v.missing).count();
     if args.allow_missing {
         verdicts.iter_mut().filter(|v| v.missing).for_each(|v| v.pass = true);
@@ -141,12 +175,12 @@ fn line(v: &Verdict, allow_missing: bool, out: &mut impl Write) -> io::Result<()
     write!(
         out,
         "{:<24} {shape:<16} max abs {:<9} max rel {:<9} {word}",
-        talk::printable(&v.name),
+        escaped(&v.name),
         number(v.max_abs),
         number(v.max_rel)
     )?;
     match &v.reason {
-        Some(reason) => writeln!(out, ": {}", talk::printable(reason))?,
+        Some(reason) => writeln!(out, ": {}", escaped(reason))?,
         None => writeln!(out)?,
     }
     out.flush()

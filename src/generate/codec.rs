@@ -4,11 +4,11 @@
 use serde_json::{Value as Json, json};
 
 use super::{Codec, Generator, GeneratorInfo, Rgb};
-use crate::data::preprocess::Preprocess;
-use crate::data::weights::Checkpoint;
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
-use crate::models::vq::Vq;
+use crate::image::preprocess::Preprocess;
+use crate::models::generative::vq::Vq;
 use crate::session::{Files, Runtime};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 

@@ -1,8 +1,8 @@
 //! Tokens to pictures and back, whatever the codec.
 
 use super::{Generator, NOT_DRAWN};
-use crate::data::image::Decoded;
 use crate::error::{Error, Result};
+use crate::image::Decoded;
 
 /// A picture of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

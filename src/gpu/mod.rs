@@ -1,4 +1,4 @@
-//! Floor 4. The only place that names wgpu: adapters, the device and its faults, pipelines,
+//! The only place that names wgpu: adapters, the device and its faults, pipelines,
 //! buffers, execution. It knows plans, not models or files.
 //!
 //! Nothing here panics because of a driver: allocations run inside error scopes, waits have

@@ -1,5 +1,5 @@
 //! Weights as recipes: which tensors of a checkpoint, joined how, and what is done to them before.
-//! Carried out by `data::materialise`, once, at load time and in f32.
+//! Carried out by `checkpoint::materialise`, once, at load time and in f32.
 
 use std::fmt;
 use std::ops::Range;
@@ -95,7 +95,7 @@ impl Part {
 }
 
 /// What is done to a checkpoint tensor before it serves as (part of) a weight. Evaluated once at
-/// load time, in f32, by `data::materialise`.
+/// load time, in f32, by `checkpoint::materialise`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Transform {
     /// Used as it is.

@@ -11,7 +11,7 @@ use crate::ops::{Act, NormKind};
 
 /// Where the norm of a branch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// x + f(norm(x)): GPT-2, ViT, T5.
     NormFirst,
     /// norm(x + f(x)): the original transformer, BERT.
@@ -20,7 +20,7 @@ pub(super) enum Order {
 
 /// How the weight of a linear layer is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Storage {
+pub(crate) enum Storage {
     /// (out, in).
     OutIn,
     /// (in, out): the `Conv1D` of GPT-2 and ImageGPT.
@@ -28,19 +28,19 @@ pub(super) enum Storage {
 }
 
 /// How the layers of one model are made, over the tensors of its checkpoint.
-pub(super) struct Block<'a> {
-    pub(super) names: &'a Names,
-    pub(super) order: Order,
-    pub(super) norm: NormKind,
-    pub(super) eps: f32,
-    pub(super) storage: Storage,
+pub(crate) struct Block<'a> {
+    pub(crate) names: &'a Names,
+    pub(crate) order: Order,
+    pub(crate) norm: NormKind,
+    pub(crate) eps: f32,
+    pub(crate) storage: Storage,
     /// Linear layers have a bias.
-    pub(super) bias: bool,
+    pub(crate) bias: bool,
 }
 
 impl Block<'_> {
     /// The norm of the given name. x: (…,C).
-    pub(super) fn norm(&self, g: &mut Graph, x: Value, name: &str) -> Value {
+    pub(crate) fn norm(&self, g: &mut Graph, x: Value, name: &str) -> Value {
         let gain = self.names.weight(&format!("{name}.weight"));
         match self.norm {
             NormKind::Rms => g.rms_norm(x, gain, self.eps),
@@ -49,7 +49,7 @@ impl Block<'_> {
     }
 
     /// A branch with its residual and its norm. x: (B,T,C), as what `branch` returns.
-    pub(super) fn residual(
+    pub(crate) fn residual(
         &self,
         g: &mut Graph,
         x: Value,
@@ -71,7 +71,7 @@ impl Block<'_> {
     }
 
     /// Linear layer. x: (…,K); returns (…,out).
-    pub(super) fn linear(&self, g: &mut Graph, x: Value, name: &str, out: usize) -> Value {
+    pub(crate) fn linear(&self, g: &mut Graph, x: Value, name: &str, out: usize) -> Value {
         match self.storage {
             Storage::OutIn => self.names.linear(g, x, name, out, self.bias),
             Storage::InOut => self.outputs(g, x, name, 0..out),
@@ -79,7 +79,7 @@ impl Block<'_> {
     }
 
     /// Some outputs of a linear layer. x: (…,K); returns (…,outputs).
-    pub(super) fn outputs(&self, g: &mut Graph, x: Value, name: &str, outputs: Range<usize>) -> Value {
+    pub(crate) fn outputs(&self, g: &mut Graph, x: Value, name: &str, outputs: Range<usize>) -> Value {
         let part = |kind: &str, transform: Transform| Weight {
             parts: vec![Part::Tensor {
                 name: self.names.in_file(&format!("{name}.{kind}")),
@@ -93,7 +93,7 @@ impl Block<'_> {
     }
 
     /// act(x·W₁ + b₁)·W₂ + b₂. x: (…,C); returns (…,C).
-    pub(super) fn mlp(
+    pub(crate) fn mlp(
         &self,
         g: &mut Graph,
         x: Value,
@@ -108,7 +108,7 @@ impl Block<'_> {
     }
 
     /// (act(x·W₀) · (x·W₁))·W₂. x: (…,C); returns (…,C).
-    pub(super) fn gated_mlp(
+    pub(crate) fn gated_mlp(
         &self,
         g: &mut Graph,
         x: Value,

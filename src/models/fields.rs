@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ops::Act;
 
 /// What errors call the configuration.
-pub(super) const FILE: &str = "config.json";
+pub(crate) const FILE: &str = "config.json";
 
 /// Widest token, MLP, vocabulary or picture side that is believed; everything real is far below.
 const MAX_WIDTH: usize = 1 << 20;
@@ -17,25 +17,25 @@ const MAX_WIDTH: usize = 1 << 20;
 const MAX_DEPTH: usize = 1024;
 
 /// The fields of one JSON object.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     object: &'a Map<String, Json>,
     /// Numbers read so far, for hints about tensors that do not fit.
     seen: RefCell<Vec<(String, usize)>>,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(config: &'a Json) -> Result<Self> {
+    pub(crate) fn new(config: &'a Json) -> Result<Self> {
         let object = config.as_object().ok_or_else(|| Error::model(FILE, "is not a JSON object", ""))?;
         Ok(Self { object, seen: RefCell::default() })
     }
 
     /// The value under a key; `null` counts as absent, as it does in the originals.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Json> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Json> {
         self.object.get(key).filter(|v| !v.is_null())
     }
 
     /// The fields of a nested object.
-    pub(super) fn nested(&self, key: &str) -> Result<Option<Fields<'a>>> {
+    pub(crate) fn nested(&self, key: &str) -> Result<Option<Fields<'a>>> {
         match self.get(key) {
             None => Ok(None),
             Some(Json::Object(object)) => Ok(Some(Fields { object, seen: RefCell::default() })),
@@ -44,12 +44,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The keys that are set.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.object.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k.as_str())
     }
 
     /// A count that may be absent.
-    pub(super) fn optional(&self, key: &str, least: usize, most: usize) -> Result<Option<usize>> {
+    pub(crate) fn optional(&self, key: &str, least: usize, most: usize) -> Result<Option<usize>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let expected = || format!("a whole number from {least} to {most}");
         let n = value.as_u64().and_then(|n| usize::try_from(n).ok());
@@ -59,27 +59,27 @@ impl<'a> Fields<'a> {
     }
 
     /// A width: at least 1.
-    pub(super) fn width(&self, key: &str, default: usize) -> Result<usize> {
+    pub(crate) fn width(&self, key: &str, default: usize) -> Result<usize> {
         Ok(self.optional(key, 1, MAX_WIDTH)?.unwrap_or_else(|| self.note(key, default)))
     }
 
     /// A number of layers or heads: at least 1.
-    pub(super) fn depth(&self, key: &str, default: usize) -> Result<usize> {
+    pub(crate) fn depth(&self, key: &str, default: usize) -> Result<usize> {
         Ok(self.optional(key, 1, MAX_DEPTH)?.unwrap_or_else(|| self.note(key, default)))
     }
 
     /// A number of tokens or classes: may be 0.
-    pub(super) fn count(&self, key: &str, default: usize) -> Result<usize> {
+    pub(crate) fn count(&self, key: &str, default: usize) -> Result<usize> {
         Ok(self.optional(key, 0, MAX_WIDTH)?.unwrap_or_else(|| self.note(key, default)))
     }
 
     /// A picture or patch size: one number for a square, or `[height, width]`.
-    pub(super) fn size(&self, key: &str, default: usize) -> Result<[usize; 2]> {
+    pub(crate) fn size(&self, key: &str, default: usize) -> Result<[usize; 2]> {
         Ok(self.optional_size(key)?.unwrap_or_else(|| [self.note(key, default); 2]))
     }
 
     /// A size that may be absent.
-    pub(super) fn optional_size(&self, key: &str) -> Result<Option<[usize; 2]>> {
+    pub(crate) fn optional_size(&self, key: &str) -> Result<Option<[usize; 2]>> {
         match self.get(key) {
             Some(value @ Json::Array(sides)) => {
                 let side = |v: &Json| {
@@ -101,7 +101,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A finite number, not negative: epsilons and ratios.
-    pub(super) fn number(&self, key: &str, default: f64) -> Result<f64> {
+    pub(crate) fn number(&self, key: &str, default: f64) -> Result<f64> {
         let Some(value) = self.get(key) else { return Ok(default) };
         value
             .as_f64()
@@ -110,7 +110,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A width given as a factor on another, rounded down.
-    pub(super) fn scaled(&self, width: usize, key: &str, default: f64) -> Result<usize> {
+    pub(crate) fn scaled(&self, width: usize, key: &str, default: f64) -> Result<usize> {
         let scaled = width as f64 * self.number(key, default)?;
         if !(1.0..=MAX_WIDTH as f64).contains(&scaled) {
             return Err(Error::model(
@@ -123,24 +123,24 @@ impl<'a> Fields<'a> {
     }
 
     /// A switch.
-    pub(super) fn switch(&self, key: &str, default: bool) -> Result<bool> {
+    pub(crate) fn switch(&self, key: &str, default: bool) -> Result<bool> {
         Ok(self.optional_switch(key)?.unwrap_or(default))
     }
 
     /// A switch that may be absent.
-    pub(super) fn optional_switch(&self, key: &str) -> Result<Option<bool>> {
+    pub(crate) fn optional_switch(&self, key: &str) -> Result<Option<bool>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         value.as_bool().map(Some).ok_or_else(|| wrong(key, value, "true or false"))
     }
 
     /// A text that may be absent.
-    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>> {
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         value.as_str().map(Some).ok_or_else(|| wrong(key, value, "a string"))
     }
 
     /// One id or several.
-    pub(super) fn ids(&self, key: &str, default: &[u32]) -> Result<Vec<u32>> {
+    pub(crate) fn ids(&self, key: &str, default: &[u32]) -> Result<Vec<u32>> {
         let Some(value) = self.get(key) else { return Ok(default.to_vec()) };
         let id = |v: &Json| v.as_u64().and_then(|id| u32::try_from(id).ok());
         let ids = match value {
@@ -151,18 +151,18 @@ impl<'a> Fields<'a> {
     }
 
     /// An activation by the name that transformers or timm gives it.
-    pub(super) fn act(&self, key: &str, default: &str) -> Result<Act> {
+    pub(crate) fn act(&self, key: &str, default: &str) -> Result<Act> {
         act_named(key, self.text(key)?.unwrap_or(default))
     }
 
     /// The first entry of `architectures`, or a default.
-    pub(super) fn architecture(&self, default: &str) -> String {
+    pub(crate) fn architecture(&self, default: &str) -> String {
         let first = self.get("architectures").and_then(|a| a.get(0)).and_then(Json::as_str);
         first.unwrap_or(default).to_owned()
     }
 
     /// A sentence naming the fields that hold one of the given numbers.
-    pub(super) fn hint(&self, numbers: &[usize]) -> String {
+    pub(crate) fn hint(&self, numbers: &[usize]) -> String {
         let seen = self.seen.borrow();
         let mut said: Vec<String> = Vec::new();
         for (key, n) in seen.iter().filter(|(_, n)| *n > 1 && numbers.contains(n)) {
@@ -185,7 +185,7 @@ impl<'a> Fields<'a> {
 }
 
 /// An activation by the name that transformers or timm gives it; `key` is where it stands.
-pub(super) fn act_named(key: &str, name: &str) -> Result<Act> {
+pub(crate) fn act_named(key: &str, name: &str) -> Result<Act> {
     match name.to_lowercase().as_str() {
         "gelu" | "gelu_python" => Ok(Act::Gelu),
         "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh"
@@ -204,7 +204,7 @@ pub(super) fn act_named(key: &str, name: &str) -> Result<Act> {
 }
 
 /// The error for a field of the wrong kind or out of range.
-pub(super) fn wrong(key: &str, value: &Json, expected: &str) -> Error {
+pub(crate) fn wrong(key: &str, value: &Json, expected: &str) -> Error {
     let mut shown = value.to_string();
     if shown.len() > 60 {
         shown = shown.chars().take(57).chain("...".chars()).collect();
@@ -213,7 +213,7 @@ pub(super) fn wrong(key: &str, value: &Json, expected: &str) -> Error {
 }
 
 /// Checks that heads divide the width.
-pub(super) fn check_heads(hidden: (&str, usize), heads: (&str, usize)) -> Result<()> {
+pub(crate) fn check_heads(hidden: (&str, usize), heads: (&str, usize)) -> Result<()> {
     if hidden.1.is_multiple_of(heads.1) {
         return Ok(());
     }
@@ -225,7 +225,7 @@ pub(super) fn check_heads(hidden: (&str, usize), heads: (&str, usize)) -> Result
 }
 
 /// Checks that a picture holds at least one patch.
-pub(super) fn check_patch(image: [usize; 2], patch: [usize; 2]) -> Result<()> {
+pub(crate) fn check_patch(image: [usize; 2], patch: [usize; 2]) -> Result<()> {
     if patch[0] <= image[0] && patch[1] <= image[1] {
         return Ok(());
     }

@@ -47,7 +47,7 @@ const BUFFERS: &[&str] = &[
 ];
 
 /// Canonical names of a checkpoint's tensors.
-pub(super) struct Names {
+pub(crate) struct Names {
     /// Canonical name to name in the file, and shape.
     tensors: BTreeMap<String, (String, Shape)>,
     /// What most names of the file start with: makes the names of missing tensors look right.
@@ -60,7 +60,7 @@ impl Names {
     /// Names of `index` with `prefixes` stripped and each (new, old) fragment of `renames`
     /// replaced; a fragment that starts with `^` matches at the start only. Canonical names that
     /// start with one of `ignored` are left aside without a word.
-    pub(super) fn new(
+    pub(crate) fn new(
         index: &TensorIndex,
         prefixes: &[&str],
         renames: &[(&str, &str)],
@@ -86,41 +86,41 @@ impl Names {
     }
 
     /// True if the file has this tensor.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
     /// True if the file has a tensor whose canonical name starts so.
-    pub(super) fn has_any(&self, start: &str) -> bool {
+    pub(crate) fn has_any(&self, start: &str) -> bool {
         self.tensors.range(start.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(start))
     }
 
     /// Dimensions of a tensor of the file, for models that are sized by them. A dimension beyond
     /// belief (a tensor without elements may claim any) counts as unknown; what the model needs
     /// instead is then compared in [`Names::check`].
-    pub(super) fn dims(&self, name: &str) -> Option<&[usize]> {
+    pub(crate) fn dims(&self, name: &str) -> Option<&[usize]> {
         let dims = self.tensors.get(name).map(|(_, shape)| shape.dims());
         dims.filter(|dims| dims.iter().all(|d| *d <= MAX_DIMENSION))
     }
 
     /// The name the file uses, or would use if it had the tensor.
-    pub(super) fn in_file(&self, name: &str) -> String {
+    pub(crate) fn in_file(&self, name: &str) -> String {
         self.tensors.get(name).map_or_else(|| format!("{}{name}", self.prefix), |(actual, _)| actual.clone())
     }
 
     /// The whole tensor as a weight.
-    pub(super) fn weight(&self, name: &str) -> Weight {
+    pub(crate) fn weight(&self, name: &str) -> Weight {
         Weight::tensor(self.in_file(name))
     }
 
     /// Number of layers in the file: one more than the largest number right after `stem`.
-    pub(super) fn layers(&self, stem: &str) -> usize {
+    pub(crate) fn layers(&self, stem: &str) -> usize {
         let number = |name: &str| name.strip_prefix(stem)?.split('.').next()?.parse::<usize>().ok();
         self.tensors.keys().filter_map(|name| number(name)).max().map_or(0, |last| last.saturating_add(1))
     }
 
     /// Fails unless a tensor, if present, has exactly these dimensions.
-    pub(super) fn expect(&self, name: &str, want: &[usize], fields: &Fields) -> Result<()> {
+    pub(crate) fn expect(&self, name: &str, want: &[usize], fields: &Fields) -> Result<()> {
         match self.tensors.get(name) {
             Some((actual, shape)) if shape.dims() != want => Err(misfit(actual, shape.dims(), want, fields)),
             _ => Ok(()),
@@ -132,7 +132,7 @@ impl Names {
     ///
     /// # Errors
     /// [`Error::Model`] listing missing tensors, or naming the first whose shape does not fit.
-    pub(super) fn check(&self, model: &dyn Model, fields: &Fields) -> Result<(u64, Vec<String>)> {
+    pub(crate) fn check(&self, model: &dyn Model, fields: &Fields) -> Result<(u64, Vec<String>)> {
         let ModelInfo { channels, image_size: [h, w], .. } = *model.info();
         let mut g = Graph::new();
         let image = g.input("image", TensorDesc::f32([1, channels, h, w]));
@@ -144,7 +144,7 @@ impl Names {
     ///
     /// # Errors
     /// As [`Names::check`].
-    pub(super) fn check_decoder(
+    pub(crate) fn check_decoder(
         &self,
         model: &dyn PictureDecoder,
         fields: &Fields,
@@ -163,7 +163,7 @@ impl Names {
     ///
     /// # Errors
     /// As [`Names::check`].
-    pub(super) fn check_text(&self, model: &dyn TextModel, fields: &Fields) -> Result<(u64, Vec<String>)> {
+    pub(crate) fn check_text(&self, model: &dyn TextModel, fields: &Fields) -> Result<(u64, Vec<String>)> {
         let mut g = Graph::new();
         let written = if model.info().kind == Kind::EncoderDecoder { 1 } else { 0 };
         let text = Text::declare(&mut g, TextSizes { batch: 1, tokens: 1, written, places: 1 });
@@ -176,7 +176,7 @@ impl Names {
     ///
     /// # Errors
     /// As [`Names::check`].
-    pub(super) fn check_graph(
+    pub(crate) fn check_graph(
         &self,
         g: &Graph,
         built: Result<()>,
@@ -290,13 +290,13 @@ impl Names {
 /// Builders that take a canonical name, beside those of `ops` that take a [`Weight`].
 impl Names {
     /// Linear layer `name.weight`, and `name.bias` if it has one. x: (…, K); returns (…, out).
-    pub(super) fn linear(&self, g: &mut Graph, x: Value, name: &str, out: usize, bias: bool) -> Value {
+    pub(crate) fn linear(&self, g: &mut Graph, x: Value, name: &str, out: usize, bias: bool) -> Value {
         let bias = bias.then(|| self.weight(&format!("{name}.bias")));
         g.linear(x, self.weight(&format!("{name}.weight")), bias, out)
     }
 
     /// Layer norm with `name.weight` and `name.bias`. x: (…, C).
-    pub(super) fn layer_norm(&self, g: &mut Graph, x: Value, name: &str, eps: f32) -> Value {
+    pub(crate) fn layer_norm(&self, g: &mut Graph, x: Value, name: &str, eps: f32) -> Value {
         g.layer_norm(x, self.weight(&format!("{name}.weight")), self.weight(&format!("{name}.bias")), eps)
     }
 }

@@ -14,17 +14,17 @@ const MAX_PATCHES: usize = 1 << 20;
 const MAX_PATCH_ELEMENTS: usize = 1 << 24;
 
 /// Batch size, rows and columns of pixels of a (B,Ch,H,W) image, and the grid of whole patches.
-pub(super) struct Picture {
-    pub(super) batch: usize,
-    pub(super) size: [usize; 2],
-    pub(super) grid: [usize; 2],
+pub(crate) struct Picture {
+    pub(crate) batch: usize,
+    pub(crate) size: [usize; 2],
+    pub(crate) grid: [usize; 2],
 }
 
 /// Reads the image's shape and checks that it fits the model.
 ///
 /// # Errors
 /// [`Error::Usage`] for another number of channels, or if not even one patch fits.
-pub(super) fn picture(g: &Graph, image: Value, info: &ModelInfo) -> Result<Picture> {
+pub(crate) fn picture(g: &Graph, image: Value, info: &ModelInfo) -> Result<Picture> {
     let shape = g.shape(image);
     let &[batch, channels, h, w] = shape.dims() else {
         return Err(Error::usage(
@@ -51,7 +51,7 @@ pub(super) fn picture(g: &Graph, image: Value, info: &ModelInfo) -> Result<Pictu
 }
 
 /// Fails for absurdly many patches, or absurdly large ones.
-pub(super) fn check_sizes(info: &ModelInfo) -> Result<()> {
+pub(crate) fn check_sizes(info: &ModelInfo) -> Result<()> {
     let [h, w] = info.patch;
     let elements = h.checked_mul(w).and_then(|n| n.checked_mul(info.channels));
     if elements.is_none_or(|n| n > MAX_PATCH_ELEMENTS) {
@@ -75,7 +75,7 @@ fn check_patches(what: &str, grid: [usize; 2]) -> Result<()> {
 /// Embedded patches in raster order, by the convolution `name` whose stride is its size. Pixels
 /// beyond the last whole patch are left out, as a convolution without padding does.
 /// image: (B,Ch,H,W); returns (B,N,C).
-pub(super) fn patch_tokens(
+pub(crate) fn patch_tokens(
     g: &mut Graph,
     w: &Names,
     name: &str,
@@ -89,26 +89,26 @@ pub(super) fn patch_tokens(
 }
 
 /// Fails unless the patch kernel of the file fits the configured width, channels and patch size.
-pub(super) fn check_patch_kernel(w: &Names, name: &str, info: &ModelInfo, fields: &Fields) -> Result<()> {
+pub(crate) fn check_patch_kernel(w: &Names, name: &str, info: &ModelInfo, fields: &Fields) -> Result<()> {
     let want = [info.hidden, info.channels, info.patch[0], info.patch[1]];
     w.expect(&format!("{name}.weight"), &want, fields)
 }
 
 /// A learned position table and how its original resamples it.
-pub(super) struct PositionTable<'a> {
+pub(crate) struct PositionTable<'a> {
     /// Canonical name of the (1, prefix + h·w, C) or (prefix + h·w, C) tensor.
-    pub(super) name: &'a str,
+    pub(crate) name: &'a str,
     /// Rows before the grid.
-    pub(super) prefix: usize,
+    pub(crate) prefix: usize,
     /// Picture size at which the table is taken as it is, whatever its grid.
-    pub(super) trained: Option<[usize; 2]>,
+    pub(crate) trained: Option<[usize; 2]>,
     /// Resampling filter.
-    pub(super) filter: PositionFilter,
+    pub(crate) filter: PositionFilter,
 }
 
 impl PositionTable<'_> {
     /// Fails unless the table of the file has a row for each prefix token and patch.
-    pub(super) fn check(&self, w: &Names, info: &ModelInfo, fields: &Fields) -> Result<()> {
+    pub(crate) fn check(&self, w: &Names, info: &ModelInfo, fields: &Fields) -> Result<()> {
         let grid = info.grid();
         let want = self.prefix + grid[0] * grid[1];
         match w.dims(self.name) {
@@ -132,7 +132,7 @@ impl PositionTable<'_> {
     /// The table for a picture, by the rule all Hugging Face models share: as it is for a square
     /// picture of as many patches (and for the trained size); otherwise resampled from a *square*
     /// grid, whatever the trained picture was. Returns (prefix + N, C).
-    pub(super) fn square(&self, g: &mut Graph, w: &Names, picture: &Picture, info: &ModelInfo) -> Value {
+    pub(crate) fn square(&self, g: &mut Graph, w: &Names, picture: &Picture, info: &ModelInfo) -> Value {
         let trained = info.grid();
         let n = trained[0] * trained[1];
         let same_count = picture.grid[0] * picture.grid[1] == n;
@@ -149,7 +149,7 @@ impl PositionTable<'_> {
     }
 
     /// The table resampled from one grid to another. Returns (prefix + h·w, C).
-    pub(super) fn resampled(
+    pub(crate) fn resampled(
         &self,
         g: &mut Graph,
         w: &Names,
@@ -169,7 +169,7 @@ impl PositionTable<'_> {
 
 /// Softmax attention of one layer; declares its weights as `attention.{layer}`.
 /// q, k, v: (B,H,T,D), bias: (H,T,T); returns (B,T,C).
-pub(super) fn self_attention(
+pub(crate) fn self_attention(
     g: &mut Graph,
     [q, k, v]: [Value; 3],
     bias: Option<Value>,
@@ -186,7 +186,7 @@ const SCORES: usize = 16 << 20;
 
 /// Logarithms of the probabilities of tokens, some rows at a time, since the scores of all would not fit a
 /// binding. x: (B,T,C), targets: (B·T) u32; `head` makes (N,V) of (N,C); returns (B,T).
-pub(super) fn log_probabilities(
+pub(crate) fn log_probabilities(
     g: &mut Graph,
     x: Value,
     targets: Value,
@@ -212,13 +212,13 @@ pub(super) fn log_probabilities(
 }
 
 /// 1/sqrt(D).
-pub(super) fn attention_scale(head_width: usize) -> f32 {
+pub(crate) fn attention_scale(head_width: usize) -> f32 {
     (1.0 / (head_width as f64).sqrt()) as f32
 }
 
 /// Rows of a classification head, or `None` if the file has none. `num_labels`, where a
 /// configuration states it, must agree; `id2label` need not, because it is often left out.
-pub(super) fn classes(w: &Names, head: &str, fields: &Fields) -> Result<Option<usize>> {
+pub(crate) fn classes(w: &Names, head: &str, fields: &Fields) -> Result<Option<usize>> {
     let name = format!("{head}.weight");
     let rows = w.dims(&name).and_then(|dims| dims.first().copied());
     let Some(rows) = rows.filter(|&rows| rows > 0) else { return Ok(None) };
@@ -239,7 +239,7 @@ pub(super) fn classes(w: &Names, head: &str, fields: &Fields) -> Result<Option<u
 }
 
 /// The warning for a classifier without a head, if that is what it is.
-pub(super) fn headless(info: &ModelInfo) -> Option<String> {
+pub(crate) fn headless(info: &ModelInfo) -> Option<String> {
     let classifier = info.architecture.contains("ForImageClassification");
     (classifier && info.classes.is_none()).then(|| {
         format!("{}: the checkpoint has no classifier; only features are computed", info.architecture)

@@ -2,11 +2,16 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{FAMILIES, Model, from_config, timm_table};
+use super::{AnyModel, FAMILIES, Model};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorIndex};
+use crate::models::timm::table;
 use crate::ops::Op;
 use crate::tensor::{Shape, TensorDesc};
+
+fn from_config(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>> {
+    super::from_config(config, index, None).and_then(AnyModel::vision)
+}
 
 /// Names and shapes of a ViT of width 12, 3 heads, 2 layers, MLP 20, 16x16 pictures, 5 classes.
 fn vit_index(prefix: &str) -> TensorIndex {
@@ -246,14 +251,14 @@ fn other_picture_sizes_resample_positions_and_small_ones_are_refused() {
 #[test]
 fn every_row_of_the_timm_table_reads() {
     let mut accepted = 0;
-    for name in timm_table::names() {
-        let arch = timm_table::find(name).expect("a row");
+    for name in table::names() {
+        let arch = table::find(name).expect("a row");
         assert!(arch.hidden.is_multiple_of(arch.heads) && arch.eps > 0.0, "{name}");
         assert!(["token", "avg", "map"].contains(&arch.pool), "{name}");
-        accepted += usize::from(timm_table::refusal(name).is_none());
+        accepted += usize::from(table::refusal(name).is_none());
     }
-    assert_eq!((timm_table::names().count(), accepted), (172, 169));
-    let deit = timm_table::find("deit3_base_patch16_384").expect("a row");
+    assert_eq!((table::names().count(), accepted), (172, 169));
+    let deit = table::find("deit3_base_patch16_384").expect("a row");
     assert_eq!((deit.image_size, deit.patch, deit.hidden, deit.layer_scale), ([384, 384], 16, 768, true));
     assert!(deit.no_embed_class);
 }

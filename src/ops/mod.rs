@@ -1,4 +1,4 @@
-//! IR floor. The operations a graph is made of: one file per family, one enum, one `match`.
+//! The operations a graph is made of: one file per family, one enum, one `match`.
 //!
 //! Each op knows four things and no more: the shape of its result ([`OpDef::infer`]), the dumbest
 //! correct loop that computes it ([`OpDef::reference`]), what it costs ([`Op::cost`]), and which

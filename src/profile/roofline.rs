@@ -1,9 +1,10 @@
 //! The roofline picture (Williams, Waterman and Patterson 2009): how fast kernels compute over how much
 //! they compute for each byte, under the roofs measured on this adapter. Both scales are logarithmic.
 
-use super::plot::{Anchor, At, Colour, Scene, Shape};
 use super::table::{bytes, flops, rate};
-use super::{Profile, Row, letters};
+use super::{Profile, Row};
+use crate::render::letters;
+use crate::render::plot::{Anchor, At, Colour, Scene, Shape};
 
 const WIDTH: f32 = 1200.0;
 const HEIGHT: f32 = 760.0;

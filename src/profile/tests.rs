@@ -115,7 +115,7 @@ fn quantiles_lie_between_neighbours() {
 
 #[test]
 fn labels_of_crowded_points_do_not_cover_each_other() {
-    use super::plot::Shape;
+    use crate::render::plot::Shape;
     let mut profile = profile([6.1e6, 6.3e6]);
     for i in 0..14 {
         let kernel = format!("another_kernel_{i} way{i}");
@@ -131,7 +131,7 @@ fn labels_of_crowded_points_do_not_cover_each_other() {
         .iter()
         .filter_map(|shape| match shape {
             Shape::Words { at, text, size, angle: 0.0, .. } if text.contains('%') => {
-                Some((*at, letters::width(text, *size)))
+                Some((*at, crate::render::letters::width(text, *size)))
             }
             _ => None,
         })

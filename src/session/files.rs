@@ -8,38 +8,15 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 use super::{BUILTIN, BUILTIN_GENERATOR, ModelSource};
-use crate::data::synthetic::Synthetic;
-use crate::data::synthetic_llamagen::SyntheticLlamaGen;
-use crate::data::synthetic_text::SyntheticText;
-use crate::data::weights::{Checkpoint, DECODER, TOKENIZER};
+use crate::checkpoint::{Checkpoint, DECODER, TOKENIZER};
 use crate::error::{Error, Result};
-use crate::models;
+use crate::models::{self, ModelKind};
+use crate::synthetic::llamagen::SyntheticLlamaGen;
+use crate::synthetic::text::SyntheticText;
+use crate::synthetic::vision::Synthetic;
 
 /// Largest JSON file read, in bytes: configurations with tens of thousands of labels stay far below.
 const MAX_JSON: u64 = 64 << 20;
-
-/// What a model does, by its configuration alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModelKind {
-    /// It looks at images: [`super::Session`].
-    Vision,
-    /// It draws images token by token: [`crate::generate::Generator`].
-    Generator,
-    /// It reads and writes texts: [`crate::text::TextSession`].
-    Text,
-}
-
-impl ModelKind {
-    fn of(config: &Json) -> Self {
-        if models::is_text(config) {
-            ModelKind::Text
-        } else if models::is_decoder(config) {
-            ModelKind::Generator
-        } else {
-            ModelKind::Vision
-        }
-    }
-}
 
 /// What the model of a source does; [`ModelKind::Vision`] where its configuration cannot be read, which is told when
 /// it is opened.
@@ -49,7 +26,7 @@ pub fn kind(source: &ModelSource) -> ModelKind {
     };
     match source {
         ModelSource::Path(path) => {
-            read(folder_of(path)).map_or(ModelKind::Vision, |config| ModelKind::of(&config))
+            read(folder_of(path)).map_or(ModelKind::Vision, |config| models::kind(&config))
         }
         ModelSource::Builtin(name) if name == BUILTIN_GENERATOR => ModelKind::Generator,
         ModelSource::Synthetic(name) if SyntheticLlamaGen::named(name).is_ok() => ModelKind::Generator,

@@ -1,4 +1,4 @@
-//! Floor 5. A session measured: the plan that would answer, on the same device with the same
+//! A session measured: the plan that would answer, on the same device with the same
 //! weights, run under a timer or a stopwatch, and what it took to get ready.
 
 use std::sync::Arc;

@@ -35,7 +35,7 @@ impl Started {
 
 impl Session {
     /// Runs pictures of one size. `pixels`: each (H,W,3) bytes of `size` = (height, width), as
-    /// [`pixels`](crate::data::preprocess::Preprocess::pixels) gives them. Returns one tensor per output,
+    /// [`pixels`](crate::image::preprocess::Preprocess::pixels) gives them. Returns one tensor per output,
     /// batch first.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::measure::{Preparation, Prepared};
 use super::{DeviceInfo, Engine, Options, Tuning, open_device};
-use crate::data::materialise::{materialise, scan};
-use crate::data::weights::Checkpoint;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::materialise::{materialise, scan};
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, States, Store, tune};
 use crate::graph::{Graph, Weight};

@@ -1,9 +1,10 @@
 //! Answers to a question, found in a context of any length: read in windows, each with the whole question,
-//! all of them in one batch. The arithmetic is [`crate::data::spans`].
+//! all of them in one batch. The arithmetic is [`crate::text::spans`].
 
 use super::{Passage, Task, TextSession};
-use crate::data::spans::{self, Answers, Layout, STRIDE, Scores, Window};
 use crate::error::{Error, Result};
+use crate::text::spans;
+use crate::text::spans::{Answers, Layout, STRIDE, Scores, Window};
 
 /// Most tokens of a window, as SQuAD's own programs have it; models that take less have smaller ones.
 pub const WINDOW: usize = 384;

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::batch::distinct;
 use super::{Passage, Task, TextSession, TooLong};
-use crate::data::tokenizer::Encoding;
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
+use crate::tokenizer::Encoding;
 
 /// Scores of the classes of one text.
 #[derive(Debug, Clone, PartialEq)]

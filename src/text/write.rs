@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::batch::padded;
 use super::{Kind, Task, TextSession, TooLong};
-use crate::data::tokenizer::Stream;
 use crate::error::{Error, Result};
-use crate::models::sequence::TokenDecoder;
-use crate::models::sequence::{Extent, LENGTHS, New, SOURCE, SOURCE_LENGTHS, STEP, TOKENS};
+use crate::models::sequence::{Extent, LENGTHS, New, SOURCE, SOURCE_LENGTHS, STEP, TOKENS, TokenDecoder};
 use crate::ops::Sampling;
 use crate::plan::Plan;
 use crate::session::{ENTROPY, SETTINGS, STREAMS, TokenLoop, draw_graph};
 use crate::tensor::HostTensor;
+use crate::tokenizer::Stream;
 
 /// Tokens between two looks at what was written: few enough to read along, enough to hide what a look
 /// costs.

@@ -6,13 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
-use vit_gpu::Result;
-use vit_gpu::data::materialise::materialise;
-use vit_gpu::data::weights::Checkpoint;
+use vit_gpu::checkpoint::Checkpoint;
+use vit_gpu::checkpoint::materialise::materialise;
 use vit_gpu::graph::{Graph, TensorIndex, Weight};
 use vit_gpu::models::{self, FAMILIES, Model};
-use vit_gpu::selftest;
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
+use vit_gpu::{Result, selftest};
 
 /// A model and where its weights come from.
 pub struct Net {
@@ -29,8 +28,9 @@ impl Net {
     fn open(name: &str, folder: &Path, weights: &Path) -> Self {
         let checkpoint = Checkpoint::open(weights, false).unwrap_or_else(|e| panic!("{name}: {e}"));
         let config = read_json(&folder.join("config.json")).unwrap_or_else(|| panic!("{name}: no config"));
-        let model =
-            models::from_config(&config, checkpoint.index()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let model = models::from_config(&config, checkpoint.index(), None)
+            .and_then(models::AnyModel::vision)
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         Self { name: name.to_owned(), model, checkpoint: Some(checkpoint) }
     }
 
@@ -104,7 +104,9 @@ impl Net {
         }
         add("head.weight", &[classes, hidden]);
         add("head.bias", &[classes]);
-        let model = models::from_config(&config, &index).unwrap_or_else(|e| panic!("gap: {e}"));
+        let model = models::from_config(&config, &index, None)
+            .and_then(models::AnyModel::vision)
+            .unwrap_or_else(|e| panic!("gap: {e}"));
         Self { name: format!("gap {image}/{patch}x{hidden}"), model, checkpoint: None }
     }
 
@@ -175,8 +177,9 @@ impl VitShape {
 
     /// The model, with noise for weights.
     pub fn net(&self) -> Net {
-        let model =
-            models::from_config(&self.config(), &self.index()).unwrap_or_else(|e| panic!("{self:?}: {e}"));
+        let model = models::from_config(&self.config(), &self.index(), None)
+            .and_then(models::AnyModel::vision)
+            .unwrap_or_else(|e| panic!("{self:?}: {e}"));
         Net { name: format!("{self:?}"), model, checkpoint: None }
     }
 

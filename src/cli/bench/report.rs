@@ -1,14 +1,14 @@
 //! Rows of `bench`, each printed as soon as it is measured (but JSON, which is one object).
 
+use crate::printable::escaped;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::Subject;
 use super::start::Start;
-use crate::cli::args::Rows;
+use crate::cli::bench::args::Rows;
 use crate::cli::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, count, field, json};
-use crate::cli::talk::printable;
 
 /// The commit this was built from, if the build was told.
 pub(super) const COMMIT: Option<&str> = option_env!("VIT_GPU_COMMIT");
@@ -137,7 +137,7 @@ pub(super) struct Report<W: Write> {
 
 impl<W: Write> Report<W> {
     pub(super) fn new(out: W, form: Rows, devices: bool, subjects: &[Subject]) -> Self {
-        let widths = subjects.iter().map(|s| printable(&s.id).chars().count());
+        let widths = subjects.iter().map(|s| escaped(&s.id).chars().count());
         Self { out, form, devices, model_width: widths.max().unwrap_or(0).max(5), rows: Vec::new() }
     }
 
@@ -185,7 +185,7 @@ impl<W: Write> Report<W> {
     fn markdown(&mut self, row: &Row) -> io::Result<()> {
         let width = self.model_width;
         let device = |row: &Row| match self.devices {
-            true => format!(" {:<28.28} |", printable(&row.device.name)),
+            true => format!(" {:<28.28} |", escaped(&row.device.name)),
             false => String::new(),
         };
         let out = &mut self.out;
@@ -203,7 +203,7 @@ impl<W: Write> Report<W> {
         let stats = |s: &Option<Stats>| s.as_ref().map_or(String::new(), Stats::text);
         let mb = |b: Option<u64>| b.map_or(String::new(), |b| format!("{:.1}", b as f64 / 1e6));
         let result = match &row.error {
-            Some(e) => format!("failed: {} |  |  | ", printable(e).replace('|', "/")),
+            Some(e) => format!("failed: {} |  |  | ", escaped(e).replace('|', "/")),
             None => format!(
                 "{:>18} | {:>18} | {:>9} | {:>9}",
                 stats(&row.images_per_second),
@@ -215,7 +215,7 @@ impl<W: Write> Report<W> {
         writeln!(
             out,
             "| {:<width$} | {:>7} | {:<5} |{} {:>5} | {:<10} | {result} |",
-            printable(&row.model).replace('|', "/"),
+            escaped(&row.model).replace('|', "/"),
             count(row.parameters),
             row.dtype,
             device(row),
@@ -236,7 +236,7 @@ impl<W: Write> Report<W> {
                 phases.iter().try_for_each(|(name, _)| write!(out, " {name:>9} |"))?;
                 writeln!(out, "\n|---|---|---|{}", "---:|".repeat(phases.len()))?;
             }
-            write!(out, "| {:<width$} | {:<5} | {:<10} |", printable(&row.model), row.dtype, row.test)?;
+            write!(out, "| {:<width$} | {:<5} | {:<10} |", escaped(&row.model), row.dtype, row.test)?;
             phases.iter().try_for_each(|(_, ms)| write!(out, " {ms:>9.1} |"))?;
             writeln!(out)?;
         }

@@ -15,7 +15,7 @@ use clap::ValueEnum as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Subject, ms, name_of, outputs, peak};
-use crate::cli::args::BenchArgs;
+use crate::cli::bench::args::BenchArgs;
 use crate::cli::open;
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};

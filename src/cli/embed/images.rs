@@ -1,5 +1,6 @@
-//! Floor 6. Embeddings of images: what the model's head reads, token 0, or the mean of the patches.
+//! Embeddings of images: what the model's head reads, token 0, or the mean of the patches.
 
+use crate::printable::escaped;
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
@@ -7,13 +8,13 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::{Answers, millis};
-use crate::cli::args::{EmbedArgs, Pooling, Sink};
+use crate::cli::embed::args::{EmbedArgs, Pooling, Sink};
 use crate::cli::generate::{distinct, spare_the_model};
 use crate::cli::infer::{Ready, decode, decode_options, preprocess};
 use crate::cli::inputs::Input;
 use crate::cli::open::{self, Opened};
-use crate::cli::talk::{self, Talk};
-use crate::cli::{Outcome, Stop};
+use crate::cli::outcome::{Outcome, Stop};
+use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::models::ModelInfo;
 use crate::session::ModelSource;
@@ -60,7 +61,7 @@ pub(super) fn run(
             for (ready, vector) in ready.into_iter().zip(vectors?) {
                 answers.timing.decode += millis(ready.took);
                 for note in &ready.notes {
-                    talk.detail(format_args!("{}: {note}", talk::printable(&ready.name)));
+                    talk.detail(format_args!("{}: {note}", escaped(&ready.name)));
                 }
                 match vector {
                     Ok(vector) => answers.good(None, ready.name, vector)?,

@@ -1,19 +1,21 @@
-//! Floor 6. Embeddings of texts.
+//! Embeddings of texts.
 
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
 use super::{Answers, millis};
-use crate::cli::args::{EmbedArgs, Pooling, Sink, first};
+use crate::cli::args::first;
+use crate::cli::embed::args::{EmbedArgs, Pooling, Sink};
 use crate::cli::generate::{distinct, spare_the_model};
+use crate::cli::open;
+use crate::cli::outcome::{Outcome, Stop};
 use crate::cli::talk::Talk;
 use crate::cli::texts::{self, BATCH, Opened, on_line};
-use crate::cli::{Outcome, Stop, open};
-use crate::data::sentence::{Sentence, SentencePooling};
 use crate::error::{Error, Result};
 use crate::session::ModelSource;
 use crate::text::TooLong;
+use crate::text::sentence::{Sentence, SentencePooling};
 
 /// A text, and its line if it is of a file.
 type Item = (Option<usize>, String);

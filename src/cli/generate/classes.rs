@@ -1,7 +1,7 @@
-//! Floor 6. From what the user calls a class to its number.
+//! From what the user calls a class to its number.
 
-use crate::data::labels::Labels;
 use crate::error::{Error, Result};
+use crate::labels::Labels;
 
 /// Names shown where many would fit.
 const SHOWN: usize = 6;
@@ -112,7 +112,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::data::labels::LabelSource;
+    use crate::labels::LabelSource;
 
     fn labels(names: &[&str]) -> Labels {
         let names = names.iter().map(|n| (*n).to_owned()).collect();

@@ -1,4 +1,4 @@
-//! Floor 6. What the engine reports while it draws: a bar or a live picture, and the tokens from which
+//! What the engine reports while it draws: a bar or a live picture, and the tokens from which
 //! the frames of an animation are made when all is done.
 
 use std::ops::Range;
@@ -6,10 +6,10 @@ use std::ops::Range;
 use image::RgbImage;
 
 use super::preview::Preview;
-use super::sheet::Sheet;
 use crate::cli::talk;
 use crate::error::Result;
 use crate::generate::{Generator, NOT_DRAWN, Progress, Rgb as Picture};
+use crate::render::sheet::Sheet;
 
 /// Most frames where the user does not say how far they are apart.
 pub(super) const FRAMES: usize = 64;

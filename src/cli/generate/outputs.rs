@@ -1,15 +1,15 @@
-//! Floor 6. Where everything that is drawn goes. Every path is tried before any work is done, so that
+//! Where everything that is drawn goes. Every path is tried before any work is done, so that
 //! what cannot be written costs nothing; files are there whole or not at all.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::recipe::Recipe;
-use super::sheet::{Kind, Sheet};
-use crate::cli::args::FileArgs;
+use crate::cli::generate::args::FileArgs;
 use crate::cli::outfile::{self, OutFile, same_file};
 use crate::error::{Error, Result};
 use crate::generate::Rgb as Picture;
+use crate::render::sheet::{Kind, Sheet};
 
 /// A file that was begun.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Floor 6. The picture as it grows, in terminals that show pictures: kitty's graphics protocol or
+//! The picture as it grows, in terminals that show pictures: kitty's graphics protocol or
 //! iTerm2's inline images. On standard error, drawn over itself; other terminals get a progress bar.
 
 use std::io::{IsTerminal as _, Write as _};
@@ -6,8 +6,8 @@ use std::io::{IsTerminal as _, Write as _};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use image::RgbImage;
 
-use super::animation;
-use crate::cli::args::When;
+use crate::cli::generate::args::When;
+use crate::render::animation;
 
 /// Lines of the terminal that the picture takes.
 const LINES: u32 = 16;

@@ -1,4 +1,4 @@
-//! Floor 6. Everything that makes a sample what it is: written into PNG files, read from them, and
+//! Everything that makes a sample what it is: written into PNG files, read from them, and
 //! checked against the model before anything is drawn.
 
 use std::fs::File;
@@ -7,13 +7,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::animation::KEYWORD;
 use super::classes;
-use crate::cli::args::{HowArgs, Keep, MAX_SCALE, MAX_TEMPERATURE, Order, Schedule, WhatArgs};
-use crate::data::labels::Labels;
+use crate::cli::generate::args::{HowArgs, Keep, MAX_SCALE, MAX_TEMPERATURE, Order, Schedule, WhatArgs};
 use crate::error::{Error, Result};
 use crate::generate::{self, GeneratorInfo, Request};
+use crate::labels::Labels;
 use crate::ops::{Guidance, Sampling};
+use crate::render::animation::KEYWORD;
 
 /// Version of the text in PNG files.
 const VERSION: u32 = 1;
@@ -313,8 +313,8 @@ pub(super) fn random_seed() -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::animation;
     use super::*;
+    use crate::render::animation;
 
     fn recipe() -> Recipe {
         let subject = |sample| Subject { sample, class: Some(3), name: Some("Größe \"x\"".into()) };

@@ -1,4 +1,4 @@
-//! Floor 6. Tokens as JSON, for `generate --tokens` and `tokens`: written a row of patches a line, and
+//! Tokens as JSON, for `generate --tokens` and `tokens`: written a row of patches a line, and
 //! read with suspicion.
 
 use std::path::Path;

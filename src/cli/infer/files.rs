@@ -1,18 +1,19 @@
-//! Floor 6. The files that `infer` writes: embeddings as safetensors, attention as pictures. Every
+//! The files that `infer` writes: embeddings as safetensors, attention as pictures. Every
 //! path is checked against every input, and against the model, before any work is done.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cli::args::InferArgs;
+use crate::cli::infer::args::InferArgs;
 use crate::cli::inputs::Input;
 use crate::cli::outfile::{OutFile, same_file};
-use crate::cli::overlay::{self, Layout, View};
 use crate::cli::talk::Talk;
 use crate::cli::vectors::Vectors;
 use crate::error::{Error, Result};
 use crate::models::ModelInfo;
+use crate::render::overlay;
+use crate::render::overlay::{Layout, View};
 
 /// The output that embeddings are, and the name of the tensor in the file.
 pub(super) const EMBEDDING: &str = "embedding";

@@ -1,12 +1,12 @@
-//! Floor 6. What came of one text, in every form: classes, words, answers, likelihoods. Places in a text
+//! What came of one text, in every form: classes, words, answers, likelihoods. Places in a text
 //! are counted in characters (Unicode scalar values), as Python counts them.
 
+use crate::printable::escaped;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use crate::cli::output::{Prediction, Printed, field};
-use crate::cli::talk::printable;
 use crate::cli::texts::shown;
 use crate::text::{Answers, Choice, Filled, Likelihood, Scored};
 
@@ -189,7 +189,7 @@ impl Printed for Row {
                     }
                     for word in &mask.tokens {
                         let percent = f64::from(word.probability) * 100.0;
-                        writeln!(out, "  {percent:>7.3}%  {}  ({})", printable(&word.token), word.id)?;
+                        writeln!(out, "  {percent:>7.3}%  {}  ({})", escaped(&word.token), word.id)?;
                     }
                 }
                 Ok(())
@@ -198,7 +198,7 @@ impl Printed for Row {
                 let first = no_answer.as_ref().filter(|n| n.margin.is_none_or(|m| m > 0.0));
                 first.map_or(Ok(()), |n| n.text(out))?;
                 for a in answers {
-                    let (share, text) = (a.probability * 100.0, printable(&a.answer));
+                    let (share, text) = (a.probability * 100.0, escaped(&a.answer));
                     let Found { start, end, score, .. } = a;
                     writeln!(
                         out,
@@ -212,7 +212,7 @@ impl Printed for Row {
                 let Prediction { index, label, probability } = &w.class;
                 let percent = f64::from(*probability) * 100.0;
                 let log = w.log_likelihood;
-                writeln!(out, "  {percent:>7.3}%  {}  ({index})  log likelihood {log:.3}", printable(label))
+                writeln!(out, "  {percent:>7.3}%  {}  ({index})  log likelihood {log:.3}", escaped(label))
             }),
             Content::Perplexity { tokens, log_likelihood, perplexity } => {
                 writeln!(
@@ -220,7 +220,7 @@ impl Printed for Row {
                     "  perplexity {perplexity:.3}  (log likelihood {log_likelihood:.3} of {tokens} tokens)"
                 )
             }
-            Content::Failed { error, .. } => writeln!(out, "  failed: {}", printable(error)),
+            Content::Failed { error, .. } => writeln!(out, "  failed: {}", escaped(error)),
         }
     }
 

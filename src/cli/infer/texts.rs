@@ -1,4 +1,4 @@
-//! Floor 6. `vit-gpu infer` on texts: what is asked follows from the flags and from what the checkpoint
+//! `vit-gpu infer` on texts: what is asked follows from the flags and from what the checkpoint
 //! was made to do. Texts of a file are computed in batches and answered in their order.
 
 use std::io::Write;
@@ -6,14 +6,16 @@ use std::time::Instant;
 
 use super::rows::{Content, Row};
 use super::{Tally, millis};
-use crate::cli::args::{AskArgs, Format, InferArgs, first};
+use crate::cli::args::{Format, first};
+use crate::cli::infer::args::InferArgs;
 use crate::cli::open;
+use crate::cli::outcome::{Outcome, Stop};
 use crate::cli::output::Report;
 use crate::cli::talk::{self, Talk};
+use crate::cli::texts::args::AskArgs;
 use crate::cli::texts::{self, BATCH, Opened, on_line};
-use crate::cli::{Outcome, Stop};
-use crate::data::records::Record;
 use crate::error::{Error, Result};
+use crate::records::Record;
 use crate::session::ModelSource;
 use crate::text::{Kind, Task, Template, TextInfo, TooLong};
 

@@ -1,4 +1,4 @@
-//! Floor 6. `vit-gpu inspect` of a model that draws: what it is, and its plans apart, that of a prompt,
+//! `vit-gpu inspect` of a model that draws: what it is, and its plans apart, that of a prompt,
 //! of one token and of a picture's decoding.
 
 use std::io::{self, Write};
@@ -6,12 +6,13 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{CheckpointFacts, LabelFacts, label_facts, somehow};
-use crate::cli::Outcome;
-use crate::cli::args::{GraphForm, InspectArgs, Plain};
+use crate::checkpoint::Checkpoint;
+use crate::cli::args::Plain;
+use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::cli::open;
+use crate::cli::outcome::Outcome;
 use crate::cli::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, json};
 use crate::cli::talk::Talk;
-use crate::data::weights::Checkpoint;
 use crate::error::{Error, Result};
 use crate::generate::{Codec, Generator, GeneratorInfo, bytes_read};
 use crate::models::sequence::New;

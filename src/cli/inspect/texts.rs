@@ -1,24 +1,26 @@
-//! Floor 6. `vit-gpu inspect` of a text model: what it is and can do, its tokenizer, and its plans: of one
+//! `vit-gpu inspect` of a text model: what it is and can do, its tokenizer, and its plans: of one
 //! pass over texts, or of a prompt and of a token behind it.
 
+use crate::printable::escaped;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::generation::{PlanFacts, plan_facts, work};
 use super::{CheckpointFacts, LabelFacts, default_outputs, folded, label_facts, somehow};
-use crate::cli::Outcome;
-use crate::cli::args::{GraphForm, InspectArgs, Plain};
+use crate::cli::args::Plain;
+use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::cli::open;
+use crate::cli::outcome::Outcome;
 use crate::cli::output::{DeviceFacts, SCHEMA_VERSION, bytes, count, json};
-use crate::cli::talk::{Talk, printable};
+use crate::cli::talk::Talk;
 use crate::cli::texts::TextFacts;
-use crate::data::tokenizer::Tokenizer;
 use crate::error::Error;
 use crate::models::text::TextSizes;
 use crate::plan::Plan;
 use crate::session::{ModelSource, Options};
 use crate::text::{Kind, Task, TextSession};
+use crate::tokenizer::Tokenizer;
 
 /// Tokens of the texts that plans are shown for, where the model takes as many.
 const TOKENS: usize = 128;
@@ -237,7 +239,7 @@ fn describe(d: &Document, session: &TextSession, pass: &[String], out: &mut impl
     }
     match session.tokenizer() {
         Ok(t) => writeln!(out, "tokenizer      {}", words(&tokenizer(t)))?,
-        Err(e) => writeln!(out, "tokenizer      none: {}", printable(&e.to_string()))?,
+        Err(e) => writeln!(out, "tokenizer      none: {}", escaped(&e.to_string()))?,
     }
     writeln!(out, "outputs        {}", folded(&d.outputs))?;
     let dtype = session.precision();
@@ -250,7 +252,7 @@ fn describe(d: &Document, session: &TextSession, pass: &[String], out: &mut impl
     let what = if d.plans.len() > 1 { "sample" } else { "text" };
     writeln!(out, "batch          {} {what}{s} of {} tokens{of}", d.batch, d.tokens)?;
     for warning in &d.warnings {
-        writeln!(out, "warning        {}", printable(warning))?;
+        writeln!(out, "warning        {}", escaped(warning))?;
     }
     out.flush()
 }
@@ -258,7 +260,7 @@ fn describe(d: &Document, session: &TextSession, pass: &[String], out: &mut impl
 fn words(t: &TokenizerFacts) -> String {
     let special = t.special.values().map(|s| {
         let token = s["token"].as_str().unwrap_or_default();
-        format!("{} {}", printable(token), s["id"])
+        format!("{} {}", escaped(token), s["id"])
     });
     // One token may have several roles.
     let mut seen: Vec<String> = Vec::new();
@@ -268,5 +270,5 @@ fn words(t: &TokenizerFacts) -> String {
         }
     });
     let limit = t.limit.map_or(String::new(), |n| format!(", texts of {n} tokens at most"));
-    format!("{}, {} tokens{limit}; {}", printable(&t.file), t.vocabulary, seen.join(", "))
+    format!("{}, {} tokens{limit}; {}", escaped(&t.file), t.vocabulary, seen.join(", "))
 }

@@ -1,4 +1,4 @@
-//! Floor 8. `vit-gpu profile --generate`: prompt, token and picture of a generative model apart, each as
+//! `vit-gpu profile --generate`: prompt, token and picture of a generative model apart, each as
 //! a profile of its own.
 
 use std::io::Write;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{Document, OutFile, Picture, document, files, heading};
-use crate::cli::Outcome;
-use crate::cli::args::{ProfileArgs, Tabular};
 use crate::cli::open;
+use crate::cli::outcome::Outcome;
 use crate::cli::output::json as print_json;
+use crate::cli::profile::args::{ProfileArgs, Tabular};
 use crate::cli::talk::Talk;
 use crate::error::Error;
 use crate::generate::{BUILTIN, Generator};

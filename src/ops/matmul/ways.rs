@@ -3,9 +3,8 @@
 //! and one epilogue, so that a plan may take any of them for any matmul it fits. Which is first is a
 //! static estimate: the time of the workgroups that run one after the other. Nothing here measures.
 
-use super::MatMulParams;
 use super::coop::{self, Tile};
-use super::step;
+use super::{MatMulParams, step};
 use crate::kernel::{Kernel, Variant, shader};
 use crate::ops::choice::{Candidates, Estimate};
 use crate::ops::conv::ConvParams;

@@ -1,4 +1,4 @@
-//! Floor 6. What was written and how, as JSON.
+//! What was written and how, as JSON.
 
 use std::time::Duration;
 

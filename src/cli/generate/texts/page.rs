@@ -1,9 +1,9 @@
-//! Floor 6. Texts on standard output: the first sample as it comes, the others after it.
+//! Texts on standard output: the first sample as it comes, the others after it.
 
+use crate::printable::escaped;
 use std::io::{self, IsTerminal as _, Write};
 
-use crate::cli::Stop;
-use crate::cli::talk::printable;
+use crate::cli::outcome::Stop;
 use crate::error::{Error, Result};
 use crate::text::Piece;
 
@@ -61,7 +61,7 @@ impl<W: Write> Page<W> {
         if self.tame {
             for (i, line) in text.split('\n').enumerate() {
                 let end = if i > 0 { "\n" } else { "" };
-                let parts: Vec<String> = line.split('\t').map(printable).collect();
+                let parts: Vec<String> = line.split('\t').map(escaped).collect();
                 write!(self.out, "{end}{}", parts.join("\t"))?;
             }
         } else {

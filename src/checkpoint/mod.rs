@@ -1,0 +1,18 @@
+//! Checkpoint files: their tensors by name, read strictly, and what a graph's weights are made of. It
+//! knows no model and no GPU.
+//!
+//! [`Checkpoint::open`] reads a safetensors file or an index of several; [`materialise`] carries out a
+//! weight's recipe on it.
+
+mod buckets;
+mod convolution;
+mod header;
+mod in_memory;
+pub mod materialise;
+mod positions;
+pub mod sniff;
+mod source;
+mod weights;
+
+pub use weights::Checkpoint;
+pub(crate) use weights::{DECODER, INDEX, SINGLE, TOKENIZER, WeightFiles, find, is_plain_file_name, shards};

@@ -1,0 +1,121 @@
+//! Arguments of `bench`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
+
+use crate::cli::args::{DtypeArg, Feature, image_size};
+
+pub(crate) const BENCH_HELP: &str = "\
+Each combination of model, storage type, device and batch is a row: mean and standard deviation of
+-r runs after the warm-up, from pixels on the host to results on the host, by wall clock. JSON
+holds every sample.
+
+Two more rows for each model, storage type and device tell how long a process of its own takes from
+its start to its first answer: cold, with nothing kept on disk (no compiled pipelines, no measured
+choices, and the driver's own cache moved away where Mesa or NVIDIA let it), and warm, with what
+the cold one left. What the operating system keeps of files that were read is not touched.
+
+device MB is what is allocated there: weights, activations, inputs, results. host MB is the most
+memory that the process had (Linux); a software adapter's device memory is part of it.
+
+The commit is shown if the build was told:
+    VIT_GPU_COMMIT=$(git rev-parse --short HEAD) cargo build --release
+
+Exit code 1 if a row could not be measured, for example because its batch does not fit.";
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Models, as `infer` takes them; may be given several times [default: $VIT_GPU_MODEL, else
+    /// builtin:shapes]
+    #[arg(short, long, value_name = "MODEL")]
+    pub model: Vec<OsString>,
+    /// Random weights of named sizes: vit-b/16,vit-l/16
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub synthetic: Vec<String>,
+    /// Never go online; models come from the cache
+    #[arg(long)]
+    pub offline: bool,
+    /// Read weight files instead of mapping them into memory
+    #[arg(long)]
+    pub no_mmap: bool,
+    /// Adapters: auto, numbers or parts of names from `vit-gpu devices` [default: auto]
+    #[arg(
+        long,
+        value_name = "DEVICE,...",
+        value_delimiter = ',',
+        env = "VIT_GPU_DEVICE",
+        hide_env_values = true
+    )]
+    pub device: Vec<String>,
+    /// Only adapters of these back ends: vulkan, metal, dx12
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        env = "VIT_GPU_BACKEND",
+        hide_env_values = true
+    )]
+    pub backend: Vec<String>,
+    /// Features not to use, where an adapter has a broken one
+    #[arg(long, value_enum, value_name = "FEATURE,...", value_delimiter = ',')]
+    pub disable: Vec<Feature>,
+    /// Storage types of weights and activations
+    #[arg(
+        long,
+        value_enum,
+        value_name = "TYPE,...",
+        value_delimiter = ',',
+        default_value = "f32",
+        env = "VIT_GPU_DTYPE",
+        hide_env_values = true
+    )]
+    pub dtype: Vec<DtypeArg>,
+    /// Compute an op in this way wherever it can be: matmul=tile64; `vit-gpu tune` lists the ways
+    #[arg(long, value_name = "OP=NAME")]
+    pub variant: Vec<String>,
+    /// Neither measure the ways of computing an op on first use (at most 2 s) nor use what was measured
+    #[arg(long)]
+    pub no_tune: bool,
+    /// Keep bounds checks in shaders: slower, for doubtful drivers
+    #[arg(long, env = "VIT_GPU_CHECKED", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub checked: bool,
+    /// Batch sizes
+    #[arg(short, long, value_name = "N,...", value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: Vec<u32>,
+    /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
+    #[arg(long, value_name = "N|HxW", value_parser = image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Runs that count
+    #[arg(short, long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runs: u32,
+    /// Runs before those; on a GPU, 0.3 s of unbroken work follow, in which its clocks rise. With 0, neither
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub warmup: u32,
+    /// Pairs of a cold and a warm start; 0 leaves them out
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub starts: u32,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Rows::Md)]
+    pub output: Rows,
+    /// Answer once and tell how long it took: what a start is measured with
+    #[arg(long, value_name = "UNIX_NANOSECONDS", hide = true)]
+    pub answer_once: Option<u64>,
+    /// Where such a process keeps its caches
+    #[arg(long, value_name = "DIR", hide = true, requires = "answer_once")]
+    pub cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rows {
+    /// Markdown tables, a row as soon as it is measured
+    Md,
+    /// One object, with every sample
+    Json,
+    /// One object a line for each row
+    Jsonl,
+    /// One line for each row
+    Csv,
+}

@@ -1,0 +1,111 @@
+//! The commands there are, and the help of the program as a whole.
+
+use clap::{Parser, Subcommand};
+
+use super::args::TalkArgs;
+use super::attention::args::{ATTENTION_HELP, AttentionArgs};
+use super::bench::args::{BENCH_HELP, BenchArgs};
+use super::devices::DevicesArgs;
+use super::doctor::DoctorArgs;
+use super::embed::args::{EMBED_HELP, EmbedArgs};
+use super::generate::args::{GENERATE_HELP, GenerateArgs, TOKENS_HELP, TokensArgs};
+use super::infer::args::{INFER_HELP, InferArgs};
+use super::inspect::args::InspectArgs;
+use super::profile::args::{PROFILE_HELP, ProfileArgs};
+use super::tune::{TUNE_HELP, TuneArgs};
+use super::verify::{VERIFY_HELP, VerifyArgs};
+
+/// Shown under `vit-gpu --help` and in the man page; tests compare it with `Error::exit_code`.
+const AFTER_HELP: &str = "\
+Data goes to standard output, everything else to standard error. Nothing ever prompts.
+
+Exit codes:
+    0    all went well (also when the reader of a pipe has had enough)
+    1    some or all inputs failed, an output could not be written, or a check did not pass
+    2    the command line is wrong
+    3    the model was not found or cannot be used
+    4    no adapter will do, or the adapter's limits are too small
+    5    the device ran out of memory, was lost, or did not answer in time
+    6    the model produced NaN or infinity
+    7    a model hub or its cache could not deliver
+  130    interrupted (Ctrl-C); no half-written output is left
+
+Environment:
+    VIT_GPU_MODEL, VIT_GPU_DEVICE, VIT_GPU_BACKEND, VIT_GPU_DTYPE, VIT_GPU_CHECKED
+                       stand for the flags of these names; a flag wins
+    WGPU_BACKEND, WGPU_ADAPTER_NAME, WGPU_POWER_PREF
+                       are followed where neither a flag nor a VIT_GPU_ variable speaks
+    HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN
+                       where models from a hub are kept and fetched
+    NO_COLOR           no colours in help texts";
+
+/// Transformers on any GPU, from plain WGSL
+#[derive(Debug, Parser)]
+#[command(name = "vit-gpu", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Classify images or texts, answer questions, fill masks, show attention
+    #[command(after_help = INFER_HELP)]
+    Infer(Box<InferArgs>),
+    /// Make embeddings of texts or images
+    #[command(after_help = EMBED_HELP)]
+    Embed(Box<EmbedArgs>),
+    /// Write texts, or draw pictures patch by patch, token by token
+    #[command(after_help = GENERATE_HELP)]
+    Generate(Box<GenerateArgs>),
+    /// Make tokens of a picture, or a picture of tokens
+    #[command(after_help = TOKENS_HELP)]
+    Tokens(Box<TokensArgs>),
+    /// Draw which tokens of a text or an image attend to which
+    #[command(after_help = ATTENTION_HELP)]
+    Attention(Box<AttentionArgs>),
+    /// List the adapters of this machine and whether they will do
+    Devices(DevicesArgs),
+    /// Show a model: architecture, parameters, memory, work, graph and plan
+    Inspect(Box<InspectArgs>),
+    /// Compare a model's outputs with recorded ones
+    #[command(after_help = VERIFY_HELP)]
+    Verify(Box<VerifyArgs>),
+    /// Measure the ways of computing a model's ops on this adapter, and keep the fastest
+    #[command(after_help = TUNE_HELP)]
+    Tune(Box<TuneArgs>),
+    /// Show where the time of a forward pass goes, kernel by kernel and layer by layer
+    #[command(after_help = PROFILE_HELP)]
+    Profile(Box<ProfileArgs>),
+    /// Measure how fast whole models are, and how fast they start
+    #[command(after_help = BENCH_HELP)]
+    Bench(Box<BenchArgs>),
+    /// Check this machine: adapters, kernels against the reference, paths, caches
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a man page
+    Man {
+        /// The page of one command, instead of the program's
+        command: Option<String>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,93 @@
+//! Arguments of `embed`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::args::{DeviceArgs, Format, ImageArgs, ModelArgs};
+use crate::cli::texts::args::TextsArgs;
+use crate::text::Pool;
+
+pub(crate) const EMBED_HELP: &str = "\
+Examples:
+    vit-gpu embed -m FOLDER --text \"A cat sleeps.\" --text \"Eine Katze schläft.\"
+    vit-gpu embed -m FOLDER --input sentences.jsonl -o sentences.safetensors
+    vit-gpu embed -m FOLDER photos -r -o photos.safetensors
+
+JSON is {\"results\": [{\"input\": \"…\", \"embedding\": […]}]} with model, device and times; a
+safetensors file holds `embeddings` (N,E) and the inputs in its metadata. An input that failed has
+`error` in place of its embedding, and is not in the file.
+
+Without --pool texts are pooled, and brought to length 1, as the folder's sentence-transformers
+files say (modules.json, 1_Pooling/config.json), else by the mean; sentence_bert_config.json limits
+their length. Images without --pool are what the model's own head reads.";
+
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArgs {
+    /// Image files, directories, globs, @LIST files, or - for standard input
+    #[arg(value_name = "IMAGE")]
+    pub inputs: Vec<OsString>,
+    /// Take images from subdirectories too
+    #[arg(short, long)]
+    pub recursive: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// How the vectors of tokens, or of patches, become one
+    #[arg(long, value_enum)]
+    pub pool: Option<Pooling>,
+    /// Bring embeddings to length 1
+    #[arg(long)]
+    pub normalize: bool,
+    /// How to print results, or the file to write
+    #[arg(short, long, value_name = "json|jsonl|FILE.safetensors", value_parser = sink, default_value = "json")]
+    pub output: Sink,
+    /// Images or texts computed at a time [default: 8 images, 64 texts]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: Option<u32>,
+    #[command(flatten)]
+    pub texts: TextsArgs,
+}
+
+/// Where embeddings go.
+#[derive(Debug, Clone)]
+pub(crate) enum Sink {
+    /// To standard output.
+    Print(Format),
+    /// To a safetensors file.
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pooling {
+    /// The first token: [CLS]
+    Cls,
+    /// The mean of all tokens of a text, special ones included; of all patches of an image
+    Mean,
+    /// What the checkpoint's own pooler makes of the first token
+    Pooler,
+}
+
+impl Pooling {
+    /// As texts know it.
+    pub(crate) fn of_texts(self) -> Pool {
+        match self {
+            Pooling::Cls => Pool::Cls,
+            Pooling::Mean => Pool::Mean,
+            Pooling::Pooler => Pool::Pooler,
+        }
+    }
+}
+
+fn sink(text: &str) -> Result<Sink, String> {
+    match text {
+        "json" => Ok(Sink::Print(Format::Json)),
+        "jsonl" => Ok(Sink::Print(Format::Jsonl)),
+        _ if text.to_ascii_lowercase().ends_with(".safetensors") => Ok(Sink::File(text.into())),
+        _ => Err("embeddings are printed as json or jsonl, or written to a .safetensors file".to_owned()),
+    }
+}

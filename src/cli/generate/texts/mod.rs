@@ -1,0 +1,251 @@
+//! `vit-gpu generate` with a model that writes: text to standard output as it comes, and to a
+//! file at the end.
+//!
+//! The likeliest token is taken unless a flag asks for chance, as in transformers. Several samples are
+//! written after each other, though they are drawn together: the first as it comes.
+
+mod document;
+mod page;
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{distinct, recipe::random_seed, spare_the_model};
+use crate::cli::args::first;
+use crate::cli::generate::args::{GenerateArgs, When};
+use crate::cli::open;
+use crate::cli::outcome::Outcome;
+use crate::cli::outfile::OutFile;
+use crate::cli::talk::{Talk, say};
+use crate::cli::texts::{self, Opened};
+use crate::error::{Error, Result};
+use crate::ops::Sampling;
+use crate::session::ModelSource;
+use crate::text::{Beams, Ended, Piece, TextSession, TooLong, Writing, WritingStats};
+use document::{Sample, Way, document};
+use page::{Page, plain};
+
+/// Runs the command on a model that writes and yields its exit code.
+pub(super) fn run(
+    args: &GenerateArgs,
+    (id, source): (String, &ModelSource),
+    talk: Talk,
+    out: &mut impl Write,
+) -> Outcome {
+    without_pictures(args, &id)?;
+    let input = args.write.prompt_file.as_deref().filter(|p| p.as_os_str() != "-");
+    let file =
+        args.files.output.as_deref().map(|path| Kind::of(path).map(|kind| (path, kind))).transpose()?;
+    if let Some((path, _)) = file {
+        distinct(&[("-o", path)], &input.into_iter().collect::<Vec<_>>())?;
+        spare_the_model(&[Some(path)], open::folder(source))?;
+    }
+    let prompt = match (&args.write.prompt, &args.write.prompt_file) {
+        (Some(prompt), _) => prompt.clone(),
+        (None, Some(path)) => without_line_end(texts::read(path, "--prompt-file")?),
+        (None, None) => {
+            let what = format!("{id} writes texts, and there is nothing to begin with");
+            return Err(Error::usage(what, "pass --prompt or --prompt-file").into());
+        }
+    };
+    let way = way(args, talk)?;
+    let file = file.map(|(path, kind)| Ok::<_, Error>((OutFile::create(path)?, kind))).transpose()?;
+    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let mut opened = Opened::new(id, source, &options, talk)?;
+    let mut page = Page::new(out, samples(args), file.is_some() && talk.is_quiet());
+    let begun = Instant::now();
+    let written = write(args, &opened.session, (&prompt, way), &mut |piece| page.hear(piece));
+    opened.say_warnings();
+    let (samples, stats) = page.end(written)?;
+    if let Some((file, kind)) = file {
+        let bytes = match kind {
+            Kind::Plain => plain(&samples.iter().map(|s| s.text.as_str()).collect::<Vec<_>>()).into_bytes(),
+            Kind::Json => document(&opened, &prompt, way, &samples, stats.as_ref())?,
+        };
+        file.finish(&bytes)?;
+    }
+    if args.stats {
+        say(&told(&samples, stats.as_ref(), begun.elapsed()));
+    }
+    Ok(0)
+}
+
+fn samples(args: &GenerateArgs) -> usize {
+    args.write.samples.unwrap_or(1) as usize
+}
+
+/// Writes by chance, greedily, or by a search.
+fn write(
+    args: &GenerateArgs,
+    session: &TextSession,
+    (prompt, way): (&str, Way),
+    hear: &mut dyn FnMut(Piece) -> Result<()>,
+) -> Result<(Vec<Sample>, Option<WritingStats>)> {
+    let too_long = if args.write.truncate { TooLong::Cut } else { TooLong::Refuse };
+    let (tokens, keep_special) = (args.what.count.map(|n| n as usize), args.write.keep_special);
+    let sampling = match way {
+        Way::Beams { beams, length_penalty } => {
+            let beams = Beams { width: beams, length_penalty, early: false, tokens, too_long };
+            let mut found = session.beams(prompt, &beams)?;
+            found.truncate(samples(args));
+            let tokenizer = session.tokenizer()?;
+            let mut told = Vec::new();
+            for (sample, beam) in found.into_iter().enumerate() {
+                let ended = beam.ids.last().is_some_and(|id| session.info().ends.contains(id));
+                let ended = if ended { Ended::EndToken } else { Ended::Length };
+                let text = tokenizer.decode(&beam.ids, keep_special);
+                hear(Piece { sample, text: &text })?;
+                let score = Some(beam.score);
+                told.push(Sample { score, ..Sample::new(sample, text, beam.ids, &ended) });
+            }
+            return Ok((told, None));
+        }
+        Way::Greedy {} => Sampling::greedy(),
+        Way::Chance { seed, temperature, top_k, top_p } => {
+            Sampling { seed, temperature, top_k, top_p, ..Sampling::greedy() }
+        }
+    };
+    let stop = args.write.stop.clone();
+    let writing = Writing {
+        prompt: prompt.to_owned(),
+        samples: samples(args),
+        first: 0,
+        tokens,
+        sampling,
+        stop,
+        too_long,
+        keep_special,
+    };
+    let written = session.write(&writing, hear)?;
+    let all = written.texts.into_iter().zip(written.ids).zip(&written.ended).enumerate();
+    let told = all.map(|(i, ((text, ids), ended))| Sample::new(i, text, ids, ended));
+    Ok((told.collect(), Some(written.stats)))
+}
+
+/// Refuses flags that are about pictures.
+fn without_pictures(args: &GenerateArgs, id: &str) -> Result<()> {
+    let (what, how, files) = (&args.what, &args.how, &args.files);
+    let flag = first(&[
+        ("--class", !what.class.is_empty()),
+        ("--prime", what.prime.is_some()),
+        ("--again", what.again.is_some()),
+        ("--cfg-scale", how.cfg_scale.is_some()),
+        ("--cfg-schedule", how.cfg_schedule.is_some()),
+        ("--order", how.order.is_some()),
+        ("--parallel", how.parallel.is_some()),
+        ("--files", files.files),
+        ("--columns", files.columns.is_some()),
+        ("--zoom", files.zoom.is_some()),
+        ("--animate", files.animate.is_some()),
+        ("--steps", files.steps.is_some()),
+        ("--every", files.every.is_some()),
+        ("--entropy", files.entropy.is_some()),
+        ("--tokens", files.tokens.is_some()),
+        ("--preview", args.preview == When::Always),
+    ]);
+    let Some(flag) = flag else { return Ok(()) };
+    let what = format!("{flag} is for models that draw pictures, and {id} writes texts");
+    Err(Error::usage(what, format!("leave {flag} away")))
+}
+
+/// Greedy, unless something asks for chance or for a search.
+fn way(args: &GenerateArgs, talk: Talk) -> Result<Way> {
+    let (how, write) = (&args.how, &args.write);
+    if let Some(beams) = write.beams {
+        if write.samples.is_some_and(|n| n > beams) {
+            let what = format!("{beams} beams end in {beams} texts at most");
+            return Err(Error::usage(what, "pass as many --beams as --samples"));
+        }
+        return Ok(Way::Beams { beams: beams as usize, length_penalty: write.length_penalty });
+    }
+    let chance = how.temperature.is_some() || how.top_k.is_some() || how.top_p.is_some();
+    let temperature = how.temperature.unwrap_or(if chance { 1.0 } else { 0.0 });
+    if temperature == 0.0 {
+        if write.samples.is_some_and(|n| n > 1) {
+            let what = "all samples would be the same: the likeliest token is taken each time";
+            return Err(Error::usage(what, "pass --temperature 1, or --top-k or --top-p"));
+        }
+        if how.seed.is_some() {
+            talk.note("--seed changes nothing: the likeliest token is taken; --temperature 1 draws");
+        }
+        return Ok(Way::Greedy {});
+    }
+    let seed = how.seed.unwrap_or_else(random_seed);
+    if how.seed.is_none() {
+        talk.note(format_args!("seed {seed} (--seed {seed} writes the same again)"));
+    }
+    let (top_k, top_p) = (how.top_k.unwrap_or(0), how.top_p.unwrap_or(1.0));
+    Ok(Way::Chance { seed, temperature, top_k, top_p })
+}
+
+fn without_line_end(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
+}
+
+/// What is written to a file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Plain,
+    Json,
+}
+
+impl Kind {
+    fn of(path: &Path) -> Result<Self> {
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        match extension.as_str() {
+            "txt" => Ok(Kind::Plain),
+            "json" => Ok(Kind::Json),
+            // A device or a pipe is told by what it is.
+            _ if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) => Ok(Kind::Plain),
+            _ => {
+                let what = format!("-o {}: texts are written as .txt or .json", path.display());
+                Err(Error::usage(what, "name it .txt or .json"))
+            }
+        }
+    }
+}
+
+/// How fast it was, on one line.
+fn told(samples: &[Sample], stats: Option<&WritingStats>, took: Duration) -> String {
+    let tokens: usize = samples.iter().map(|s| s.ids.len()).sum();
+    let millis = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1e3);
+    let Some(WritingStats { prompt_tokens, first_token, prompt, decode, .. }) = stats else {
+        return format!("{tokens} tokens in {}", millis(took));
+    };
+    // The first token of each sample is the prompt's.
+    let after = tokens.saturating_sub(samples.len());
+    format!(
+        "{tokens} tokens; prompt of {prompt_tokens} in {}, first token after {}, then {after} in {}: {:.1} tokens/s",
+        millis(*prompt),
+        millis(*first_token),
+        millis(*decode),
+        after as f64 / decode.as_secs_f64().max(1e-9)
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_end_is_left_away() {
+        for (text, without) in [("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a"), ("", "")] {
+            assert_eq!(without_line_end(text.to_owned()), without);
+        }
+    }
+
+    #[test]
+    fn files_by_extension() {
+        assert_eq!(Kind::of(Path::new("a.TXT")), Ok(Kind::Plain));
+        assert_eq!(Kind::of(Path::new("b/c.json")), Ok(Kind::Json));
+        assert!(Kind::of(Path::new("a.png")).is_err() && Kind::of(Path::new("a")).is_err());
+    }
+}

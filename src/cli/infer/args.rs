@@ -1,0 +1,80 @@
+//! Arguments of `infer`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::args::{DeviceArgs, Format, ImageArgs, ModelArgs};
+use crate::cli::texts::args::AskArgs;
+
+pub(crate) const INFER_HELP: &str = "\
+Inputs:
+    FILE      an image: PNG, JPEG, GIF, WebP, BMP, TIFF or PNM, recognised by content
+    DIR       the images in it by extension, hidden files left out; with -r, also below it
+    'GLOB'    files that match, where no file has that very name
+    @LIST     files and directories named in a text file, one a line (or NUL-separated)
+    -         one image on standard input
+Files from one directory, glob or list entry come in natural order (img2 before img10).
+
+A failed input has `error` in place of its answer, the rest go on, and the exit code is 1.
+
+Texts, by what the checkpoint was made to do:
+    --text T [--pair P]                   classes of a text or a pair
+    --text \"The [MASK] sat.\"              words for every mask
+    --text A --pair B --next-sentence     whether B follows A
+    --question Q --context C              answers, and where they stand in characters
+and by models that only write, without training:
+    --labels yes,no --template \"{text} Is it true? {label}\" --text T
+    --perplexity --text T
+Many at once come from --input FILE.
+
+CSV fields that start with `=`, `+`, `-` or `@` are written as they are: a spreadsheet may take them
+for formulas.";
+
+#[derive(Debug, Args)]
+pub(crate) struct InferArgs {
+    /// Image files, directories, globs, @LIST files, or - for standard input
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<OsString>,
+    /// Take images from subdirectories too
+    #[arg(short, long)]
+    pub recursive: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// How many classes, words or answers to show, best first; 0 shows all
+    #[arg(short = 'k', long, value_name = "N", default_value_t = 5, allow_negative_numbers = true)]
+    pub top_k: usize,
+    /// How to print results
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+    /// Also give raw class scores, before the softmax (JSON: of all classes; CSV, text: of those shown)
+    #[arg(long)]
+    pub logits: bool,
+    /// Write pooled features to a safetensors file: `embedding`, a row for each image that worked
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub embeddings: Option<PathBuf>,
+    /// Write a picture of where the model looks (attention rollout over the preprocessed image) as PNG;
+    /// for several images a directory
+    #[arg(long, value_name = "FILE.png")]
+    pub attention: Option<PathBuf>,
+    /// Show one layer's attention instead of the rollout; counted from 0
+    #[arg(long, value_name = "N", requires = "attention")]
+    pub attention_layer: Option<usize>,
+    /// Show one head instead of the mean of all (of the last layer unless one is named); from 0
+    #[arg(long, value_name = "N", requires = "attention")]
+    pub attention_head: Option<usize>,
+    /// Images or texts computed at a time, halved by itself where memory does not suffice [default: 8
+    /// images, 64 texts]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: Option<u32>,
+    /// Stop at the first input that fails
+    #[arg(long)]
+    pub fail_fast: bool,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}

@@ -1,0 +1,438 @@
+//! `vit-gpu infer`: images in, classes, embeddings and attention pictures out; texts in
+//! `infer/texts.rs`.
+//!
+//! One thread decodes a batch ahead (on all cores) while the device works on the one before; a
+//! channel of one batch between them bounds memory. A batch that is ready is brought to the device
+//! before the one there is waited for. Rows come out in the order of the inputs.
+
+use crate::printable::escaped;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use super::args::{Format, ImageArgs};
+use super::inputs::{self, Input};
+use super::open::{self, Opened};
+use super::outcome::{FAILED, Outcome, Stop};
+use super::output::{Report, Row, Timing, columns, top_k};
+use super::talk::{self, Talk};
+use crate::cli::infer::args::InferArgs;
+use crate::error::{Error, Result};
+use crate::image;
+use crate::image::DecodeOptions;
+use crate::image::preprocess::Preprocess;
+use crate::session::PendingPictures;
+use crate::tensor::HostTensor;
+use files::{Embeddings, Pictures};
+
+pub(super) mod args;
+mod files;
+mod rows;
+mod texts;
+
+/// An input, decoded and preprocessed, or why not.
+pub(super) struct Ready {
+    pub(super) name: String,
+    pub(super) picture: Result<Picture>,
+    pub(super) notes: Vec<String>,
+    pub(super) took: Duration,
+}
+
+/// What the device takes.
+pub(super) struct Picture {
+    /// (H,W,3) bytes.
+    pub(super) pixels: Vec<u8>,
+    /// Height and width.
+    pub(super) size: [usize; 2],
+}
+
+/// A batch that the device works on: its inputs, and their indices by size with what is under way.
+struct Started {
+    ready: Vec<Ready>,
+    groups: Vec<(Vec<usize>, PendingPictures)>,
+}
+
+impl Started {
+    /// Pixels of inputs of one size, and that size.
+    fn pixels(&self, members: &[usize]) -> (Vec<&[u8]>, [usize; 2]) {
+        let pictures = members.iter().filter_map(|&i| self.ready[i].picture.as_ref().ok());
+        let size = pictures.clone().next().map_or([0, 0], |p| p.size);
+        (pictures.map(|p| p.pixels.as_slice()).collect(), size)
+    }
+}
+
+/// Runs the command and yields its exit code.
+pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+    if let Some(flag) = args.ask.given() {
+        let (id, source) = super::texts::locate(&args.model, flag, talk)?;
+        return texts::run(args, (id, &source), talk, out);
+    }
+    let start = Instant::now();
+    let inputs = inputs::expand(&args.inputs, args.recursive)?;
+    for skipped in &inputs.skipped {
+        talk.warn(escaped(skipped));
+    }
+    let mut embeddings = Embeddings::create(args, &inputs.list)?;
+    let mut pictures = Pictures::create(args, &inputs.list)?;
+    let opened = open::open(&args.model, &args.device, talk)?;
+    files::spare_the_model(args, open::folder(&opened.source))?;
+    let preprocess = preprocess(&args.image, &opened, talk)?;
+    let mut work = Work::new(args, &opened, &preprocess, talk)?;
+    let load = start.elapsed();
+
+    let mut report = Report::new(out, args.output, args.logits);
+    report.begin(&columns(args.logits))?;
+    let mut tally = Tally { timing: Timing { load: millis(load), ..Timing::default() }, ..Tally::default() };
+    let options = decode_options(&args.image);
+    let batch = work.batch(args.batch_size.unwrap_or(8) as usize);
+    let mut progress =
+        (inputs.list.len() > 1).then(|| talk.progress("images", inputs.list.len() as u64, false));
+    let outcome = std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(1);
+        scope.spawn(|| decode_all(&inputs.list, batch, &options, &preprocess, args.fail_fast, sender));
+        let mut done = 0;
+        let mut pending: Option<Started> = None;
+        loop {
+            // Without a batch at hand, what is under way is answered first.
+            let ready = match &pending {
+                Some(_) => receiver.try_recv().ok(),
+                None => match receiver.recv() {
+                    Ok(ready) => Some(ready),
+                    Err(_) => return Ok::<(), Stop>(()),
+                },
+            };
+            let next = ready.map(|ready| work.start(ready, &mut tally)).transpose();
+            if let Some(before) = pending.take() {
+                done += before.ready.len() as u64;
+                for (row, error) in work.finish(before, &mut embeddings, &mut pictures, &mut tally)? {
+                    let failed = error.is_some();
+                    if let Some(e) = error {
+                        talk::error(&e);
+                        tally.failed(&e);
+                    }
+                    if !(failed && args.output == Format::Text) {
+                        report.row(row)?;
+                    }
+                    if failed && args.fail_fast {
+                        return stop(receiver);
+                    }
+                }
+                if let Some(progress) = &mut progress {
+                    progress.at(done);
+                }
+            }
+            pending = next?;
+        }
+    });
+    drop(progress);
+    if let Err(Stop::Stdout(e)) = outcome {
+        return Err(e.into());
+    }
+    if outcome.is_ok() {
+        embeddings.finish(&opened.model.id, talk)?;
+    }
+    tally.timing.total = millis(start.elapsed());
+    // Also after a fatal error: what was answered is not lost, and JSON is whole.
+    report.end(&opened.model, &opened.device, tally.timing)?;
+    outcome?;
+    tally.say(talk);
+    Ok(tally.exit_code())
+}
+
+/// Lets the decoding thread end: its next batch finds nobody listening.
+fn stop(receiver: Receiver<Vec<Ready>>) -> Result<(), Stop> {
+    drop(receiver);
+    Ok(())
+}
+
+/// How images are read.
+pub(super) fn decode_options(args: &ImageArgs) -> DecodeOptions {
+    DecodeOptions {
+        max_pixels: args.max_pixels.unwrap_or(image::MAX_PIXELS),
+        apply_exif: !args.no_exif,
+        allow_truncated: args.allow_truncated,
+        background: args.background,
+    }
+}
+
+/// The model's preprocessing at the size that was asked for.
+pub(super) fn preprocess(args: &ImageArgs, opened: &Opened, talk: Talk) -> Result<Preprocess> {
+    let own = opened.session.preprocess();
+    if let Some([height, width]) = args.image_size {
+        return own.with_size(height, width);
+    }
+    let [height, width] = opened.session.info().image_size;
+    if let Some(size) = own.size().filter(|size| *size != (height, width)) {
+        talk.warn(format_args!(
+            "preprocessing yields {}x{} pixels, the model was trained on {height}x{width}: positions are resampled",
+            size.0, size.1
+        ));
+    }
+    Ok(own.clone())
+}
+
+/// Decodes and preprocesses everything in batches, in order, until nobody listens.
+fn decode_all(
+    inputs: &[Input],
+    batch: usize,
+    options: &DecodeOptions,
+    preprocess: &Preprocess,
+    fail_fast: bool,
+    sender: SyncSender<Vec<Ready>>,
+) {
+    for chunk in inputs.chunks(batch) {
+        let ready: Vec<Ready> = chunk.par_iter().map(|input| decode(input, options, preprocess)).collect();
+        let over = fail_fast && ready.iter().any(|r| r.picture.is_err());
+        if sender.send(ready).is_err() || over {
+            return;
+        }
+    }
+}
+
+/// Decodes and preprocesses one input.
+pub(super) fn decode(input: &Input, options: &DecodeOptions, preprocess: &Preprocess) -> Ready {
+    let start = Instant::now();
+    let name = input.name();
+    let decoded = match input {
+        Input::Failed(e) => Err(e.clone()),
+        Input::File(path) => image::decode_file(path, options),
+        Input::Stdin => inputs::read_stdin().and_then(|bytes| image::decode_bytes("-", &bytes, options)),
+    };
+    let mut notes = Vec::new();
+    let picture = decoded.and_then(|mut decoded| {
+        notes = std::mem::take(&mut decoded.notes);
+        let (width, height) = preprocess.output_size(decoded.width, decoded.height);
+        let pixels = preprocess.pixels(&decoded).map_err(|e| match e {
+            Error::Input { what, help, .. } => Error::Input { input: name.clone(), what, help },
+            other => other,
+        })?;
+        Ok(Picture { pixels, size: [height, width] })
+    });
+    Ready { name, picture, notes, took: start.elapsed() }
+}
+
+/// What is asked of the model, and what becomes of its answers.
+struct Work<'a> {
+    args: &'a InferArgs,
+    opened: &'a Opened,
+    talk: Talk,
+    /// Names of the outputs to compute, in this order: logits, embeddings, attention.
+    outputs: Vec<String>,
+    /// How many of them come before the attention.
+    plain: usize,
+    has_logits: bool,
+    /// Warnings of the session that were said already.
+    said: usize,
+}
+
+impl<'a> Work<'a> {
+    fn new(args: &'a InferArgs, opened: &'a Opened, preprocess: &Preprocess, talk: Talk) -> Result<Self> {
+        let session = &opened.session;
+        let info = session.info();
+        let size = preprocess.size().map_or(info.image_size, |(h, w)| [h, w]);
+        let all = session.output_names(size)?;
+        let has = |name: &str| all.iter().any(|n| n == name);
+        let has_logits = has("logits");
+        let mut outputs = Vec::new();
+        if has_logits {
+            outputs.push("logits".to_owned());
+        } else if args.embeddings.is_none() && args.attention.is_none() {
+            return Err(Error::usage(
+                format!("{} has no classifier head, so there are no classes to show", opened.model.id),
+                "pass --embeddings FILE.safetensors for its features, or a checkpoint with a head",
+            ));
+        } else if args.logits {
+            return Err(Error::usage(
+                format!("{} has no classifier head, so no logits", opened.model.id),
+                "",
+            ));
+        }
+        if args.embeddings.is_some() {
+            if !has(files::EMBEDDING) {
+                return Err(Error::usage(
+                    format!("{} has no pooled features", opened.model.id),
+                    "leave --embeddings away",
+                ));
+            }
+            outputs.push(files::EMBEDDING.to_owned());
+        }
+        let plain = outputs.len();
+        if args.attention.is_some() {
+            let layers = files::view(args).layers(info.layers, info.heads)?;
+            outputs.extend(layers.iter().map(|layer| format!("attention.{layer}")));
+            if let Some(missing) = outputs[plain..].iter().find(|n| !has(n)) {
+                return Err(Error::usage(
+                    format!("this model does not produce `{missing}`"),
+                    "leave --attention away",
+                ));
+            }
+        }
+        let mut work = Self { args, opened, talk, outputs, plain, has_logits, said: 0 };
+        work.say_warnings();
+        Ok(work)
+    }
+
+    /// Images at a time: attention maps of all layers are large, so those go one by one.
+    fn batch(&self, asked: usize) -> usize {
+        if self.args.attention.is_some() { 1 } else { asked }
+    }
+
+    /// Brings one batch to the device, pictures of one size at a time.
+    fn start(&mut self, ready: Vec<Ready>, tally: &mut Tally) -> Result<Started> {
+        let begun = Instant::now();
+        let mut waiting: Vec<usize> = Vec::new();
+        for (i, r) in ready.iter().enumerate() {
+            tally.inputs += 1;
+            tally.timing.decode += millis(r.took);
+            for note in &r.notes {
+                self.talk.detail(format_args!("{}: {note}", escaped(&r.name)));
+            }
+            if r.picture.is_ok() {
+                waiting.push(i);
+            }
+        }
+        let mut started = Started { ready, groups: Vec::new() };
+        while let Some(&first) = waiting.first() {
+            let size_of = |i: usize| started.ready[i].picture.as_ref().map(|p| p.size).ok();
+            let (members, rest): (Vec<usize>, Vec<usize>) =
+                waiting.iter().partition(|&&i| size_of(i) == size_of(first));
+            waiting = rest;
+            let (pixels, size) = started.pixels(&members);
+            let pending = self.opened.session.start_pixels(&pixels, size, &self.output_names());
+            self.say_warnings();
+            started.groups.push((members, pending?));
+        }
+        tally.timing.run += millis(begun.elapsed());
+        Ok(started)
+    }
+
+    /// The answers of one batch: a row for each input, with the error where it failed.
+    fn finish(
+        &mut self,
+        mut started: Started,
+        embeddings: &mut Embeddings,
+        pictures: &mut Pictures,
+        tally: &mut Tally,
+    ) -> Result<Vec<(Row, Option<Error>)>> {
+        let groups = std::mem::take(&mut started.groups);
+        let ready = &started.ready;
+        let error = |r: &Ready| r.picture.as_ref().err().map(|e| failed(&r.name, e));
+        let mut rows: Vec<Option<(Row, Option<Error>)>> = ready.iter().map(error).collect();
+        let mut features = BTreeMap::new();
+        for (members, pending) in groups {
+            let (pixels, size) = started.pixels(&members);
+            let begun = Instant::now();
+            let results = self.opened.session.finish_pixels(pending, &pixels, size, &self.output_names());
+            tally.timing.run += millis(begun.elapsed());
+            self.say_warnings();
+            let results = results?;
+            for (n, &i) in members.iter().enumerate() {
+                let one: Vec<&[f32]> = results.iter().map(|t| slice(t, n, members.len())).collect();
+                rows[i] = Some(match self.answer(&ready[i].name, &one) {
+                    Ok(mut row) => {
+                        let info = self.opened.session.info();
+                        // Where embeddings are asked for, they stand between logits and attention.
+                        if let Some(row) = one[..self.plain].get(usize::from(self.has_logits)) {
+                            features.insert(i, row.to_vec());
+                        }
+                        row.attention = pictures.write(i, pixels[n], size, info, &one[self.plain..])?;
+                        (row, None)
+                    }
+                    Err(e) => failed(&ready[i].name, &e),
+                });
+            }
+        }
+        for (i, row) in features {
+            embeddings.push(&ready[i].name, &row);
+        }
+        pictures.advance(ready.len());
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    fn output_names(&self) -> Vec<&str> {
+        self.outputs.iter().map(String::as_str).collect()
+    }
+
+    /// The row of one image, from its part of each output.
+    fn answer(&self, name: &str, outputs: &[&[f32]]) -> Result<Row> {
+        for (output, values) in self.outputs.iter().zip(outputs) {
+            let count = values.iter().filter(|x| !x.is_finite()).count();
+            if count > 0 {
+                let what = format!("{output} for {name}");
+                return Err(Error::NonFinite { what, count, total: values.len() });
+            }
+        }
+        let logits = self.has_logits.then(|| outputs[0]);
+        Ok(Row {
+            input: name.to_owned(),
+            predictions: logits.map(|l| top_k(l, self.args.top_k, &self.opened.session.labels().names)),
+            logits: logits.filter(|_| self.args.logits).map(<[f32]>::to_vec),
+            attention: None,
+            error: None,
+        })
+    }
+
+    /// Weights are looked at when they are loaded, so warnings may come with the first batch.
+    fn say_warnings(&mut self) {
+        let warnings = self.opened.session.warnings();
+        for warning in warnings.iter().skip(self.said) {
+            self.talk.warn(warning);
+        }
+        self.said = warnings.len();
+    }
+}
+
+/// The `n`-th of `batch` pictures' part of an output.
+fn slice(tensor: &HostTensor, n: usize, batch: usize) -> &[f32] {
+    let all = tensor.as_f32().unwrap_or_default();
+    let each = all.len() / batch;
+    &all[n * each..(n + 1) * each]
+}
+
+fn failed(name: &str, e: &Error) -> (Row, Option<Error>) {
+    let what = match e {
+        Error::Input { what, .. } => what.clone(),
+        other => other.to_string(),
+    };
+    let row =
+        Row { input: name.to_owned(), predictions: None, logits: None, attention: None, error: Some(what) };
+    (row, Some(e.clone()))
+}
+
+/// Counts and times over the whole run.
+#[derive(Default)]
+struct Tally {
+    inputs: usize,
+    failures: usize,
+    worst: u8,
+    timing: Timing,
+}
+
+impl Tally {
+    fn failed(&mut self, e: &Error) {
+        self.failures += 1;
+        self.worst = self.worst.max(e.exit_code()).max(FAILED);
+    }
+
+    fn exit_code(&self) -> u8 {
+        self.worst
+    }
+
+    fn say(&self, talk: Talk) {
+        let t = &self.timing;
+        talk.detail(format_args!(
+            "{} inputs, {} failed; load {:.0} ms, decode {:.0} ms, run {:.0} ms, total {:.0} ms",
+            self.inputs, self.failures, t.load, t.decode, t.run, t.total
+        ));
+        if self.failures > 0 && self.inputs > 1 {
+            talk.warn(format_args!("{} of {} inputs failed", self.failures, self.inputs));
+        }
+    }
+}
+
+fn millis(d: Duration) -> f64 {
+    d.as_secs_f64() * 1e3
+}

@@ -1,0 +1,39 @@
+//! Arguments of `inspect`.
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::args::{DeviceArgs, ModelArgs, Plain, image_size};
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Images computed, or samples drawn, at a time
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: u32,
+    /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
+    #[arg(long, value_name = "N|HxW", value_parser = image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Outputs to plan for, by name; `vit-gpu inspect` lists them [default: what `infer` needs]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub outputs: Vec<String>,
+    /// Print the graph instead (of a model that draws, of one token): as text, or for Graphviz
+    #[arg(long, value_enum, value_name = "text|dot", conflicts_with_all = ["plan", "output"])]
+    pub graph: Option<GraphForm>,
+    /// Print the plan instead: a line for each launch
+    #[arg(long, conflicts_with = "output")]
+    pub plan: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
+    pub output: Plain,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphForm {
+    /// A line for each operation
+    Text,
+    /// Graphviz
+    Dot,
+}

@@ -1,0 +1,322 @@
+//! `vit-gpu inspect`: what a model is, what it costs, and what will be run. It needs no
+//! adapter: without one the plan is made for WebGPU's default limits, and that is said.
+
+pub(super) mod args;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+mod generation;
+mod texts;
+
+use super::args::Plain;
+use super::open;
+use super::outcome::Outcome;
+use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, json};
+use super::talk::Talk;
+use crate::cli::inspect::args::{GraphForm, InspectArgs};
+use crate::error::{Error, Result};
+use crate::image::preprocess::{Geometry, Preprocess, Resize};
+use crate::labels::{LabelSource, Labels, short};
+use crate::session::{self, Device, ModelKind, Options};
+
+/// What is shown of a model, as JSON. Sizes in bytes.
+#[derive(Serialize)]
+struct Document {
+    schema_version: u32,
+    model: ModelFacts,
+    structure: Structure,
+    checkpoint: CheckpointFacts,
+    preprocess: String,
+    labels: LabelFacts,
+    outputs: Vec<String>,
+    device: DeviceFacts,
+    plan: PlanFacts,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Structure {
+    patch: [usize; 2],
+    channels: usize,
+    prefix_tokens: usize,
+    cls_token: bool,
+    tokens: usize,
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    mlp: usize,
+}
+
+#[derive(Serialize)]
+struct CheckpointFacts {
+    dtypes: String,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct LabelFacts {
+    count: usize,
+    source: &'static str,
+    first: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PlanFacts {
+    batch: usize,
+    image_size: [usize; 2],
+    outputs: Vec<String>,
+    launches: usize,
+    flops: u64,
+    traffic_bytes: u64,
+    weight_bytes: u64,
+    activation_bytes: u64,
+    largest_live_set_bytes: u64,
+}
+
+/// Runs the command and yields its exit code.
+pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+    let (id, source) = open::locate(&args.model, talk)?;
+    let options = open::options(&args.device, !args.model.no_mmap)?;
+    match session::kind(&source) {
+        ModelKind::Text => return texts::run(args, (id, &source, &options), talk, out),
+        ModelKind::Generator => return generation::run(args, (id, &source, &options), talk, out),
+        ModelKind::Vision => {}
+    }
+    let opened =
+        somehow(args, &options, talk, |options| open::open_with(id.clone(), source.clone(), options, talk))?;
+    let session = &opened.session;
+    let own = session.preprocess().size().map_or(session.info().image_size, |(h, w)| [h, w]);
+    let size = args.image_size.unwrap_or(own);
+    let all = session.output_names(size)?;
+    let outputs = match args.outputs.as_slice() {
+        [] => default_outputs(&all),
+        chosen => chosen.to_vec(),
+    };
+    let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    let batch = args.batch_size as usize;
+    if let Some(form) = args.graph {
+        let graph = session.graph(batch, size, &names)?;
+        match form {
+            GraphForm::Dot => write!(out, "{}", graph.to_dot())?,
+            GraphForm::Text => write!(out, "{graph}")?,
+        }
+        return Ok(0);
+    }
+    let plan = session.plan(batch, size, &names)?;
+    if args.plan {
+        write!(out, "{plan}")?;
+        return Ok(0);
+    }
+    let info = session.info();
+    let cost = plan.cost();
+    let labels = session.labels();
+    let document = Document {
+        schema_version: SCHEMA_VERSION,
+        model: opened.model.clone(),
+        structure: Structure {
+            patch: info.patch,
+            channels: info.channels,
+            prefix_tokens: info.prefix_tokens,
+            cls_token: info.cls_token,
+            tokens: info.prefix_tokens + size[0] / info.patch[0] * (size[1] / info.patch[1]),
+            hidden: info.hidden,
+            layers: info.layers,
+            heads: info.heads,
+            mlp: info.mlp,
+        },
+        checkpoint: CheckpointFacts {
+            dtypes: session.checkpoint().dtype_summary(),
+            bytes: session.checkpoint().total_bytes(),
+        },
+        preprocess: pixels(session.preprocess()),
+        labels: label_facts(labels),
+        outputs: all,
+        device: opened.device.clone(),
+        plan: PlanFacts {
+            batch,
+            image_size: size,
+            outputs,
+            launches: plan.steps.len(),
+            flops: cost.flops,
+            traffic_bytes: cost.bytes,
+            weight_bytes: plan.weight_bytes(),
+            activation_bytes: plan.activation_bytes(),
+            largest_live_set_bytes: plan.largest_live_set,
+        },
+        warnings: session.warnings(),
+    };
+    match args.output {
+        Plain::Json => json(out, &document)?,
+        Plain::Text => describe(&document, out)?,
+    }
+    Ok(0)
+}
+
+/// Opens on the device that was asked for; where nothing was asked for and nothing is there, on none.
+fn somehow<T>(
+    args: &InspectArgs,
+    options: &Options,
+    talk: Talk,
+    open: impl Fn(&Options) -> Result<T>,
+) -> Result<T> {
+    match open(options) {
+        Err(Error::NoDevice { what, .. }) if args.device.device.is_none() => {
+            talk.note(format_args!("{what}: the plan is made for WebGPU's default limits"));
+            open(&Options { device: Device::Reference, ..options.clone() })
+        }
+        opened => opened,
+    }
+}
+
+/// The steps from a picture to the model's input, in words.
+fn pixels(p: &Preprocess) -> String {
+    let resize = match p.geometry {
+        Geometry::Hf { resize, crop } => {
+            let resize = match resize {
+                Resize::None => "no resize".to_owned(),
+                Resize::Exact { height, width } => format!("resize to {height}x{width}"),
+                Resize::ShortestEdge { edge, longest: None } => format!("resize the short side to {edge}"),
+                Resize::ShortestEdge { edge, longest: Some(longest) } => {
+                    format!("resize the short side to {edge}, the long one to {longest} at most")
+                }
+                Resize::Within { height, width } => format!("resize to fit {height}x{width}"),
+            };
+            crop.map_or(resize.clone(), |(height, width)| format!("{resize}, centre crop {height}x{width}"))
+        }
+        Geometry::Timm { height, width, crop_pct, mode } => {
+            format!("resize for {height}x{width} at crop_pct {crop_pct}, crop mode {mode:?}").to_lowercase()
+        }
+    };
+    let filter = format!("{:?}", p.filter).to_lowercase();
+    let backend = format!("{:?}", p.backend).to_lowercase();
+    let rescale = p.rescale.map_or(String::new(), |r| format!(", times {r:.6}"));
+    let normalise =
+        p.mean_std.map_or(String::new(), |(mean, std)| format!(", mean {mean:?}, deviation {std:?}"));
+    let processor = if p.processor.eq_ignore_ascii_case(&backend) {
+        backend
+    } else {
+        format!("{} as {backend}", p.processor)
+    };
+    format!("{processor} does: {resize}, {filter}{rescale}{normalise}")
+}
+
+/// What `infer` computes without further flags: class scores, else pooled features, else the last.
+pub(super) fn default_outputs(all: &[String]) -> Vec<String> {
+    let known = ["logits", "embedding", "last_hidden_state"];
+    let found = known.iter().find(|n| all.iter().any(|a| a == *n)).map(|n| (*n).to_owned());
+    found.or_else(|| all.last().cloned()).into_iter().collect()
+}
+
+fn label_facts(labels: &Labels) -> LabelFacts {
+    LabelFacts {
+        count: labels.names.len(),
+        source: match labels.source {
+            LabelSource::Config => "configuration",
+            LabelSource::ImageNet => "ImageNet-1k",
+            LabelSource::Numbers => "numbers",
+        },
+        first: labels.names.iter().take(16).map(|n| short(n).to_owned()).collect(),
+    }
+}
+
+fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
+    let (m, s, p) = (&d.model, &d.structure, &d.plan);
+    let pair = |[a, b]: [usize; 2]| format!("{a}x{b}");
+    writeln!(out, "model          {} ({}, {})", m.id, m.family, m.architecture)?;
+    writeln!(
+        out,
+        "structure      {} layers, width {}, {} heads, MLP {}, patches {} of {} pixels",
+        s.layers,
+        s.hidden,
+        s.heads,
+        s.mlp,
+        pair(s.patch),
+        pair(m.image_size)
+    )?;
+    let cls = if s.cls_token { ", the first the class token" } else { "" };
+    writeln!(
+        out,
+        "tokens         {} at {} pixels, {} in front of the patches{cls}",
+        s.tokens,
+        pair(p.image_size),
+        s.prefix_tokens
+    )?;
+    writeln!(out, "parameters     {} ({})", count(m.parameters), m.parameters)?;
+    writeln!(out, "checkpoint     {}, {}", bytes(d.checkpoint.bytes), d.checkpoint.dtypes)?;
+    if d.labels.count > 0 {
+        let more = if d.labels.count > d.labels.first.len() { ", ..." } else { "" };
+        writeln!(
+            out,
+            "classes        {} ({}): {}{more}",
+            d.labels.count,
+            d.labels.source,
+            d.labels.first.join(", ")
+        )?;
+    } else {
+        writeln!(out, "classes        none: the checkpoint has no head")?;
+    }
+    writeln!(out, "preprocessing  {}", d.preprocess)?;
+    writeln!(out, "outputs        {}", folded(&d.outputs))?;
+    writeln!(out, "device         {} ({}, {}), {}", d.device.name, d.device.kind, d.device.backend, m.dtype)?;
+    writeln!(
+        out,
+        "work           {}FLOP and {} of traffic for {} in {} launches, batch {}",
+        count(p.flops),
+        bytes(p.traffic_bytes),
+        p.outputs.join(", "),
+        p.launches,
+        p.batch
+    )?;
+    writeln!(
+        out,
+        "memory         {} of weights, {} of activations (largest live set {})",
+        bytes(p.weight_bytes),
+        bytes(p.activation_bytes),
+        bytes(p.largest_live_set_bytes)
+    )?;
+    for warning in &d.warnings {
+        writeln!(out, "warning        {warning}")?;
+    }
+    out.flush()
+}
+
+/// Names with `hidden.0, hidden.1, ...` written as a range.
+fn folded(names: &[String]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for name in names {
+        match name.split_once('.').filter(|(_, n)| n.parse::<usize>().is_ok()) {
+            Some((stem, _)) if seen.contains(&stem) => {}
+            Some((stem, first)) => {
+                seen.push(stem);
+                let of_stem = |n: &&String| n.split_once('.').is_some_and(|(s, _)| s == stem);
+                let last = names
+                    .iter()
+                    .filter(of_stem)
+                    .filter_map(|n| n.split_once('.')?.1.parse::<usize>().ok())
+                    .max();
+                match last {
+                    Some(last) if last.to_string() != first => {
+                        parts.push(format!("{stem}.{first} to {stem}.{last}"))
+                    }
+                    _ => parts.push(name.clone()),
+                }
+            }
+            None => parts.push(name.clone()),
+        }
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::folded;
+
+    #[test]
+    fn numbered_outputs_are_ranges() {
+        let names: Vec<String> =
+            ["hidden.0", "attention.0", "hidden.1", "hidden.10", "logits", "a.b"].map(str::to_owned).into();
+        assert_eq!(folded(&names), "hidden.0 to hidden.10, attention.0, logits, a.b");
+    }
+}

@@ -1,0 +1,150 @@
+//! Arguments of everything that reads or writes texts.
+
+use std::path::PathBuf;
+
+use crate::cli::args::first;
+use clap::Args;
+
+/// Texts by flag or from a file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Texts")]
+pub(crate) struct TextsArgs {
+    /// A text; may be given several times
+    #[arg(long, value_name = "TEXT", conflicts_with = "input", allow_hyphen_values = true)]
+    pub text: Vec<String>,
+    /// Many from a .jsonl, .csv or .tsv file by the names of its fields (text, pair, question, context, and
+    /// as data sets call them), or - for JSON lines on standard input
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Cut texts that are too long for the model, of a pair the longer, instead of refusing them
+    #[arg(long)]
+    pub truncate: bool,
+}
+
+impl TextsArgs {
+    /// The first of these flags that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--text", !self.text.is_empty()),
+            ("--input", self.input.is_some()),
+            ("--truncate", self.truncate),
+        ])
+    }
+}
+
+/// What is asked about texts.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Texts")]
+pub(crate) struct AskArgs {
+    #[command(flatten)]
+    pub texts: TextsArgs,
+    /// The second text of a pair, one for each --text
+    #[arg(long, value_name = "TEXT", requires = "text", allow_hyphen_values = true)]
+    pub pair: Vec<String>,
+    /// Tell whether the second text follows the first, where a model can do that besides
+    #[arg(long, conflicts_with_all = ["question", "labels", "perplexity"])]
+    pub next_sentence: bool,
+    /// Find the answer to this in a context
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["text", "input"], allow_hyphen_values = true)]
+    pub question: Option<String>,
+    /// Where to look for the answer
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "question",
+        conflicts_with = "context_file",
+        allow_hyphen_values = true
+    )]
+    pub context: Option<String>,
+    /// A file to look in, or - for standard input
+    #[arg(long, value_name = "FILE", requires = "question")]
+    pub context_file: Option<PathBuf>,
+    /// Also say how likely it is that the context holds no answer, for models of SQuAD 2.0
+    #[arg(long, conflicts_with = "text")]
+    pub no_answer: bool,
+    /// Choose among these by their likelihood under a model that writes; needs no training
+    #[arg(
+        long,
+        value_name = "LABEL,...",
+        value_delimiter = ',',
+        requires = "template",
+        allow_hyphen_values = true
+    )]
+    pub labels: Vec<String>,
+    /// What is weighed: "{text} Question: {pair}? Answer: {label}"
+    #[arg(long, value_name = "TEXT", requires = "labels", allow_hyphen_values = true)]
+    pub template: Option<String>,
+    /// Weigh texts: how uncertain a model that writes is of the next token
+    #[arg(long, conflicts_with_all = ["labels", "pair", "question"])]
+    pub perplexity: bool,
+}
+
+impl AskArgs {
+    /// The first of these flags that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        self.texts.given().or_else(|| {
+            first(&[
+                ("--pair", !self.pair.is_empty()),
+                ("--next-sentence", self.next_sentence),
+                ("--question", self.question.is_some()),
+                ("--no-answer", self.no_answer),
+                ("--labels", !self.labels.is_empty()),
+                ("--perplexity", self.perplexity),
+            ])
+        })
+    }
+}
+
+/// What is written to a prompt.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Texts")]
+pub(crate) struct WriteArgs {
+    /// Write: what GPT-2 goes on with, or T5 answers; -n is then the number of tokens
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: Option<String>,
+    /// The prompt from a file, or - for standard input; one line end at its end is left away
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompt_file: Option<PathBuf>,
+    /// So many texts for one prompt [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub samples: Option<u32>,
+    /// Search for the likeliest text among so many at a time, instead of token by token; --samples shows the
+    /// best of them
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=32))]
+    #[arg(conflicts_with_all = ["temperature", "top_k", "top_p", "seed", "stop"])]
+    pub beams: Option<u32>,
+    /// Of texts found by --beams: above 0 longer ones are preferred, below 0 shorter ones
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "beams", allow_negative_numbers = true, value_parser = penalty)]
+    pub length_penalty: f32,
+    /// End a text before this; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+    /// Show special tokens: the end, <extra_id_0>
+    #[arg(long)]
+    pub keep_special: bool,
+    /// Cut the beginning of a prompt that leaves no room
+    #[arg(long)]
+    pub truncate: bool,
+}
+
+impl WriteArgs {
+    /// The first of these flags that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--prompt", self.prompt.is_some()),
+            ("--prompt-file", self.prompt_file.is_some()),
+            ("--samples", self.samples.is_some()),
+            ("--beams", self.beams.is_some()),
+            ("--stop", !self.stop.is_empty()),
+            ("--keep-special", self.keep_special),
+            ("--truncate", self.truncate),
+        ])
+    }
+}
+
+fn penalty(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if x.is_finite() && x.abs() <= 100.0 => Ok(x),
+        _ => Err("a penalty is a number from -100 to 100; 1 is usual".to_owned()),
+    }
+}

@@ -1,0 +1,361 @@
+//! From a decoded image to the pixels a checkpoint was trained on: resize, crop,
+//! rescale, normalise, as described by the checkpoint's own files.
+//!
+//! A [`Preprocess`] is plain data. It is read from a Hugging Face `preprocessor_config.json`
+//! (`preprocess/hf.rs`) or a timm `config.json` (`preprocess/timm.rs`), or made up from the
+//! model family when neither exists ([`Preprocess::default_for`]). The geometric part
+//! ([`Preprocess::pixels`]) runs on bytes, exactly as Pillow, torchvision or timm would, so it
+//! can be uploaded as bytes and normalised on the device ([`Preprocess::normalise`]); the host
+//! version ([`Preprocess::tensor`]) repeats the original's f32 operations one by one and is
+//! bit-equal to it. References: transformers 5.23 `image_processing_backends.py` and
+//! `image_transforms.py`, timm 1.0.31 `transforms_factory.py` and `transforms.py`.
+//!
+//! It refuses processors that it does not know, padding to a batch's largest image, and values
+//! that cannot be meant (a deviation of 0, a filter 99): a wrong guess here would lower a
+//! model's accuracy without a word.
+
+mod fields;
+mod hf;
+mod timm;
+
+use crate::error::{Error, Result};
+use crate::image::Decoded;
+use crate::image::resize::{Filter, PillowCompat, Resampler, Window, resize_window};
+use crate::tensor::HostTensor;
+
+/// Largest side that a model input may have, in pixels.
+pub const MAX_MODEL_SIDE: usize = 8192;
+/// Largest side of the resized image that a crop is taken from, in pixels; some resamplers look at
+/// every position of it.
+const MAX_RESIZED_SIDE: usize = 1 << 22;
+/// Most pixels that the result may have when it follows the image's own shape.
+const MAX_RESULT_PIXELS: usize = 178_956_970;
+
+/// Whose conventions to follow where the three disagree: resampling arithmetic, where a crop
+/// larger than the image puts it, and the order of f32 roundings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// transformers with Pillow and numpy (the "slow" processors of 4.x, `*Pil` of 5.x).
+    Pil,
+    /// transformers with torchvision tensors (`*Fast` of 4.x, the default of 5.x where
+    /// torchvision is installed).
+    Torchvision,
+    /// timm's evaluation transform on a Pillow image.
+    Timm,
+}
+
+/// How transformers resizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Resize {
+    /// Not at all.
+    None,
+    /// To these sides, ignoring the aspect ratio.
+    Exact {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
+    /// The short side to `edge`, keeping the aspect ratio.
+    ShortestEdge {
+        /// Length of the short side in pixels.
+        edge: usize,
+        /// Upper bound of the long side, to which `edge` gives way.
+        longest: Option<usize>,
+    },
+    /// As large as fits, keeping the aspect ratio.
+    Within {
+        /// Most rows.
+        height: usize,
+        /// Most columns.
+        width: usize,
+    },
+}
+
+/// timm's `crop_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CropMode {
+    /// Aspect kept, the image covers the resized square, borders are cut off.
+    #[default]
+    Center,
+    /// Aspect given up, then the centre is cut out.
+    Squash,
+    /// Aspect kept, the image fits into the resized square, padded with the mean colour.
+    Border,
+}
+
+/// The geometric steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Geometry {
+    /// transformers: a resize, then a centre crop.
+    Hf {
+        /// The resize.
+        resize: Resize,
+        /// Height and width of the centre crop; missing pixels are black.
+        crop: Option<(usize, usize)>,
+    },
+    /// timm: resize to `floor(side / crop_pct)`, then a centre crop of the model's size.
+    Timm {
+        /// Rows of the result.
+        height: usize,
+        /// Columns of the result.
+        width: usize,
+        /// Side of the crop / side of the resized image.
+        crop_pct: f64,
+        /// What happens to the aspect ratio.
+        mode: CropMode,
+    },
+}
+
+/// A checkpoint's preprocessing. Fields may be changed after reading; what the parsers check
+/// (sides of 1 to [`MAX_MODEL_SIDE`], deviations above 0) is then up to who changes them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preprocess {
+    /// The processor class, or `timm`: for messages and `vit-gpu inspect`.
+    pub processor: String,
+    /// Conventions to follow.
+    pub backend: Backend,
+    /// Resize and crop.
+    pub geometry: Geometry,
+    /// Resampling filter.
+    pub filter: Filter,
+    /// Whose order of passes, for the backends that resize with Pillow.
+    pub pillow: PillowCompat,
+    /// Factor on the bytes before normalising (usually 1/255), if any.
+    pub rescale: Option<f64>,
+    /// Mean and standard deviation per channel R, G, B, in units after rescaling, if any.
+    pub mean_std: Option<([f64; 3], [f64; 3])>,
+}
+
+/// One image's way through the geometry.
+struct Steps {
+    /// Size (W, H) of the whole resized image.
+    resized: (usize, usize),
+    /// Size (W, H) of the centre crop.
+    crop: Option<(usize, usize)>,
+    /// Colour of pixels that the crop adds.
+    fill: [u8; 3],
+}
+
+impl Preprocess {
+    /// Reads either kind of file. `name` is the file as errors should call it, `text` its JSON;
+    /// `family` is the model's `model_type`, which decides the processor class where an old file
+    /// does not name one (without it, ViT).
+    ///
+    /// # Errors
+    /// [`Error::Model`] that names the file and the field: not JSON, an unknown processor,
+    /// or a value that cannot be meant.
+    pub fn from_json(name: &str, text: &str, family: Option<&str>) -> Result<Self> {
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|e| {
+            Error::model(
+                name,
+                format!("not valid JSON: {e}"),
+                "download the file again; it should be a JSON object",
+            )
+        })?;
+        let fields = fields::Fields::new(name, &value)?;
+        if timm::is_timm(&fields) { timm::parse(&fields) } else { hf::parse(&fields, family) }
+    }
+
+    /// The usual preprocessing of a family at an image size of (height, width), for a folder
+    /// without preprocessor_config.json. Families are `model_type` values (`vit`, `deit`,
+    /// `dinov2`, `clip_vision_model`, `siglip`, `beit`, `imagegpt`, ...) and `timm`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the family has no image input or the size is out of range.
+    pub fn default_for(family: &str, (height, width): (usize, usize)) -> Result<Self> {
+        let made = if family.starts_with("timm") {
+            timm::default_for((height, width))
+        } else {
+            hf::default_for(family).ok_or_else(|| {
+                Error::model(
+                    format!("model family {family:?}"),
+                    "no preprocessing is known for it",
+                    "put the checkpoint's preprocessor_config.json beside its config.json",
+                )
+            })?
+        };
+        made.with_size(height, width)
+    }
+
+    /// The same preprocessing for another resolution: the result gets `height` x `width` pixels
+    /// and an image resized beyond its crop stays so in proportion.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if a side is 0 or above [`MAX_MODEL_SIDE`].
+    pub fn with_size(&self, height: usize, width: usize) -> Result<Self> {
+        for side in [height, width] {
+            if !(1..=MAX_MODEL_SIDE).contains(&side) {
+                return Err(Error::model(
+                    &self.processor,
+                    format!("image size {height}x{width} is out of range"),
+                    format!("sides go from 1 to {MAX_MODEL_SIDE} pixels"),
+                ));
+            }
+        }
+        let geometry = match self.geometry {
+            Geometry::Timm { crop_pct, mode, .. } => Geometry::Timm { height, width, crop_pct, mode },
+            Geometry::Hf { resize: Resize::None, crop: Some(_) } => {
+                Geometry::Hf { resize: Resize::None, crop: Some((height, width)) }
+            }
+            Geometry::Hf { crop: None, .. } => {
+                Geometry::Hf { resize: Resize::Exact { height, width }, crop: None }
+            }
+            Geometry::Hf { resize, crop: Some((ch, cw)) } => {
+                let tall = |n: usize| (n * height / ch).max(1);
+                let wide = |n: usize| (n * width / cw).max(1);
+                let resize = match resize {
+                    Resize::None => Resize::None,
+                    Resize::Exact { height, width } => {
+                        Resize::Exact { height: tall(height), width: wide(width) }
+                    }
+                    Resize::Within { height, width } => {
+                        Resize::Within { height: tall(height), width: wide(width) }
+                    }
+                    Resize::ShortestEdge { edge, longest } => {
+                        let grown = |n| tall(n).max(wide(n));
+                        Resize::ShortestEdge { edge: grown(edge), longest: longest.map(grown) }
+                    }
+                };
+                Geometry::Hf { resize, crop: Some((height, width)) }
+            }
+        };
+        Ok(Self { geometry, ..self.clone() })
+    }
+
+    /// Height and width of the result where they do not depend on the image.
+    pub fn size(&self) -> Option<(usize, usize)> {
+        match self.geometry {
+            Geometry::Timm { height, width, .. } => Some((height, width)),
+            Geometry::Hf { crop: Some(size), .. } => Some(size),
+            Geometry::Hf { resize: Resize::Exact { height, width }, .. } => Some((height, width)),
+            Geometry::Hf { .. } => None,
+        }
+    }
+
+    /// Size (W, H) of the result for an image of `width` x `height` pixels.
+    pub fn output_size(&self, width: usize, height: usize) -> (usize, usize) {
+        let steps = self.steps(width.max(1), height.max(1));
+        steps.crop.unwrap_or(steps.resized)
+    }
+
+    /// The geometric part: (H, W, 3) bytes of size [`Preprocess::output_size`], as upload for a
+    /// device that normalises by itself.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the image is inconsistent, or so long and thin that the resized one
+    /// is beyond reason.
+    pub fn pixels(&self, image: &Decoded) -> Result<Vec<u8>> {
+        let (w, h) = (image.width, image.height);
+        if w == 0 || h == 0 || w.checked_mul(h).and_then(|n| n.checked_mul(3)) != Some(image.rgb.len()) {
+            let what = format!("{} bytes do not make a {w}x{h} RGB image", image.rgb.len());
+            return Err(Error::input("image", what, "pass width x height x 3 bytes"));
+        }
+        let Steps { resized: (rw, rh), crop, fill } = self.steps(w, h);
+        let (cw, ch) = crop.unwrap_or((rw, rh));
+        if rw.max(rh) > MAX_RESIZED_SIDE || cw.saturating_mul(ch) > MAX_RESULT_PIXELS {
+            let what = format!("a {w}x{h} image would be resized to {rw}x{rh}");
+            return Err(Error::input("image", what, "crop it to a less extreme shape first"));
+        }
+        let resampler = match self.backend {
+            Backend::Torchvision => Resampler::Torch,
+            Backend::Pil | Backend::Timm => Resampler::Pillow(self.pillow),
+        };
+        let (left, top) = (self.crop_offset(rw, cw), self.crop_offset(rh, ch));
+        // The part of the crop that lies on the resized image.
+        let (x, y) = (left.max(0) as usize, top.max(0) as usize);
+        let window = Window {
+            x,
+            y,
+            width: ((left + cw as i64) as usize).min(rw) - x,
+            height: ((top + ch as i64) as usize).min(rh) - y,
+        };
+        let part = resize_window(&image.rgb, (w, h), (rw, rh), window, self.filter, resampler);
+        if (window.width, window.height) == (cw, ch) {
+            return Ok(part);
+        }
+        let mut out = fill.repeat(cw * ch);
+        let (x, y) = ((-left).max(0) as usize, (-top).max(0) as usize);
+        for (row, line) in part.chunks_exact(window.width * 3).enumerate() {
+            out[((y + row) * cw + x) * 3..][..line.len()].copy_from_slice(line);
+        }
+        Ok(out)
+    }
+
+    /// Per channel, `scale` and `offset` such that a byte `x` becomes `x * scale + offset`:
+    /// [`Preprocess::tensor`] up to rounding.
+    pub fn normalise(&self) -> ([f32; 3], [f32; 3]) {
+        let rescale = self.rescale.unwrap_or(1.0);
+        let (mean, std) = self.mean_std.unwrap_or(([0.0; 3], [1.0; 3]));
+        let scale = std::array::from_fn(|c| (rescale / std[c]) as f32);
+        let offset = std::array::from_fn(|c| (-mean[c] / std[c]) as f32);
+        (scale, offset)
+    }
+
+    /// The model's input: f32 (1, 3, H, W), bit-equal to what the original returns.
+    ///
+    /// # Errors
+    /// As [`Preprocess::pixels`].
+    pub fn tensor(&self, image: &Decoded) -> Result<HostTensor> {
+        let (width, height) = self.output_size(image.width, image.height);
+        let pixels = self.pixels(image)?;
+        let mut out = Vec::with_capacity(pixels.len());
+        for channel in 0..3 {
+            let table: [f32; 256] = std::array::from_fn(|byte| self.value(byte as u8, channel));
+            out.extend(pixels.iter().skip(channel).step_by(3).map(|&byte| table[usize::from(byte)]));
+        }
+        Ok(HostTensor::f32([1, 3, height, width], out))
+    }
+
+    /// One byte of one channel through the original's rescaling and normalising.
+    fn value(&self, byte: u8, channel: usize) -> f32 {
+        let x = f32::from(byte);
+        let mean_std = self.mean_std.map(|(mean, std)| (mean[channel] as f32, std[channel] as f32));
+        match (self.backend, self.rescale, mean_std) {
+            // Fused: bytes against mean and deviation brought to their units.
+            (Backend::Torchvision, Some(rescale), Some((mean, std))) => {
+                let unit = (1.0 / rescale) as f32;
+                (x - mean * unit) / (std * unit)
+            }
+            (Backend::Torchvision, Some(rescale), None) => x * rescale as f32,
+            (backend, rescale, mean_std) => {
+                let x = match (backend, rescale) {
+                    (_, None) => x,
+                    (Backend::Timm, Some(_)) => x / 255.0,
+                    (_, Some(rescale)) => (f64::from(byte) * rescale) as f32,
+                };
+                mean_std.map_or(x, |(mean, std)| (x - mean) / std)
+            }
+        }
+    }
+
+    /// First position of a centre crop of `crop` in `side` pixels; negative where it pads.
+    fn crop_offset(&self, side: usize, crop: usize) -> i64 {
+        let spare = side as i64 - crop as i64;
+        match self.backend {
+            Backend::Pil => spare.div_euclid(2),
+            _ if spare < 0 => -(-spare / 2),
+            Backend::Torchvision => spare / 2,
+            Backend::Timm => (spare as f64 / 2.0).round_ties_even() as i64,
+        }
+    }
+
+    fn steps(&self, width: usize, height: usize) -> Steps {
+        match self.geometry {
+            Geometry::Hf { resize, crop } => Steps {
+                resized: hf::resized(resize, width, height),
+                crop: crop.map(|(h, w)| (w, h)),
+                fill: [0; 3],
+            },
+            Geometry::Timm { height: to_height, width: to_width, crop_pct, mode } => {
+                let mean = self.mean_std.map_or([0.0; 3], |(mean, _)| mean);
+                let fill = match mode {
+                    CropMode::Border => mean.map(|m| (m * 255.0).round_ties_even() as u8),
+                    CropMode::Center | CropMode::Squash => [0; 3],
+                };
+                let resized = timm::resized((width, height), (to_width, to_height), crop_pct, mode);
+                Steps { resized, crop: Some((to_width, to_height)), fill }
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Texts in, answers out: a checkpoint of BERT, GPT-2 or T5 made ready, its tokenizer, and the
+//! tasks such models are for. What it can do is said by the heads of the checkpoint ([`TextInfo::tasks`]).
+//!
+//! Texts run in batches of about the same length, padded to few different ones; what stands
+//! behind a text's end reaches nothing, so a result never depends on its neighbours. Models that write do
+//! so by the token loop that pictures are made by.
+//!
+//! It knows no command line and prints nothing. A text that is too long is refused unless it is asked to
+//! be cut; nothing is cut silently.
+
+mod answer;
+mod attention;
+mod batch;
+mod beams;
+mod likelihood;
+pub mod sentence;
+pub mod spans;
+mod tasks;
+mod write;
+
+use std::sync::Arc;
+
+pub use crate::models::text::{Kind, Task, TextInfo};
+pub use crate::text::spans::{Answer, Answers, NoAnswer};
+pub use attention::{AttentionMap, Layers, Look, MOST_TOKENS, mean};
+pub use batch::Passage;
+pub use beams::{Beam, Beams};
+pub use likelihood::{Choice, Likelihood, Template};
+pub use tasks::{Filled, Pair, Pool, Scored};
+pub use write::{Ended, Piece, Writing, WritingStats, Written};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::labels::Labels;
+use crate::models::text::TextModel;
+use crate::models::{self, AnyModel};
+use crate::plan::Precision;
+use crate::session::{DeviceInfo, ModelKind, ModelSource, Options, Runtime, read_files};
+use crate::tokenizer::Tokenizer;
+
+/// A checkpoint of a text model made ready.
+pub struct TextSession {
+    model: Box<dyn TextModel>,
+    labels: Labels,
+    tokenizer: Result<Tokenizer>,
+    runtime: Runtime,
+    /// Tokens of the longest text, if it is to be shorter than the model would take.
+    longest: Option<usize>,
+}
+
+/// What to do with a text that is longer than the model takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TooLong {
+    /// Refuse it.
+    #[default]
+    Refuse,
+    /// Leave away its end; of a pair, the end of the longer.
+    Cut,
+}
+
+impl TextSession {
+    /// Opens a text model on a device. Weights are uploaded by the first use. A folder without a tokenizer
+    /// is opened too: its model runs on ids.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for anything wrong with the files, [`Error::NoDevice`] for the device.
+    pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
+        let files = read_files(source, ModelKind::Text, options.mmap)?;
+        let model = models::from_config(&files.config, files.checkpoint.index(), None)
+            .and_then(AnyModel::text)
+            .map_err(|e| e.within(&files.name))?;
+        let info = model.info();
+        let labels = Labels::from_config(&files.config, info.classes.unwrap_or(0));
+        let mut warnings = info.warnings.clone();
+        if info.classes.is_some() {
+            warnings.extend(labels.warnings.iter().cloned());
+        }
+        let tokenizer = match &files.folder {
+            Some(folder) => Tokenizer::open(folder, info.family),
+            None => Err(Error::model(&files.name, "it has no tokenizer", "pass the folder of a checkpoint")),
+        };
+        if let Ok(tokenizer) = &tokenizer
+            && tokenizer.vocabulary() > info.vocabulary
+        {
+            warnings.push(format!(
+                "the tokenizer has {} tokens, the model {}: texts with the others are refused",
+                tokenizer.vocabulary(),
+                info.vocabulary
+            ));
+        }
+        let runtime = Runtime::open(files.name, files.checkpoint, warnings, options)?;
+        Ok(Self { model, labels, tokenizer, runtime, longest: None })
+    }
+
+    /// What the model is.
+    pub fn info(&self) -> &TextInfo {
+        self.model.info()
+    }
+
+    /// The folder the model was opened from.
+    pub fn name(&self) -> &str {
+        &self.runtime.name
+    }
+
+    /// Names of the classes, in the order of the checkpoint's `id2label`.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// Why the folder has none that can be used.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().map_err(Clone::clone)
+    }
+
+    /// The checkpoint behind the model.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.runtime.checkpoint
+    }
+
+    /// The device that works.
+    pub fn device(&self) -> &DeviceInfo {
+        &self.runtime.device
+    }
+
+    /// The device itself, unless it is the reference.
+    pub fn gpu(&self) -> Option<&Arc<Gpu>> {
+        self.runtime.gpu()
+    }
+
+    /// Storage types in use.
+    pub fn precision(&self) -> Precision {
+        self.runtime.precision
+    }
+
+    /// What a user should hear, as far as known now.
+    pub fn warnings(&self) -> Vec<String> {
+        self.runtime.warnings()
+    }
+
+    /// Tokens of the longest text it takes: what the model has positions for, or less if the tokenizer
+    /// or [`TextSession::shorten`] says so; `None` if there is no limit.
+    pub fn limit(&self) -> Option<usize> {
+        let tokenizer = self.tokenizer.as_ref().ok().and_then(Tokenizer::limit);
+        // T5's positions are no limit, and the length it was trained with is advice.
+        let positions = self.info().positions;
+        let limit = positions.map(|positions| tokenizer.map_or(positions, |limit| limit.min(positions)));
+        limit.into_iter().chain(self.longest).min()
+    }
+
+    /// Takes no texts of more tokens than this, though the model might: for models that were trained on
+    /// short ones.
+    pub fn shorten(&mut self, longest: usize) {
+        self.longest = Some(longest);
+    }
+
+    /// Fails unless the model has the head for a task.
+    fn need(&self, task: Task) -> Result<()> {
+        if self.info().can(task) {
+            return Ok(());
+        }
+        let what = format!("{} is a {}, which cannot {}", self.name(), self.info().architecture, verb(task));
+        let can: Vec<&str> = self.info().tasks.iter().map(|&task| verb(task)).collect();
+        let help = if can.is_empty() {
+            "it has no head; it makes embeddings (`vit-gpu embed`)".to_owned()
+        } else {
+            format!("it can {}", can.join(", "))
+        };
+        Err(Error::usage(what, help))
+    }
+}
+
+/// What a task does, for messages.
+fn verb(task: Task) -> &'static str {
+    match task {
+        Task::Classify => "classify texts",
+        Task::Tag => "classify tokens",
+        Task::Answer => "answer questions from a context",
+        Task::FillMask => "fill masks",
+        Task::NextSentence => "tell whether one sentence follows another",
+        Task::Write => "write texts",
+    }
+}

@@ -1,0 +1,5 @@
+//! A model's outputs against recorded ones: one [`compare::Verdict`] for each output of a golden file.
+
+pub mod compare;
+pub mod sequences;
+pub mod texts;
