@@ -79,10 +79,12 @@ impl AnyModel {
 /// How a family makes a model of its configuration and the names and shapes of its tensors.
 enum Open {
     Vision(fn(&Json, &TensorIndex) -> Result<Box<dyn Model>>),
-    /// The last is the size (height, width) of images that the preprocessor states.
-    Generator(fn(&Json, &TensorIndex, Option<[usize; 2]>) -> Result<Box<dyn PictureDecoder>>),
+    Generator(OpenGenerator),
     Text(fn(&Json, &TensorIndex) -> Result<Box<dyn TextModel>>),
 }
+
+/// The last is the size (height, width) of images that the preprocessor states.
+type OpenGenerator = fn(&Json, &TensorIndex, Option<[usize; 2]>) -> Result<Box<dyn PictureDecoder>>;
 
 /// One family of models.
 pub struct Family {

@@ -8,13 +8,13 @@ use png::{BitDepth, BlendOp, ColorType, DisposeOp, Encoder};
 use super::palette::Palette;
 
 /// The text chunk of PNG files that holds the settings.
-pub(crate) const KEYWORD: &str = "vit-gpu";
+pub const KEYWORD: &str = "vit-gpu";
 
 /// How long the last frame stays, in hundredths of a second.
 const HOLD: u16 = 200;
 
 /// Hundredths of a second that each of `frames` frames is shown: about four seconds in all.
-pub(crate) fn delays(frames: usize) -> Vec<u16> {
+pub fn delays(frames: usize) -> Vec<u16> {
     let each = (400 / frames.max(1)).clamp(4, 25) as u16;
     let mut delays = vec![each; frames];
     if let Some(last) = delays.last_mut() {
@@ -40,7 +40,7 @@ fn encoder<'a>(
 }
 
 /// A picture as PNG.
-pub(crate) fn still(picture: &RgbImage, settings: Option<&str>) -> Result<Vec<u8>, png::EncodingError> {
+pub fn still(picture: &RgbImage, settings: Option<&str>) -> Result<Vec<u8>, png::EncodingError> {
     let mut out = Vec::new();
     let mut writer = encoder(&mut out, picture, settings)?.write_header()?;
     writer.write_image_data(picture.as_raw())?;
@@ -50,7 +50,7 @@ pub(crate) fn still(picture: &RgbImage, settings: Option<&str>) -> Result<Vec<u8
 
 /// Frames of one size as an animated PNG that plays forever; `delays` in hundredths of a second. Where
 /// animation is not known, the last frame is shown.
-pub(crate) fn apng(
+pub fn apng(
     frames: &[RgbImage],
     delays: &[u16],
     settings: Option<&str>,
@@ -80,7 +80,7 @@ pub(crate) fn apng(
 }
 
 /// Frames of one size as a GIF that plays forever; a single one is a picture. All share one palette.
-pub(crate) fn gif(frames: &[RgbImage], delays: &[u16]) -> Result<Vec<u8>, gif::EncodingError> {
+pub fn gif(frames: &[RgbImage], delays: &[u16]) -> Result<Vec<u8>, gif::EncodingError> {
     let Some(first) = frames.first() else { return Ok(Vec::new()) };
     let side = |n: u32| u16::try_from(n).map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidInput));
     let (width, height) = (side(first.width())?, side(first.height())?);

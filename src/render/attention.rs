@@ -10,29 +10,29 @@ use crate::text::Look;
 
 /// One picture of weights.
 #[derive(Debug, Serialize)]
-pub(crate) struct Panel {
+pub struct Panel {
     #[serde(rename = "look")]
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     #[serde(skip)]
-    pub(crate) about: &'static str,
-    pub(crate) causal: bool,
+    pub about: &'static str,
+    pub causal: bool,
     /// Layers that the weights are the mean of.
-    pub(crate) layers: Vec<usize>,
-    pub(crate) queries: Vec<String>,
-    pub(crate) keys: Vec<String>,
+    pub layers: Vec<usize>,
+    pub queries: Vec<String>,
+    pub keys: Vec<String>,
     /// A row for each query.
-    pub(crate) weights: Vec<Vec<f32>>,
+    pub weights: Vec<Vec<f32>>,
     #[serde(skip)]
-    pub(crate) heads: usize,
+    pub heads: usize,
 }
 
 impl Panel {
-    pub(crate) fn open(&self, query: usize, key: usize) -> bool {
+    pub fn open(&self, query: usize, key: usize) -> bool {
         !self.causal || Look::Decoder.open(query, key)
     }
 
     /// Whether any cell is closed.
-    pub(crate) fn closes(&self) -> bool {
+    pub fn closes(&self) -> bool {
         self.causal && self.queries.len() > 1
     }
 }
@@ -79,7 +79,7 @@ struct Place {
 }
 
 /// Draws panels side by side.
-pub(crate) fn draw(title: &str, about: &str, panels: &[Panel]) -> Scene {
+pub fn draw(title: &str, about: &str, panels: &[Panel]) -> Scene {
     let longest = panels.iter().map(|p| p.queries.len().max(p.keys.len())).max().unwrap_or(1);
     let side = (PANEL / longest as f32).floor().clamp(CELLS[1], CELLS[0]);
     let label = if side >= 12.0 { LABELS[0] } else { LABELS[1] };
@@ -208,7 +208,7 @@ fn label(at: At, token: &str, size: f32, anchor: Anchor, angle: f32) -> Shape {
 }
 
 /// A token on one line of bounded length, without what could change how its neighbours are shown.
-pub(crate) fn short(token: &str) -> String {
+pub fn short(token: &str) -> String {
     let text = escaped(token);
     match text.char_indices().nth(LABEL) {
         Some(_) => text.chars().take(LABEL - 1).chain(['…']).collect(),

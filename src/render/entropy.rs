@@ -41,7 +41,7 @@ fn colour(value: f32) -> [u8; 3] {
 ///
 /// # Errors
 /// [`crate::Error::Usage`] if the picture would be too large.
-pub(crate) fn draw(
+pub fn draw(
     info: &GeneratorInfo,
     pictures: &[Picture],
     entropy: &[Vec<f32>],

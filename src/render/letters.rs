@@ -123,7 +123,7 @@ fn glyph(c: char) -> (char, u8, &'static str) {
 }
 
 /// Whether there are glyphs for all of a text.
-pub(crate) fn known(text: &str) -> bool {
+pub fn known(text: &str) -> bool {
     text.chars().all(|c| GLYPHS.iter().any(|(known, ..)| *known == c))
 }
 
@@ -133,13 +133,13 @@ fn unit(size: f32) -> f32 {
 }
 
 /// Width of words in pixels.
-pub(crate) fn width(text: &str, size: f32) -> f32 {
+pub fn width(text: &str, size: f32) -> f32 {
     let units: f32 = text.chars().map(|c| f32::from(glyph(c).1) + GAP).sum();
     (units - GAP).max(0.0) * unit(size)
 }
 
 /// The pen's ways, from the beginning of the baseline.
-pub(crate) fn strokes(text: &str, size: f32) -> Vec<Vec<At>> {
+pub fn strokes(text: &str, size: f32) -> Vec<Vec<At>> {
     let mut left = 0.0;
     let mut out = Vec::new();
     for c in text.chars() {

@@ -28,11 +28,11 @@ const COLOURS: [[f32; 3]; 9] = [
 
 /// Which part of the attention is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct View {
+pub struct View {
     /// One layer instead of the rollout.
-    pub(crate) layer: Option<usize>,
+    pub layer: Option<usize>,
     /// One head instead of the mean.
-    pub(crate) head: Option<usize>,
+    pub head: Option<usize>,
 }
 
 impl View {
@@ -40,7 +40,7 @@ impl View {
     ///
     /// # Errors
     /// [`Error::Usage`] if there is no such layer or head.
-    pub(crate) fn layers(&self, layers: usize, heads: usize) -> Result<Vec<usize>> {
+    pub fn layers(&self, layers: usize, heads: usize) -> Result<Vec<usize>> {
         let check = |what: &str, n: Option<usize>, count: usize| match n {
             Some(n) if n >= count => {
                 let last = count.saturating_sub(1);
@@ -65,18 +65,18 @@ impl View {
 
 /// Where patches lie among the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Layout {
+pub struct Layout {
     /// Tokens in front of the patches.
-    pub(crate) prefix: usize,
+    pub prefix: usize,
     /// Whether token 0 is a class token.
-    pub(crate) cls: bool,
+    pub cls: bool,
     /// Rows and columns of patches.
-    pub(crate) grid: [usize; 2],
+    pub grid: [usize; 2],
 }
 
 /// How much each patch is attended to, 0 for the least and 1 for the most; (grid rows, columns).
 /// `maps`: the softmax weights (H,T,T) of the layers that [`View::layers`] named, in order.
-pub(crate) fn heat(view: View, layout: Layout, heads: usize, maps: &[&[f32]]) -> Vec<f32> {
+pub fn heat(view: View, layout: Layout, heads: usize, maps: &[&[f32]]) -> Vec<f32> {
     let tokens = layout.prefix + layout.grid[0] * layout.grid[1];
     let mut row = vec![0.0; tokens];
     if layout.cls {
@@ -118,7 +118,7 @@ fn through(row: &[f32], map: &[f32], heads: usize, view: View) -> Vec<f32> {
 ///
 /// # Errors
 /// [`Error::Input`] if the pixels do not fill the size.
-pub(crate) fn png(
+pub fn png(
     pixels: &[u8],
     size: [usize; 2],
     heat: &[f32],

@@ -11,14 +11,14 @@ const COLOURS: usize = 256;
 const DISTINCT: usize = 1 << 18;
 
 /// Colours, and which of them stands for each colour that was asked about.
-pub(crate) struct Palette {
+pub struct Palette {
     colours: Vec<[u8; 3]>,
     known: HashMap<[u8; 3], u8>,
 }
 
 impl Palette {
     /// The palette of some pictures.
-    pub(crate) fn of(pictures: &[RgbImage]) -> Self {
+    pub fn of(pictures: &[RgbImage]) -> Self {
         let mut counts: HashMap<[u8; 3], u32> = HashMap::new();
         for picture in pictures {
             for pixel in picture.pixels() {
@@ -35,12 +35,12 @@ impl Palette {
     }
 
     /// Red, green and blue of each colour.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         self.colours.concat()
     }
 
     /// The colour that is nearest.
-    pub(crate) fn index(&mut self, colour: [u8; 3]) -> u8 {
+    pub fn index(&mut self, colour: [u8; 3]) -> u8 {
         let colours = &self.colours;
         let far = |c: &[u8; 3]| -> i32 {
             let d = |i: usize| i32::from(c[i]) - i32::from(colour[i]);

@@ -10,14 +10,14 @@ use super::letters;
 use crate::error::{Error, Result};
 
 /// Red, green, blue.
-pub(crate) type Colour = [u8; 3];
+pub type Colour = [u8; 3];
 
 /// A place in pixels from the upper left corner.
-pub(crate) type At = [f32; 2];
+pub type At = [f32; 2];
 
 /// Where a word stands from its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Anchor {
+pub enum Anchor {
     Start,
     Middle,
     End,
@@ -25,7 +25,7 @@ pub(crate) enum Anchor {
 
 /// What a scene is made of.
 #[derive(Debug, Clone)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// A line from here to there.
     Line { from: At, to: At, width: f32, colour: Colour, dashed: bool },
     /// A disc with a rim.
@@ -40,9 +40,9 @@ pub(crate) enum Shape {
 /// A picture on white.
 #[derive(Debug, Clone)]
 pub struct Scene {
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-    pub(crate) shapes: Vec<Shape>,
+    pub width: u32,
+    pub height: u32,
+    pub shapes: Vec<Shape>,
 }
 
 /// Dots of the PNG for each pixel of the scene along a side.

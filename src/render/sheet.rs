@@ -18,7 +18,7 @@ const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 
 /// Where samples go on a sheet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sheet {
+pub struct Sheet {
     /// Samples.
     count: u32,
     /// Samples beside each other.
@@ -34,7 +34,7 @@ impl Sheet {
     ///
     /// # Errors
     /// [`Error::Usage`] if it would be too large to be a picture file.
-    pub(crate) fn new(count: usize, columns: Option<u32>, picture: [usize; 2], zoom: u32) -> Result<Self> {
+    pub fn new(count: usize, columns: Option<u32>, picture: [usize; 2], zoom: u32) -> Result<Self> {
         let too_large = |width: u64, height: u64| {
             let what = format!("{count} samples on one sheet would be {width}x{height} pixels");
             Error::usage(what, "write a file each with `-o FOLDER/`, or take a smaller --zoom or -n")
@@ -65,13 +65,13 @@ impl Sheet {
     }
 
     /// Width and height in pixels.
-    pub(crate) fn size(&self) -> [u32; 2] {
+    pub fn size(&self) -> [u32; 2] {
         // `new` has checked that they fit.
         self.wide_size().map(|side| u32::try_from(side).unwrap_or(u32::MAX))
     }
 
     /// The sheet with these pictures on it, in order; what is too much is left out.
-    pub(crate) fn draw(&self, pictures: &[Picture]) -> RgbImage {
+    pub fn draw(&self, pictures: &[Picture]) -> RgbImage {
         let [width, height] = self.size();
         let mut sheet = RgbImage::from_pixel(width, height, PAPER);
         for (i, picture) in pictures.iter().enumerate().take(self.count as usize) {
@@ -85,7 +85,7 @@ impl Sheet {
 }
 
 /// Draws a picture on another, enlarged.
-pub(crate) fn place(onto: &mut RgbImage, picture: &Picture, left: u32, top: u32, zoom: u32) {
+pub fn place(onto: &mut RgbImage, picture: &Picture, left: u32, top: u32, zoom: u32) {
     for (y, line) in picture.pixels.chunks_exact((picture.width * 3).max(1)).enumerate() {
         for (x, pixel) in line.as_chunks::<3>().0.iter().enumerate() {
             for dy in 0..zoom {
@@ -110,7 +110,7 @@ fn square(count: u32) -> u32 {
 
 /// Kinds of picture files that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Png,
     Gif,
     Other(ImageFormat),
@@ -121,7 +121,7 @@ impl Kind {
     ///
     /// # Errors
     /// [`Error::Usage`] for an extension that tells none.
-    pub(crate) fn of(path: &Path, flag: &str) -> Result<Self> {
+    pub fn of(path: &Path, flag: &str) -> Result<Self> {
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
         Ok(match extension.as_deref() {
             Some("png" | "apng") => Kind::Png,
@@ -145,7 +145,7 @@ impl Kind {
     ///
     /// # Errors
     /// [`Error::Write`] that names `path` if it cannot be encoded.
-    pub(crate) fn encode(self, picture: &RgbImage, settings: Option<&str>, path: &Path) -> Result<Vec<u8>> {
+    pub fn encode(self, picture: &RgbImage, settings: Option<&str>, path: &Path) -> Result<Vec<u8>> {
         let wrong = |e: String| Error::Write { path: path.display().to_string(), what: e };
         match self {
             Kind::Png => animation::still(picture, settings).map_err(|e| wrong(e.to_string())),
