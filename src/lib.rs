@@ -1,12 +1,64 @@
-//! Transformers on any GPU, from plain WGSL.
+//! Transformers on any GPU, from plain WGSL: Vision Transformers, BERT, GPT-2, T5, and generators of images,
+//! from their Hugging Face and timm checkpoints. This page is for the library; the README has the program.
+//!
+//! # Quick start
+//!
+//! ```no_run
+//! use vit_gpu::image::{DecodeOptions, decode_file};
+//! use vit_gpu::session::{ModelSource, Options, Session};
+//!
+//! # fn main() -> vit_gpu::Result<()> {
+//! let session = Session::open(&ModelSource::Path("./my-vit".into()), &Options::default())?;
+//! let image = decode_file("photo.jpg", &DecodeOptions::default())?;
+//! let (width, height) = session.preprocess().output_size(image.width, image.height);
+//! let pixels = session.preprocess().pixels(&image)?; // (H,W,3) bytes
+//! let logits = session.run_pixels(&[&pixels], [height, width], &["logits"])?.remove(0);
+//! println!("{:?} are the scores of {:?}", logits.to_f32(), session.labels().names);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Text models, by what the checkpoint has a head for; this one is asked on the CPU reference, which needs no GPU:
+//!
+//! ```
+//! use vit_gpu::session::{Device, ModelSource, Options};
+//! use vit_gpu::text::{TextSession, TooLong};
+//!
+//! # fn main() -> vit_gpu::Result<()> {
+//! let source = ModelSource::Path("tests/toys/bert-toy".into());
+//! let options = Options { device: Device::Reference, ..Options::default() };
+//! let masks = TextSession::open(&source, &options)?.fill("Anna is in the [MASK].", 3, TooLong::Refuse)?;
+//! assert_eq!((masks.len(), masks[0].tokens.len()), (1, 3));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to go next
+//!
+//! - [`session::Session`]: images in, tensors out, batches of any size. [`text::TextSession`]: classes, answers,
+//!   masked words, embeddings, likelihoods, continuations. [`generate::Generator`]: images token by token.
+//! - What a vision model can give (`logits`, `embedding`, `hidden.0`, `attention.0`, …) is listed under [`models`],
+//!   with shapes; [`session::Session::output_names`] says what one model gives.
+//! - A model of your own: build a [`graph::Graph`], run it by [`reference::run`] or compile it by
+//!   [`plan::compile`] for a [`gpu::Executor`]; `examples/custom_model.rs` does both.
+//! - Inputs that are wrong end in an [`Error`] with a hint, never in a panic.
+//! - `docs/architecture.md` walks from a file to a workgroup and back.
+//!
+//! # Features
+//!
+//! | feature | default | what |
+//! | --- | --- | --- |
+//! | `cli` | yes | the program `vit-gpu`: argument parsing, completions, manual page, progress bars |
+//! | `hub` | yes | downloads from a Hugging Face hub; reading its cache needs no feature |
+//!
+//! A program that embeds the library takes it with `default-features = false`.
+//!
+//! # How it is built
 //!
 //! Five nouns: a [`graph::Graph`] says what to compute; [`plan::compile`] turns it into a
 //! [`plan::Plan`], plain data that says exactly which launches run in which buffers; a
 //! [`gpu::Executor`] is a plan made resident on a [`gpu::Gpu`]; a [`kernel::Kernel`] is a WGSL file
 //! with its checked Rust face; a [`models::Model`] is a function that builds a graph.
-//!
-//! [`session::Session`] ties them together for people who just want answers: checkpoint folder in, tensors
-//! out. [`generate::Generator`] draws pictures token by token, [`text::TextSession`] reads and writes texts.
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
 //! `error`, `tensor`, `printable` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
@@ -15,6 +67,7 @@
 
 pub mod checkpoint;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 pub mod error;
 pub mod generate;
@@ -32,6 +85,7 @@ pub mod profile;
 pub mod records;
 pub mod reference;
 pub mod render;
+#[doc(hidden)]
 pub mod selftest;
 pub mod session;
 pub mod synthetic;
@@ -41,3 +95,8 @@ pub mod tokenizer;
 pub mod verify;
 
 pub use error::{Error, Result};
+
+/// The Rust of README.md is tested as these docs are.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,4 @@
-//! `docs/transformers.md` shows what its commands really print: each is run, on the reference, and its
+//! README.md and `docs/transformers.md` show what their commands really print: each is run, on the reference, and its
 //! output compared; numbers may differ in their last digits, as they do between adapters.
 
 use std::fs;
@@ -70,8 +70,8 @@ fn seen(ran: &Ran) -> String {
 
 #[test]
 fn every_command_prints_what_the_document_says() {
-    let document = fs::read_to_string("docs/transformers.md").expect("the document");
-    let commands = commands(&document);
+    let documents = ["README.md", "docs/transformers.md"].map(|d| fs::read_to_string(d).expect("the document"));
+    let commands: Vec<Shown> = documents.iter().flat_map(|d| commands(d)).collect();
     assert!(commands.len() >= 12, "{} commands", commands.len());
     let folder = scratch();
     let mut wrong = Vec::new();

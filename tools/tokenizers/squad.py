@@ -1,4 +1,4 @@
-"""What SQuAD's own program makes of scores, for tests/text.rs to compare with src/data/spans.rs.
+"""What SQuAD's own program makes of scores, for tests/text.rs to compare with src/text/spans.rs.
 
     python squad.py ../../tests/text/squad.json        transformers 4 (5 has the program no more)
 
