@@ -70,7 +70,8 @@ fn seen(ran: &Ran) -> String {
 
 #[test]
 fn every_command_prints_what_the_document_says() {
-    let documents = ["README.md", "docs/transformers.md"].map(|d| fs::read_to_string(d).expect("the document"));
+    let documents =
+        ["README.md", "docs/transformers.md"].map(|d| fs::read_to_string(d).expect("the document"));
     let commands: Vec<Shown> = documents.iter().flat_map(|d| commands(d)).collect();
     assert!(commands.len() >= 12, "{} commands", commands.len());
     let folder = scratch();
