@@ -11,7 +11,7 @@
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
 //! `error`, `tensor`, `printable` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
 //! `records`, `image`, `tokenizer`, `checkpoint` | `gpu`, `hub`, `synthetic` | `selftest` | `session` |
-//! `generate`, `text` | `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
+//! `generate`, `text` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
 
 pub mod checkpoint;
 #[cfg(feature = "cli")]
@@ -25,6 +25,7 @@ pub mod image;
 pub mod kernel;
 pub mod labels;
 pub mod models;
+mod open;
 pub mod ops;
 pub mod plan;
 mod printable;
@@ -41,3 +42,7 @@ pub mod tokenizer;
 pub mod verify;
 
 pub use error::{Error, Result};
+pub use generate::Generator;
+pub use open::{AnySession, open};
+pub use session::{Device, ModelSource, Options, Session};
+pub use text::TextSession;

@@ -1,7 +1,8 @@
 //! The graphs of a generator, and the scores of whole sequences.
 
+use super::generator::Generator;
 use super::request::Order;
-use super::{Generator, sequences};
+use super::sequences;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::models::sequence::{New, Sequence};

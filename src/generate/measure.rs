@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Generator;
+use super::generator::Generator;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, States};
@@ -32,7 +32,10 @@ impl Generator {
     /// # Errors
     /// If the model does not build.
     pub fn picture_graph(&self, pictures: usize) -> Result<Option<(Graph, &Checkpoint)>> {
-        Ok(self.codec.decoding(self, pictures)?.map(|(graph, _, runtime)| (graph, &runtime.checkpoint)))
+        Ok(self
+            .codec
+            .decoding(self.info(), pictures)?
+            .map(|(graph, _, runtime)| (graph, &runtime.checkpoint)))
     }
 
     /// The plan of one of this model's graphs on its device (WebGPU's default limits on the reference).
@@ -67,7 +70,7 @@ impl Generator {
         }
         self.fill(gpu, &states, samples, guided)?;
         let begun = Instant::now();
-        if let Some((graph, input, runtime)) = self.codec.decoding(self, samples)? {
+        if let Some((graph, input, runtime)) = self.codec.decoding(self.info(), samples)? {
             let inputs = vec![("x".to_owned(), input)];
             parts.push(("picture", runtime.prepare(&graph, &States::new(), inputs, begun)?));
         }

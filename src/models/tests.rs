@@ -113,7 +113,7 @@ fn configurations_that_make_no_sense_are_refused_by_field() {
         ("hidden_act", json!("mish"), "`hidden_act` is `mish`"),
         ("qkv_bias", json!(1), "`qkv_bias` is 1"),
         ("num_labels", json!(7), "`num_labels` is 7, but `classifier.weight` has 5 rows"),
-        ("model_type", json!("bert"), "model_type `bert` is not supported"),
+        ("model_type", json!("resnet"), "model_type `resnet` is not supported"),
         ("model_type", json!(3), "`model_type` is 3"),
         ("model_type", Json::Null, "neither `model_type` nor"),
     ];

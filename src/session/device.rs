@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Device, Engine};
+use super::options::Device;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Store};
 use crate::plan::Precision;
@@ -20,6 +20,12 @@ pub struct DeviceInfo {
     pub driver: String,
     /// True if the work is done by the CPU after all.
     pub cpu: bool,
+}
+
+/// What runs graphs, and the weights it holds.
+pub(crate) enum Engine {
+    Gpu { gpu: Arc<Gpu>, store: Store },
+    Reference,
 }
 
 /// Opens what runs the graph.

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::device::{DeviceInfo, Engine, open_device};
 use super::measure::{Preparation, Prepared};
-use super::{DeviceInfo, Engine, Options, Tuning, open_device};
+use super::options::Options;
+use super::tuning::Tuning;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::materialise::{materialise, scan};
 use crate::error::{Error, Result};

@@ -36,7 +36,7 @@ use crate::labels::Labels;
 use crate::models::text::TextModel;
 use crate::models::{self, AnyModel};
 use crate::plan::Precision;
-use crate::session::{DeviceInfo, ModelKind, ModelSource, Options, Runtime, read_files};
+use crate::session::{DeviceInfo, ModelFiles, ModelSource, Options, Runtime};
 use crate::tokenizer::Tokenizer;
 
 /// A checkpoint of a text model made ready.
@@ -66,7 +66,14 @@ impl TextSession {
     /// # Errors
     /// [`Error::Model`] for anything wrong with the files, [`Error::NoDevice`] for the device.
     pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
-        let files = read_files(source, ModelKind::Text, options.mmap)?;
+        Self::from_files(source.read(options.mmap)?, options)
+    }
+
+    /// Makes files that were read ready on a device.
+    ///
+    /// # Errors
+    /// As [`TextSession::open`].
+    pub fn from_files(files: ModelFiles, options: &Options) -> Result<Self> {
         let model = models::from_config(&files.config, files.checkpoint.index(), None)
             .and_then(AnyModel::text)
             .map_err(|e| e.within(&files.name))?;

@@ -43,6 +43,22 @@ pub struct Writing {
     pub keep_special: bool,
 }
 
+impl Writing {
+    /// One greedy sample of a prompt, of as many tokens as are usual and fit.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: prompt.into(),
+            samples: 1,
+            first: 0,
+            tokens: None,
+            sampling: Sampling::greedy(),
+            stop: Vec::new(),
+            too_long: TooLong::default(),
+            keep_special: false,
+        }
+    }
+}
+
 /// New text of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece<'a> {

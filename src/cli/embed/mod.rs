@@ -22,7 +22,7 @@ use super::vectors::Vectors;
 use super::{inputs, open};
 use crate::cli::embed::args::{EmbedArgs, Sink};
 use crate::error::{Error, Result};
-use crate::session::{self, ModelKind};
+use crate::session::ModelKind;
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut impl Write) -> Outcome {
@@ -39,7 +39,7 @@ pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut impl Write) -> Outcome
         talk.warn(escaped(skipped));
     }
     let (id, source) = open::locate(&args.model, talk)?;
-    if session::kind(&source) == ModelKind::Text {
+    if open::kind(&source) == ModelKind::Text {
         super::texts::without(Some("an image"), &id)?;
     }
     images::run(args, (id, source), &list.list, talk, out)

@@ -17,7 +17,7 @@ use super::output::DeviceFacts;
 use super::talk::Talk;
 use crate::error::{Error, Result};
 use crate::records::{Format, Record, read_records};
-use crate::session::{self, ModelKind, ModelSource, Options};
+use crate::session::{ModelKind, ModelSource, Options};
 use crate::text::{TextInfo, TextSession};
 
 /// Texts computed at a time where nothing is said.
@@ -130,7 +130,7 @@ pub(super) fn locate(
         return Err(Error::usage(what, "pass -m FOLDER, or the name of a BERT, GPT-2 or T5 on the hub"));
     }
     let (id, source) = open::locate(model, talk)?;
-    let kind = match session::kind(&source) {
+    let kind = match open::kind(&source) {
         ModelKind::Text => return Ok((id, source)),
         ModelKind::Generator => "draws pictures",
         ModelKind::Vision => "looks at images",
