@@ -11,7 +11,7 @@ use super::measure::{Preparation, Prepared};
 use super::{DeviceInfo, Engine, Options, Tuning, open_device};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::materialise::{materialise, scan};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::gpu::{Executor, Gpu, States, Store, tune};
 use crate::graph::{Graph, Weight};
 use crate::ops::Target;
@@ -86,7 +86,7 @@ impl Runtime {
             Engine::Gpu { gpu, store } => Ok((gpu, store)),
             Engine::Reference => {
                 let what = "the reference has no plans and no launches";
-                Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"))
+                Err(Error::usage(what, Advice::Adapter))
             }
         }
     }
