@@ -298,7 +298,7 @@ impl Case {
         };
         let all = match session.output_names([height, width]) {
             Ok(all) => all,
-            Err(e) => return Ok(self.outputs.iter().map(|(name, _)| missing(name, e.to_string())).collect()),
+            Err(e) => return Ok(self.outputs.iter().map(|(name, _)| missing(name, e.message())).collect()),
         };
         let mut verdicts: Vec<Option<Verdict>> = Vec::new();
         let mut wanted: Vec<(usize, String)> = Vec::new();
@@ -337,7 +337,7 @@ fn produced(
     output: Option<&str>,
     all: &[String],
 ) -> Result<String, String> {
-    let want = file.readable(name).map_err(|e| e.to_string())?;
+    let want = file.readable(name).map_err(|e| e.message())?;
     let has = |n: &str| all.iter().any(|a| a == n);
     let headless = session.info().classes.is_none();
     match output {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::generator::Generator;
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::gpu::{Gpu, States};
 use crate::graph::Graph;
 use crate::models::sequence::{CLASSES, New, ROTARY, STEP, TOKENS};
@@ -55,7 +55,7 @@ impl Generator {
     pub fn prepare(&self, samples: usize) -> Result<Vec<(&'static str, Prepared)>> {
         let Engine::Gpu { gpu, .. } = &self.runtime.engine else {
             let what = "the reference has no launches to measure";
-            return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"));
+            return Err(Error::usage(what, Advice::Adapter));
         };
         if samples == 0 {
             return Err(Error::usage("no samples", "take at least one"));

@@ -63,11 +63,11 @@ fn with(key: &str, value: Json) -> Json {
     config
 }
 
-/// The error's sentence and hint; it must be about the model, with exit code 3.
+/// The error's sentence and hint; it must be about the model, an [`Error::Model`].
 fn message(result: Result<Box<dyn Model>>) -> String {
     match result {
         Ok(_) => panic!("accepted"),
-        Err(e @ Error::Model { .. }) => format!("{e} | {}", e.hint().unwrap_or("")),
+        Err(e @ Error::Model { .. }) => e.to_string(),
         Err(e) => panic!("not a model error: {e}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::options::Device;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::gpu::{Gpu, Store};
 use crate::plan::Precision;
 
@@ -45,7 +45,7 @@ pub(crate) fn open_device(device: &Device, precision: Precision) -> Result<(Engi
     if precision == Precision::F16 && !gpu.target().f16 {
         return Err(Error::NoDevice {
             what: format!("adapter `{}` has no f16 arithmetic (or it is disabled)", report.name),
-            help: "leave --dtype away to run in f32, or choose another --device".to_owned(),
+            help: Advice::WiderTypeOrOtherDevice,
         });
     }
     let info = DeviceInfo {

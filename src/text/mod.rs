@@ -30,7 +30,7 @@ pub use tasks::{Filled, Pair, Pool, Scored};
 pub use write::{Ended, Piece, Writing, WritingStats, Written};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::gpu::Gpu;
 use crate::labels::Labels;
 use crate::models::text::TextModel;
@@ -171,11 +171,7 @@ impl TextSession {
         }
         let what = format!("{} is a {}, which cannot {}", self.name(), self.info().architecture, verb(task));
         let can: Vec<&str> = self.info().tasks.iter().map(|&task| verb(task)).collect();
-        let help = if can.is_empty() {
-            "it has no head; it makes embeddings (`vit-gpu embed`)".to_owned()
-        } else {
-            format!("it can {}", can.join(", "))
-        };
+        let help = if can.is_empty() { Advice::Embed } else { format!("it can {}", can.join(", ")).into() };
         Err(Error::usage(what, help))
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::padded;
 use super::{Kind, Task, TextSession, TooLong};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::models::sequence::{Extent, LENGTHS, New, SOURCE, SOURCE_LENGTHS, STEP, TOKENS, TokenDecoder};
 use crate::ops::Sampling;
 use crate::plan::Plan;
@@ -199,14 +199,11 @@ impl TextSession {
         match tokens {
             _ if prompt > limit => {
                 let what = format!("the prompt has {prompt} tokens, the model takes {limit}");
-                Err(Error::usage(what, "shorten it, or pass --truncate to leave away its beginning"))
+                Err(Error::usage(what, Advice::CutBeginning))
             }
             Some(n) if n > room => {
                 let what = format!("{prompt} tokens of prompt and {n} new ones; the model takes {limit}");
-                Err(Error::usage(
-                    what,
-                    format!("ask for {room} at most, or pass --truncate to shorten the prompt"),
-                ))
+                Err(Error::usage(what, Advice::FewerTokens { room }))
             }
             n => Ok(n.unwrap_or(USUAL).min(room)),
         }

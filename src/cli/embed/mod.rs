@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::args::Format;
-use super::outcome::{FAILED, Outcome, Stop};
+use super::outcome::{FAILED, Outcome, Stop, exit_code};
 use super::output::{DeviceFacts, Printed, Report, Timing};
 use super::talk::{self, Talk};
 use super::texts::locate;
@@ -128,7 +128,7 @@ impl<W: Write> Answers<W> {
     fn bad(&mut self, line: Option<usize>, input: String, what: String, e: &Error) -> Result<(), Stop> {
         self.inputs += 1;
         self.failures += 1;
-        self.worst = self.worst.max(e.exit_code()).max(FAILED);
+        self.worst = self.worst.max(exit_code(e)).max(FAILED);
         talk::error(e);
         self.row(Row { line, input, embedding: None, error: Some(what) })
     }

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
+use super::advice::with_flag;
 use super::args::{Format, ImageArgs};
 use super::inputs::{self, Input};
 use super::open::{self, Opened};
-use super::outcome::{FAILED, Outcome, Stop};
+use super::outcome::{FAILED, Outcome, Stop, exit_code};
 use super::output::{Report, Row, Timing, columns};
 use super::talk::{self, Talk};
 use crate::cli::infer::args::InferArgs;
@@ -252,7 +253,8 @@ impl<'a> Work<'a> {
         }
         let plain = outputs.len();
         if args.attention.is_some() {
-            let layers = files::view(args).layers(info.layers, info.heads)?;
+            let layers = files::view(args).layers(info.layers, info.heads);
+            let layers = layers.map_err(|e| with_flag("--attention-", e))?;
             outputs.extend(layers.iter().map(|layer| format!("attention.{layer}")));
             if let Some(missing) = outputs[plain..].iter().find(|n| !has(n)) {
                 return Err(Error::usage(
@@ -397,7 +399,7 @@ fn slice(tensor: &HostTensor, n: usize, batch: usize) -> &[f32] {
 fn failed(name: &str, e: &Error) -> (Row, Option<Error>) {
     let what = match e {
         Error::Input { what, .. } => what.clone(),
-        other => other.to_string(),
+        other => other.message(),
     };
     let row =
         Row { input: name.to_owned(), predictions: None, logits: None, attention: None, error: Some(what) };
@@ -416,7 +418,7 @@ struct Tally {
 impl Tally {
     fn failed(&mut self, e: &Error) {
         self.failures += 1;
-        self.worst = self.worst.max(e.exit_code()).max(FAILED);
+        self.worst = self.worst.max(exit_code(e)).max(FAILED);
     }
 
     fn exit_code(&self) -> u8 {

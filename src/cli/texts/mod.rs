@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::open::{self, device_facts, say_device};
 use super::output::DeviceFacts;
 use super::talk::Talk;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::records::{Format, Record, read_records};
 use crate::session::{ModelKind, ModelSource, Options};
 use crate::text::{TextInfo, TextSession};
@@ -264,7 +264,7 @@ fn of_one_text(e: &Error) -> bool {
 pub(super) fn on_line(e: &Error, file: &Path, line: usize) -> Error {
     let (what, help) = match e {
         Error::Usage { what, help } | Error::Input { what, help, .. } => (what.clone(), help.clone()),
-        other => (other.to_string(), String::new()),
+        other => (other.message(), Advice::Nothing),
     };
     match e {
         Error::NonFinite { count, total, .. } => {
