@@ -16,8 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let texts = SyntheticText::names().collect::<Vec<_>>().join("|");
         return Err(format!("usage: random_checkpoint vit-b/16|llamagen-b|{texts} FOLDER").into());
     };
-    let explained = |e: vit_gpu::Error| format!("{e}; {}", e.hint().unwrap_or_default());
-    for (path, parameters) in write_folder(size, Path::new(folder)).map_err(explained)? {
+    for (path, parameters) in write_folder(size, Path::new(folder)).map_err(|e| e.to_string())? {
         println!("wrote {}: {parameters} parameters", path.display());
     }
     Ok(())

@@ -5,10 +5,8 @@
 
 use std::io::Write as _;
 
-use vit_gpu::Error;
-use vit_gpu::ops::Sampling;
-use vit_gpu::session::{ModelSource, Options};
-use vit_gpu::text::{Pool, Task, TextSession, TooLong, Writing};
+use vit_gpu::text::{Pool, Task, TooLong, Writing};
+use vit_gpu::{Error, ModelSource, Options, TextSession};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -16,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: texts FOLDER TEXT [PAIR]".into());
     };
     let pair = rest.first().map(String::as_str);
-    let session = TextSession::open(&ModelSource::Path(folder.into()), &Options::default())?;
+    let session = TextSession::open(&ModelSource::named(folder), &Options::default())?;
     let info = session.info();
     if info.can(Task::Classify) {
         let scored = session.classify(&[(text, pair)], TooLong::Refuse)?;
@@ -29,16 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{:.4}  {}", answer.probability, &text[answer.bytes.clone()]);
         }
     } else if info.can(Task::Write) {
-        let writing = Writing {
-            prompt: text.clone(),
-            samples: 1,
-            first: 0,
-            tokens: Some(40),
-            sampling: Sampling::greedy(),
-            stop: vec![],
-            too_long: TooLong::Refuse,
-            keep_special: false,
-        };
+        let writing = Writing { tokens: Some(40), ..Writing::new(text) };
         session.write(&writing, &mut |piece| {
             print!("{}", piece.text);
             std::io::stdout().flush().map_err(|e| Error::input("standard output", e.to_string(), ""))

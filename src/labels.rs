@@ -8,6 +8,7 @@
 
 use std::sync::OnceLock;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::printable::{is_unsafe, printable};
@@ -71,6 +72,33 @@ impl Labels {
         }
         let names = found.into_iter().enumerate().map(|(i, n)| n.unwrap_or_else(|| generic(i))).collect();
         Self { names, source: if named > 0 { LabelSource::Config } else { LabelSource::Numbers }, warnings }
+    }
+}
+
+/// A class of an input, and how probable the model finds it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ranked {
+    /// Number of the class.
+    pub index: usize,
+    /// Its name.
+    pub label: String,
+    /// Softmax of the scores, in [0, 1].
+    pub probability: f32,
+}
+
+impl Labels {
+    /// The `k` most probable classes by their scores before the softmax (all if 0), the most probable first;
+    /// equal ones by number.
+    pub fn ranked(&self, logits: &[f32], k: usize) -> Vec<Ranked> {
+        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let powers: Vec<f64> = logits.iter().map(|&x| f64::from(x - highest).exp()).collect();
+        let sum: f64 = powers.iter().sum();
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        order.truncate(if k == 0 { logits.len() } else { k });
+        let label = |i: usize| self.names.get(i).cloned().unwrap_or_else(|| generic(i));
+        let ranked = |i| Ranked { index: i, label: label(i), probability: (powers[i] / sum) as f32 };
+        order.into_iter().map(ranked).collect()
     }
 }
 
@@ -249,6 +277,16 @@ mod tests {
         let own = Labels::from_config(&json!({"id2label": {"0": "defect"}}), 1000);
         assert_eq!((own.source, own.names[1].as_str()), (LabelSource::Config, "LABEL_1"));
         assert_eq!(Labels::from_config(&json!({}), 1001).source, LabelSource::Numbers);
+    }
+
+    #[test]
+    fn best_first_and_adding_up() {
+        let labels = Labels { names: vec![], source: LabelSource::Numbers, warnings: vec![] };
+        let all = labels.ranked(&[1.0, 3.0, 3.0, -1000.0], 0);
+        assert_eq!(all.iter().map(|p| p.index).collect::<Vec<_>>(), [1, 2, 0, 3]);
+        assert!((all.iter().map(|p| p.probability).sum::<f32>() - 1.0).abs() < 1e-6);
+        assert_eq!(all[0].label, "LABEL_1");
+        assert_eq!(labels.ranked(&[1e38, -1e38], 9)[0].probability, 1.0);
     }
 
     #[test]

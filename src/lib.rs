@@ -5,29 +5,32 @@
 //!
 //! ```no_run
 //! use vit_gpu::image::{DecodeOptions, decode_file};
-//! use vit_gpu::session::{ModelSource, Options, Session};
+//! use vit_gpu::{ModelSource, Options, Session};
 //!
 //! # fn main() -> vit_gpu::Result<()> {
-//! let session = Session::open(&ModelSource::Path("./my-vit".into()), &Options::default())?;
+//! let session = Session::open(&ModelSource::named("google/vit-base-patch16-224"), &Options::default())?;
 //! let image = decode_file("photo.jpg", &DecodeOptions::default())?;
-//! let (width, height) = session.preprocess().output_size(image.width, image.height);
-//! let pixels = session.preprocess().pixels(&image)?; // (H,W,3) bytes
-//! let logits = session.run_pixels(&[&pixels], [height, width], &["logits"])?.remove(0);
-//! println!("{:?} are the scores of {:?}", logits.to_f32(), session.labels().names);
+//! for class in &session.classify(&[image])?[0][..5] {
+//!     println!("{:.3}  {}", class.probability, class.label);
+//! }
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! A model is named as the hub does, by the path of its folder, or `builtin:shapes`, which is embedded.
+//! [`open`] takes any model and says by an [`AnySession`] what it is. [`Session::run_pixels`] and
+//! [`Session::run_tensor`] give any output by name.
+//!
 //! Text models, by what the checkpoint has a head for; this one is asked on the CPU reference, which needs no GPU:
 //!
 //! ```
-//! use vit_gpu::session::{Device, ModelSource, Options};
-//! use vit_gpu::text::{TextSession, TooLong};
+//! use vit_gpu::text::TooLong;
+//! use vit_gpu::{Device, ModelSource, Options, TextSession};
 //!
 //! # fn main() -> vit_gpu::Result<()> {
-//! let source = ModelSource::Path("tests/toys/bert-toy".into());
 //! let options = Options { device: Device::Reference, ..Options::default() };
-//! let masks = TextSession::open(&source, &options)?.fill("Anna is in the [MASK].", 3, TooLong::Refuse)?;
+//! let session = TextSession::open(&ModelSource::named("tests/toys/bert-toy"), &options)?;
+//! let masks = session.fill("Anna is in the [MASK].", 3, TooLong::Refuse)?;
 //! assert_eq!((masks.len(), masks[0].tokens.len()), (1, 3));
 //! # Ok(())
 //! # }
@@ -35,10 +38,10 @@
 //!
 //! # Where to go next
 //!
-//! - [`session::Session`]: images in, tensors out, batches of any size. [`text::TextSession`]: classes, answers,
-//!   masked words, embeddings, likelihoods, continuations. [`generate::Generator`]: images token by token.
+//! - [`Session`]: images in, classes and tensors out, batches of any size. [`TextSession`]: classes, answers,
+//!   masked words, embeddings, likelihoods, continuations. [`Generator`]: images token by token.
 //! - What a vision model can give (`logits`, `embedding`, `hidden.0`, `attention.0`, …) is listed under [`models`],
-//!   with shapes; [`session::Session::output_names`] says what one model gives.
+//!   with shapes; [`Session::output_names`] says what one model gives.
 //! - A model of your own: build a [`graph::Graph`], run it by [`reference::run`] or compile it by
 //!   [`plan::compile`] for a [`gpu::Executor`]; `examples/custom_model.rs` does both.
 //! - Inputs that are wrong end in an [`Error`] with a hint, never in a panic.
@@ -63,7 +66,7 @@
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
 //! `error`, `tensor`, `printable` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
 //! `records`, `image`, `tokenizer`, `checkpoint` | `gpu`, `hub`, `synthetic` | `selftest` | `session` |
-//! `generate`, `text` | `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
+//! `generate`, `text` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
 
 pub mod checkpoint;
 #[cfg(feature = "cli")]
@@ -78,6 +81,7 @@ pub mod image;
 pub mod kernel;
 pub mod labels;
 pub mod models;
+mod open;
 pub mod ops;
 pub mod plan;
 mod printable;
@@ -95,6 +99,10 @@ pub mod tokenizer;
 pub mod verify;
 
 pub use error::{Error, Result};
+pub use generate::Generator;
+pub use open::{AnySession, open};
+pub use session::{Device, ModelSource, Options, Session};
+pub use text::TextSession;
 
 /// The Rust of README.md is tested as these docs are.
 #[cfg(doctest)]

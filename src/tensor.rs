@@ -278,6 +278,14 @@ impl HostTensor {
         }
     }
 
+    /// As [`HostTensor::to_f32`], without a copy where they are f32 already.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self.elements {
+            Elements::F32(v) => v,
+            _ => self.to_f32(),
+        }
+    }
+
     /// The elements as raw little-endian bytes.
     pub fn bytes(&self) -> &[u8] {
         match &self.elements {

@@ -105,7 +105,10 @@ pub fn run(mut command: Command, limit: Duration, silence: Duration, log: &mut i
     Ok(Ended { status, why, stdout: text(&stdout), stderr })
 }
 
-/// By vit-gpu's exit statuses, 1 says that something measured was wrong, and all others that measuring
+/// Exit status of a run that an error of the library ended.
+pub const ENDED: u8 = 2;
+
+/// By exit statuses, of vit-gpu too, 1 says that something measured was wrong, and all others that measuring
 /// came to no end.
 fn judged(exit: ExitStatus) -> (Status, String) {
     match exit.code() {

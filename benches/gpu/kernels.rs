@@ -10,7 +10,7 @@ use serde_json::json;
 use vit_gpu::gpu::Gpu;
 use vit_gpu::selftest::{self, Check};
 
-use crate::{Result, device, items};
+use crate::{Result, child, device, items};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -68,7 +68,7 @@ fn one(check: &Check, shared: &Mutex<Arc<Gpu>>, threads: usize) -> vit_gpu::Resu
         Err(e) if threads > 1 => {
             // All that run now fail with it, and only one is to blame: it will be found singly.
             eprintln!("error: {}: {e}", check.name);
-            std::process::exit(i32::from(e.exit_code()));
+            std::process::exit(i32::from(child::ENDED));
         }
         Err(e) => check.failed(&e),
     };

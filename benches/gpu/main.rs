@@ -100,9 +100,8 @@ fn main() -> ExitCode {
         Command::Fault(args) => fault::run(&args),
     };
     outcome.unwrap_or_else(|e| {
-        let hint = e.downcast_ref::<vit_gpu::Error>().and_then(vit_gpu::Error::hint);
-        eprintln!("error: {e}{}", hint.map_or(String::new(), |hint| format!("; {hint}")));
-        ExitCode::from(e.downcast_ref::<vit_gpu::Error>().map_or(1, vit_gpu::Error::exit_code))
+        eprintln!("error: {e}");
+        ExitCode::from(if e.is::<vit_gpu::Error>() { child::ENDED } else { 1 })
     })
 }
 

@@ -177,7 +177,7 @@ fn part_rows(
     }
     let found = checkpoint.readable(name).map_err(|e| match e {
         Error::Model { what, help, .. } => format!("{what} ({help})"),
-        e => e.to_string(),
+        e => e.message(),
     })?;
     let width = row_elements(shape);
     let dims = dims_after(transform, found.dims()).map_err(|why| wrong_shape(name, found, shape, &why))?;

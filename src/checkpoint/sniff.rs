@@ -5,7 +5,7 @@
 //! as an absurd header length; here they are recognised and named, with the way out. Nothing is
 //! parsed, nothing is unpickled: reading a pickle means running it, so pickles are always refused.
 
-use crate::error::Error;
+use crate::error::{Advice, Error};
 
 /// How many bytes from the start of a file are worth passing to [`refuse`].
 pub(crate) const HEAD_BYTES: usize = 4096;
@@ -32,7 +32,7 @@ fn looks_like_safetensors(head: &[u8]) -> bool {
     u64::from_le_bytes(*length) <= MAX_HEADER_BYTES && rest.first() == Some(&b'{')
 }
 
-fn kind(file: &str, head: &[u8]) -> Option<(&'static str, String)> {
+fn kind(file: &str, head: &[u8]) -> Option<(&'static str, Advice)> {
     let ends = |extensions: &[&str]| {
         let name = file.to_ascii_lowercase();
         extensions.iter().any(|e| name.ends_with(e))
@@ -51,9 +51,8 @@ fn kind(file: &str, head: &[u8]) -> Option<(&'static str, String)> {
         return Some(("the file is empty", "download it again".into()));
     }
     if head.starts_with(b"version https://git-lfs") || head.starts_with(b"version https://hawser") {
-        let help =
-            "run `git lfs install && git lfs pull` in that repository, or pass the hub name `org/name` to -m";
-        return Some(("this is a git-LFS pointer, the weights themselves were never fetched", help.into()));
+        let what = "this is a git-LFS pointer, the weights themselves were never fetched";
+        return Some((what, Advice::FetchWeights));
     }
     if text.starts_with(b"<!doctype") || text.starts_with(b"<html") || text.starts_with(b"<?xml") {
         let help =
@@ -64,7 +63,7 @@ fn kind(file: &str, head: &[u8]) -> Option<(&'static str, String)> {
         if has(b"data.pkl") || ends(&[".bin", ".pt", ".pth", ".ckpt", ".pkl"]) {
             return Some((
                 "this is a PyTorch pickle (zip); pickles can run code and are never read",
-                convert(file),
+                convert(file).into(),
             ));
         }
         return Some((
@@ -73,7 +72,10 @@ fn kind(file: &str, head: &[u8]) -> Option<(&'static str, String)> {
         ));
     }
     if head.len() >= 2 && head[0] == 0x80 && (2..=5).contains(&head[1]) {
-        return Some(("this is a Python pickle; pickles can run code and are never read", convert(file)));
+        return Some((
+            "this is a Python pickle; pickles can run code and are never read",
+            convert(file).into(),
+        ));
     }
     if head.starts_with(b"GGUF") || [b"lmgg", b"tjgg", b"fmgg"].iter().any(|m| head.starts_with(*m)) {
         return Some(("this is a GGUF/GGML file; only safetensors can be read", original()));
@@ -117,7 +119,7 @@ pub(crate) fn convert(file: &str) -> String {
     )
 }
 
-fn original() -> String {
+fn original() -> Advice {
     "look for model.safetensors in the repository that this file was made from".into()
 }
 
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn the_way_out_of_a_pickle_is_a_command() {
         let error = refuse("a/pytorch_model.bin", b"PK\x03\x04").expect("a zip is refused");
-        let hint = error.hint().expect("there is a way out");
+        let hint = error.hint().expect("there is a way out").to_string();
         assert!(hint.contains("weights_only=True") && hint.contains("a/pytorch_model.bin"), "{hint}");
         assert!(!convert("x'); evil('$(id)').bin").contains("evil"));
     }

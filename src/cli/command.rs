@@ -15,7 +15,7 @@ use super::profile::args::{PROFILE_HELP, ProfileArgs};
 use super::tune::{TUNE_HELP, TuneArgs};
 use super::verify::{VERIFY_HELP, VerifyArgs};
 
-/// Shown under `vit-gpu --help` and in the man page; tests compare it with `Error::exit_code`.
+/// Shown under `vit-gpu --help` and in the man page; tests compare it with `outcome::exit_code`.
 const AFTER_HELP: &str = "\
 Data goes to standard output, everything else to standard error. Nothing ever prompts.
 

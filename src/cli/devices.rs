@@ -81,7 +81,7 @@ pub(super) fn run(args: &DevicesArgs, out: &mut impl Write) -> Outcome {
     }
     let what = if reports.is_empty() { "no adapter found" } else { "no adapter will do" };
     let help = "install a driver (on Linux without a GPU: mesa-vulkan-drivers), or pass --device reference";
-    Err(Error::NoDevice { what: what.to_owned(), help: help.to_owned() }.into())
+    Err(Error::NoDevice { what: what.to_owned(), help: help.into() }.into())
 }
 
 /// An adapter in a few lines.

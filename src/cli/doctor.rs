@@ -114,7 +114,7 @@ pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcom
             name
         }
         Err(Stop::Error(e)) => {
-            writeln!(out, "\nverdict: {e}")?;
+            writeln!(out, "\nverdict: {}", e.message())?;
             out.flush()?;
             return Err(Stop::Error(e));
         }
@@ -312,7 +312,7 @@ fn paths(out: &mut impl Write) -> Result<(), Stop> {
                 writeln!(out, "               {} ({}{state})", model.id, bytes(model.bytes))?;
             }
         }
-        Err(e) => writeln!(out, "   models      {e}")?,
+        Err(e) => writeln!(out, "   models      {}", e.message())?,
     }
     writeln!(out)?;
     Ok(())

@@ -45,7 +45,7 @@ impl Input {
             Input::Stdin => "-".to_owned(),
             Input::File(path) => path.to_string_lossy().into_owned(),
             Input::Failed(Error::Input { input, .. }) => input.clone(),
-            Input::Failed(e) => e.to_string(),
+            Input::Failed(e) => e.message(),
         }
     }
 }

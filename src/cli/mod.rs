@@ -4,6 +4,7 @@
 //!
 //! It refuses to prompt, to leave half-written files, and to make noise about a closed pipe.
 
+mod advice;
 mod args;
 mod attention;
 mod bench;
@@ -45,7 +46,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     _ = ctrlc::set_handler(|| {
         talk::clear_now();
         outfile::remove_drafts();
-        std::process::exit(i32::from(Error::Interrupted.exit_code()));
+        std::process::exit(i32::from(outcome::exit_code(&Error::Interrupted)));
     });
     let outcome = match Cli::try_parse_from(arguments) {
         Ok(cli) => run(&cli),
@@ -61,7 +62,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(Stop::Error(e)) => {
             talk::error(&e);
-            e.exit_code()
+            outcome::exit_code(&e)
         }
     })
 }

@@ -15,6 +15,7 @@ use crate::hub::{HubOptions, Location};
 use crate::ops::Choices;
 use crate::plan::Precision;
 use crate::session::{self, BUILTIN, Device, DeviceInfo, ModelKind, ModelSource, Options, Session};
+use crate::synthetic;
 
 /// What a text model is good for.
 const TEXT_COMMANDS: &str = "`vit-gpu infer` and embed take --text, generate takes --prompt; inspect and verify \
@@ -67,7 +68,7 @@ pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk
 /// # Errors
 /// [`Error::Usage`] naming the commands that take such a model.
 pub(super) fn expect(wanted: ModelKind, id: &str, source: &ModelSource) -> Result<()> {
-    let (what, help) = match (session::kind(source), wanted) {
+    let (what, help) = match (kind(source), wanted) {
         (ModelKind::Text, ModelKind::Generator) => {
             (format!("{id} draws no pictures: it works on texts"), TEXT_COMMANDS)
         }
@@ -76,9 +77,23 @@ pub(super) fn expect(wanted: ModelKind, id: &str, source: &ModelSource) -> Resul
             format!("{id} draws pictures, and names nothing in them"),
             "use `vit-gpu generate`; tokens, inspect, verify and profile --generate take it too",
         ),
+        (ModelKind::Vision, ModelKind::Generator) => (
+            format!("{id} does not generate pictures: it looks at images"),
+            "builtin:shapes-gpt does, and so do LlamaGen, RandAR and ImageGPT",
+        ),
         _ => return Ok(()),
     };
     Err(Error::usage(what, help))
+}
+
+/// What the model of a source does, by its configuration alone.
+pub(super) fn kind(source: &ModelSource) -> ModelKind {
+    match source {
+        ModelSource::Path(path) => session::kind(path),
+        ModelSource::Builtin(name) if name == session::BUILTIN_GENERATOR => ModelKind::Generator,
+        ModelSource::Synthetic(name) => synthetic::kind(name),
+        _ => ModelKind::Vision,
+    }
 }
 
 /// A generative model as JSON describes it.
@@ -276,7 +291,7 @@ pub(super) fn cache_dir() -> Option<PathBuf> {
 /// The folder of a model on disk.
 pub(super) fn folder(source: &ModelSource) -> Option<&Path> {
     match source {
-        ModelSource::Builtin(_) | ModelSource::Synthetic(_) => None,
+        ModelSource::Builtin(_) | ModelSource::Synthetic(_) | ModelSource::Hub(_) => None,
         ModelSource::Path(path) if path.is_dir() => Some(path),
         ModelSource::Path(path) => {
             Some(path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new(OsStr::new("."))))

@@ -1,6 +1,7 @@
 //! Results on standard output: text for people, JSON, JSON lines and CSV for programs.
 //! Floats are printed with as many digits as bring the same value back; NaN never gets here.
 
+use crate::labels::Ranked;
 use crate::printable::escaped;
 use std::io::{self, Write};
 
@@ -18,7 +19,7 @@ pub(crate) struct Row {
     pub(crate) input: String,
     /// The first classes, best first; absent if the input failed or the model has no classes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) predictions: Option<Vec<Prediction>>,
+    pub(crate) predictions: Option<Vec<Ranked>>,
     /// Scores of all classes before the softmax, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) logits: Option<Vec<f32>>,
@@ -28,14 +29,6 @@ pub(crate) struct Row {
     /// Why the input failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
-}
-
-/// One class of one input.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Prediction {
-    pub(crate) index: usize,
-    pub(crate) label: String,
-    pub(crate) probability: f32,
 }
 
 /// The model, as JSON describes it.
@@ -193,10 +186,10 @@ impl Printed for Row {
     }
 }
 
-impl Prediction {
+impl Ranked {
     /// A line for people.
     pub(crate) fn text(&self, out: &mut impl Write, logits: Option<&[f32]>) -> io::Result<()> {
-        let Prediction { index, label, probability } = self;
+        let Ranked { index, label, probability } = self;
         write!(out, "  {:>7.3}%  {}  ({index})", f64::from(*probability) * 100.0, escaped(label))?;
         logits.map_or(Ok(()), |logits| write!(out, "  {}", logits[*index]))?;
         writeln!(out)
@@ -204,23 +197,10 @@ impl Prediction {
 
     /// Its fields of CSV.
     pub(crate) fn csv(&self, out: &mut impl Write, logits: Option<&[f32]>) -> io::Result<()> {
-        let Prediction { index, label, probability } = self;
+        let Ranked { index, label, probability } = self;
         write!(out, "{index},{},{probability}", field(label))?;
         logits.map_or(Ok(()), |logits| write!(out, ",{}", logits[*index]))
     }
-}
-
-/// Probabilities of the `k` best classes (all if 0), best first; equal ones by index.
-pub(crate) fn top_k(logits: &[f32], k: usize, labels: &[String]) -> Vec<Prediction> {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = logits.iter().map(|&x| f64::from(x - highest).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
-    order.truncate(if k == 0 { logits.len() } else { k });
-    let label = |i: usize| labels.get(i).cloned().unwrap_or_else(|| format!("LABEL_{i}"));
-    let prediction = |i| Prediction { index: i, label: label(i), probability: (powers[i] / sum) as f32 };
-    order.into_iter().map(prediction).collect()
 }
 
 /// An object as indented JSON and a line end.
@@ -268,9 +248,12 @@ fn scaled(n: f64, unit: &str, units: [&str; 4]) -> String {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::labels::{LabelSource, Labels};
 
     fn row(input: &str) -> Row {
-        let predictions = top_k(&[0.0, 2.0, 1.0], 2, &["a".into(), "b,c".into(), "d".into()]);
+        let names = ["a", "b,c", "d"].map(String::from).to_vec();
+        let labels = Labels { names, source: LabelSource::Config, warnings: vec![] };
+        let predictions = labels.ranked(&[0.0, 2.0, 1.0], 2);
         Row {
             input: input.into(),
             predictions: Some(predictions),
@@ -296,16 +279,6 @@ mod tests {
         report.begin(&columns(true)).unwrap();
         rows.into_iter().for_each(|r| report.row(r).unwrap());
         String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn best_first_and_adding_up() {
-        let labels: Vec<String> = vec![];
-        let all = top_k(&[1.0, 3.0, 3.0, -1000.0], 0, &labels);
-        assert_eq!(all.iter().map(|p| p.index).collect::<Vec<_>>(), [1, 2, 0, 3]);
-        assert!((all.iter().map(|p| p.probability).sum::<f32>() - 1.0).abs() < 1e-6);
-        assert_eq!(all[0].label, "LABEL_1");
-        assert_eq!(top_k(&[1e38, -1e38], 9, &labels)[0].probability, 1.0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::advice;
 use super::args::TalkArgs;
 use crate::error::Error;
 use crate::printable::escaped;
@@ -79,9 +80,9 @@ impl Talk {
 
 /// Prints an error and what to try.
 pub(crate) fn error(e: &Error) {
-    say(&format!("error: {}", escaped(&e.to_string())));
+    say(&format!("error: {}", escaped(&e.message())));
     if let Some(hint) = e.hint() {
-        say(&format!("hint: {}", escaped(hint)));
+        say(&format!("hint: {}", escaped(&advice::worded(hint))));
     }
 }
 

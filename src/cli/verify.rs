@@ -18,7 +18,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::generate::Generator;
 use crate::plan::Precision;
-use crate::session::{self, ModelKind, Session};
+use crate::session::{ModelKind, Session};
 use crate::text::TextSession;
 use crate::verify::compare::{Tolerance, Verdict, compare};
 use crate::verify::{sequences, texts};
@@ -90,7 +90,7 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcom
     };
     let usual = if options.precision == Some(Precision::F16) { 2e-2 } else { 1e-4 };
     let tolerance = Tolerance { atol: args.atol.unwrap_or(usual), rtol: args.rtol.unwrap_or(usual) };
-    let kind = session::kind(&source);
+    let kind = open::kind(&source);
     let (verdicts, device, dtype) = if kind == ModelKind::Text {
         let session = TextSession::open(&source, &options)?;
         session.warnings().iter().for_each(|w| talk.warn(w));
@@ -298,7 +298,7 @@ impl Case {
         };
         let all = match session.output_names([height, width]) {
             Ok(all) => all,
-            Err(e) => return Ok(self.outputs.iter().map(|(name, _)| missing(name, e.to_string())).collect()),
+            Err(e) => return Ok(self.outputs.iter().map(|(name, _)| missing(name, e.message())).collect()),
         };
         let mut verdicts: Vec<Option<Verdict>> = Vec::new();
         let mut wanted: Vec<(usize, String)> = Vec::new();
@@ -337,7 +337,7 @@ fn produced(
     output: Option<&str>,
     all: &[String],
 ) -> Result<String, String> {
-    let want = file.readable(name).map_err(|e| e.to_string())?;
+    let want = file.readable(name).map_err(|e| e.message())?;
     let has = |n: &str| all.iter().any(|a| a == n);
     let headless = session.info().classes.is_none();
     match output {

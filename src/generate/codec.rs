@@ -3,14 +3,25 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Codec, Generator, GeneratorInfo, Rgb};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::image::preprocess::Preprocess;
 use crate::models::generative::vq::Vq;
-use crate::session::{Files, Runtime};
+use crate::models::sequence::{Codec, GeneratorInfo};
+use crate::session::{ModelFiles, Runtime};
 use crate::tensor::{DType, HostTensor, TensorDesc};
+
+/// A picture of bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rgb {
+    /// Rows of pixels.
+    pub height: usize,
+    /// Columns of pixels.
+    pub width: usize,
+    /// (H,W,3).
+    pub pixels: Vec<u8>,
+}
 
 /// Turns whole pictures into tokens and back.
 pub(super) trait PatchCodec: Send + Sync {
@@ -18,16 +29,16 @@ pub(super) trait PatchCodec: Send + Sync {
     fn preprocess(&self) -> &Preprocess;
 
     /// Pictures of whole sequences, whose ids are within the vocabulary: (H,W,3) each, about [-1, 1].
-    fn decode(&self, generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
+    fn decode(&self, info: &GeneratorInfo, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
 
     /// Tokens of a picture of the model's size.
-    fn encode(&self, generator: &Generator, picture: &Rgb) -> Result<Vec<u32>>;
+    fn encode(&self, picture: &Rgb) -> Result<Vec<u32>>;
 
     /// The graph that decodes so many pictures, an input for it, and what runs it; `None` if the host
     /// decodes.
     fn decoding(
         &self,
-        _generator: &Generator,
+        _info: &GeneratorInfo,
         _pictures: usize,
     ) -> Result<Option<(Graph, HostTensor, &Runtime)>> {
         Ok(None)
@@ -41,7 +52,7 @@ pub(super) enum Read {
 }
 
 /// Reads the codec of a model.
-pub(super) fn read(files: &mut Files, info: &GeneratorInfo) -> Result<Read> {
+pub(super) fn read(files: &mut ModelFiles, info: &GeneratorInfo) -> Result<Read> {
     match info.codec {
         Codec::Palette => Ok(Read::Palette(Palette::open(files, info)?)),
         Codec::Vq => Tokenizer::read(files, info),
@@ -69,7 +80,7 @@ pub(super) struct Palette {
 }
 
 impl Palette {
-    fn open(files: &Files, info: &GeneratorInfo) -> Result<Self> {
+    fn open(files: &ModelFiles, info: &GeneratorInfo) -> Result<Self> {
         let Some((name, text)) = &files.preprocessor else {
             let help = "it holds the colours under `clusters`; download it beside config.json";
             return Err(Error::model("preprocessor_config.json", "is missing", help));
@@ -101,12 +112,12 @@ impl PatchCodec for Palette {
         &self.preprocess
     }
 
-    fn decode(&self, _generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    fn decode(&self, _info: &GeneratorInfo, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let picture = |ids: &Vec<u32>| ids.iter().flat_map(|&id| self.colours[id as usize]).collect();
         Ok(tokens.iter().map(picture).collect())
     }
 
-    fn encode(&self, _generator: &Generator, picture: &Rgb) -> Result<Vec<u32>> {
+    fn encode(&self, picture: &Rgb) -> Result<Vec<u32>> {
         let nearest = |pixel: &[u8]| {
             let x = [0, 1, 2].map(|i| f32::from(pixel[i]) / 127.5 - 1.0);
             let distance = |c: &[f32; 3]| (0..3).map(|i| (x[i] - c[i]) * (x[i] - c[i])).sum::<f32>();
@@ -128,7 +139,7 @@ struct Tokenizer {
 }
 
 impl Tokenizer {
-    fn read(files: &mut Files, info: &GeneratorInfo) -> Result<Read> {
+    fn read(files: &mut ModelFiles, info: &GeneratorInfo) -> Result<Read> {
         let checkpoint = files.codec.take().ok_or_else(|| {
             let help = "convert the tokenizer (vq_ds16_c2i.pt) too, as the README says";
             Error::model("vq.safetensors", "is missing", help)
@@ -178,8 +189,7 @@ impl PatchCodec for Tokenizer {
         &self.preprocess
     }
 
-    fn decode(&self, generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-        let info = generator.info();
+    fn decode(&self, info: &GeneratorInfo, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let [height, width] = info.picture;
         let mut most = (MOST_PIXELS / (height * width)).clamp(1, 16);
         let mut pictures = Vec::with_capacity(tokens.len());
@@ -196,16 +206,15 @@ impl PatchCodec for Tokenizer {
 
     fn decoding(
         &self,
-        generator: &Generator,
+        info: &GeneratorInfo,
         pictures: usize,
     ) -> Result<Option<(Graph, HostTensor, &Runtime)>> {
-        let info = generator.info();
         let ids = HostTensor::u32([pictures, info.tokens], vec![0; pictures * info.tokens]);
         let graph = Self::graph(ids.desc(), |g, ids| Ok(self.vq.decode(g, ids, info.grid)))?;
         Ok(Some((graph, ids, &self.runtime)))
     }
 
-    fn encode(&self, _generator: &Generator, picture: &Rgb) -> Result<Vec<u32>> {
+    fn encode(&self, picture: &Rgb) -> Result<Vec<u32>> {
         let x = picture.pixels.iter().map(|&b| f32::from(b) / 127.5 - 1.0).collect();
         let x = HostTensor::f32([1, picture.height, picture.width, 3], x);
         let ids = self.run("encode", x, |g, x| self.vq.encode(g, x))?;

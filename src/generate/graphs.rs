@@ -1,8 +1,9 @@
 //! The graphs of a generator, and the scores of whole sequences.
 
+use super::generator::Generator;
 use super::request::Order;
-use super::{Generator, sequences};
-use crate::error::{Error, Result};
+use super::sequences;
+use crate::error::{Advice, Error, Result};
 use crate::graph::Graph;
 use crate::models::sequence::{New, Sequence};
 use crate::plan::Plan;
@@ -76,7 +77,7 @@ impl Generator {
     /// [`Error::Limit`]; [`Error::Usage`] on the reference, which has no plans.
     pub fn plan(&self, samples: usize, guided: bool, new: New) -> Result<Plan> {
         if self.gpu().is_none() {
-            return Err(Error::usage("the reference has no plans", "choose an adapter of `vit-gpu devices`"));
+            return Err(Error::usage("the reference has no plans", Advice::Adapter));
         }
         self.runtime.plan(&self.graph(samples, guided, new)?)
     }

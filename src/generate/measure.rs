@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Generator;
+use super::generator::Generator;
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::gpu::{Gpu, States};
 use crate::graph::Graph;
 use crate::models::sequence::{CLASSES, New, ROTARY, STEP, TOKENS};
@@ -32,7 +32,10 @@ impl Generator {
     /// # Errors
     /// If the model does not build.
     pub fn picture_graph(&self, pictures: usize) -> Result<Option<(Graph, &Checkpoint)>> {
-        Ok(self.codec.decoding(self, pictures)?.map(|(graph, _, runtime)| (graph, &runtime.checkpoint)))
+        Ok(self
+            .codec
+            .decoding(self.info(), pictures)?
+            .map(|(graph, _, runtime)| (graph, &runtime.checkpoint)))
     }
 
     /// The plan of one of this model's graphs on its device (WebGPU's default limits on the reference).
@@ -52,7 +55,7 @@ impl Generator {
     pub fn prepare(&self, samples: usize) -> Result<Vec<(&'static str, Prepared)>> {
         let Engine::Gpu { gpu, .. } = &self.runtime.engine else {
             let what = "the reference has no launches to measure";
-            return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"));
+            return Err(Error::usage(what, Advice::Adapter));
         };
         if samples == 0 {
             return Err(Error::usage("no samples", "take at least one"));
@@ -67,7 +70,7 @@ impl Generator {
         }
         self.fill(gpu, &states, samples, guided)?;
         let begun = Instant::now();
-        if let Some((graph, input, runtime)) = self.codec.decoding(self, samples)? {
+        if let Some((graph, input, runtime)) = self.codec.decoding(self.info(), samples)? {
             let inputs = vec![("x".to_owned(), input)];
             parts.push(("picture", runtime.prepare(&graph, &States::new(), inputs, begun)?));
         }

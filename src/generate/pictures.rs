@@ -1,19 +1,9 @@
 //! Tokens to pictures and back, whatever the codec.
 
-use super::{Generator, NOT_DRAWN};
+use super::codec::Rgb;
+use super::generator::{Generator, NOT_DRAWN};
 use crate::error::{Error, Result};
 use crate::image::Decoded;
-
-/// A picture of bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rgb {
-    /// Rows of pixels.
-    pub height: usize,
-    /// Columns of pixels.
-    pub width: usize,
-    /// (H,W,3).
-    pub pixels: Vec<u8>,
-}
 
 impl Generator {
     /// Pictures of tokens in raster order; patches that a short sequence leaves out are grey, and so are
@@ -56,7 +46,7 @@ impl Generator {
                 return Err(Error::usage(what, help));
             }
         }
-        self.codec.decode(self, tokens)
+        self.codec.decode(info, tokens)
     }
 
     /// Tokens of a picture of exactly [`super::GeneratorInfo::picture`], in raster order.
@@ -69,7 +59,7 @@ impl Generator {
             let what = format!("a picture of {}x{}", picture.width, picture.height);
             return Err(Error::usage(what, format!("the model takes {width}x{height}; `fit` resizes")));
         }
-        self.codec.encode(self, picture)
+        self.codec.encode(picture)
     }
 
     /// An image resized, and cropped where its shape is another, to [`super::GeneratorInfo::picture`].

@@ -1,9 +1,9 @@
 //! What is asked for, whether it can be, and what follows from it: the order of patches, and how many are
 //! drawn at each step.
 
-use super::Generator;
+use super::generator::Generator;
 use crate::error::{Error, Result};
-use crate::ops::Sampling;
+use crate::ops::{Guidance, Sampling};
 
 /// In which order the patches of a picture are drawn. Patches that are given come before all others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +39,25 @@ pub struct Request {
 }
 
 impl Generator {
+    /// A request for a sample of each class (`None` for no class in particular), with the settings that suit
+    /// the model.
+    pub fn request(&self, classes: Vec<Option<usize>>, seed: u64) -> Request {
+        let defaults = &self.info().defaults;
+        let last = if self.info().guided { defaults.cfg_scale } else { 1.0 };
+        let first = if defaults.rising { 1.0 } else { last };
+        // RandAR's own schedule would reach the last scale one token after the last.
+        let steps = self.info().tokens.saturating_sub(usize::from(!self.info().any_order));
+        let sampling = Sampling {
+            seed,
+            temperature: defaults.temperature,
+            top_k: defaults.top_k,
+            top_p: defaults.top_p,
+            guidance: Guidance { first, last, places: u32::try_from(steps).unwrap_or(u32::MAX).max(1) },
+        };
+        let order = if self.info().any_order { Order::Random } else { Order::Raster };
+        Request { classes, first: 0, sampling, prime: vec![], order, parallel: None, every: 0 }
+    }
+
     /// Checks a request without touching the device.
     ///
     /// # Errors

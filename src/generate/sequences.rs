@@ -4,8 +4,9 @@
 
 use std::ops::Range;
 
+use super::generator::{Generator, NOT_DRAWN};
+use super::request::Request;
 use super::request::schedule;
-use super::{Generator, NOT_DRAWN, Request};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::models::sequence::{CLASSES, New, ROTARY, STEP, TOKENS};

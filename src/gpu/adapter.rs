@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::ops::{Matrices, Target};
 
 /// How the user names an adapter.
@@ -134,12 +134,10 @@ pub(super) fn pick(choice: &DeviceChoice) -> Result<(wgpu::Adapter, AdapterRepor
     let Adapters { adapters, reports } = Adapters::list(choice)?;
     let list = |reports: &[AdapterReport]| {
         if reports.is_empty() {
-            return "there is none; install a driver (on Linux without a GPU: mesa-vulkan-drivers), \
-                    or pass --device reference; `vit-gpu doctor` says more"
-                .to_owned();
+            return Advice::InstallDriver;
         }
         let names = reports.iter().map(|r| format!("{}: {} ({}, {})", r.index, r.name, r.kind, r.backend));
-        format!("there is {}", names.collect::<Vec<_>>().join("; "))
+        format!("there is {}", names.collect::<Vec<_>>().join("; ")).into()
     };
     let chosen = match &choice.device {
         DeviceSpec::Index(i) => reports.get(*i).map(|r| r.index),

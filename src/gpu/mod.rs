@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::kernel::Variant;
 use crate::ops::Target;
 
@@ -92,7 +92,7 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
             let what = format!("adapter `{}` gave no device: {e}", report.name);
-            Error::NoDevice { what, help: "run `vit-gpu devices` and pass another --device".to_owned() }
+            Error::NoDevice { what, help: Advice::OtherDevice }
         })?;
         let faults = Arc::new(Faults::default());
         let seen = faults.clone();

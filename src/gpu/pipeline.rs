@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::Gpu;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::kernel::{BindingKind, Kernel, Variant};
 use crate::plan::Step;
 
@@ -120,8 +120,7 @@ impl Gpu {
             None => Ok(pipeline),
             Some(e) => Err(Error::NoDevice {
                 what: format!("the driver of `{}` rejects kernel {}: {e}", self.report.name, kernel.name),
-                help: "update the driver, or try --device with another adapter, or --disable matrices,f16"
-                    .to_owned(),
+                help: Advice::PlainerKernels,
             }),
         }
     }

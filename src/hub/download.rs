@@ -14,7 +14,7 @@ use std::{fs, io};
 use serde::Deserialize;
 
 use crate::checkpoint::{self, DECODER, INDEX, SINGLE, TOKENIZER, is_plain_file_name};
-use crate::error::Result;
+use crate::error::{Advice, Result};
 use crate::hub::blob::{cannot_write, sync_folder};
 use crate::hub::http::{Answer, Client, Failure, hub_error};
 use crate::hub::{HubOptions, ModelId, Progress, blob, is_commit, lacks};
@@ -52,7 +52,7 @@ pub fn pull(id: &ModelId, options: &HubOptions, progress: &mut Progress<'_>) -> 
     if options.is_offline() {
         return Err(hub_error(
             format!("{id} cannot be downloaded: going online is off"),
-            "unset HF_HUB_OFFLINE, or leave --offline away",
+            Advice::GoOnline { model: None },
         ));
     }
     let folder = id.cache_folder(&options.env.cache()?);

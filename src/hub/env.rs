@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::{fmt, fs};
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// The public hub.
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
@@ -89,7 +89,7 @@ impl HubEnv {
         cache.ok_or_else(|| Error::Hub {
             what: "there is no place for the model cache: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME are all unset"
                 .into(),
-            help: "set HF_HUB_CACHE to a folder, or pass a model folder with -m".into(),
+            help: Advice::ModelFolder,
         })
     }
 

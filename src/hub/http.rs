@@ -19,7 +19,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, Proxy};
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::hub::guard::{Guard, PrivateAddress, is_public};
 use crate::hub::{HubOptions, Patience};
 use crate::printable::printable;
@@ -56,7 +56,7 @@ impl From<Error> for Failure {
 }
 
 /// An [`Error::Hub`].
-pub(crate) fn hub_error(what: impl Into<String>, help: impl Into<String>) -> Error {
+pub(crate) fn hub_error(what: impl Into<String>, help: impl Into<Advice>) -> Error {
     Error::Hub { what: what.into(), help: help.into() }
 }
 

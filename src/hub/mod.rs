@@ -26,7 +26,7 @@ use std::time::Duration;
 use std::{fmt, fs};
 
 use crate::checkpoint::{self, WeightFiles};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 pub use crate::hub::env::{HubEnv, Token};
 use crate::printable::printable;
 
@@ -251,7 +251,7 @@ pub fn resolve(id: &ModelId, options: &HubOptions, progress: &mut Progress<'_>) 
     if options.is_offline() {
         return Err(Error::Hub {
             what: format!("{id} {reason} in {}, and going online is off", cache.display()),
-            help: format!("unset HF_HUB_OFFLINE (or leave --offline away) to download {id}"),
+            help: Advice::GoOnline { model: Some(id.to_string()) },
         });
     }
     fetch(id, options, progress, &cache, &reason)
@@ -275,7 +275,7 @@ fn fetch(id: &ModelId, _: &HubOptions, _: &mut Progress<'_>, cache: &Path, reaso
             "{id} {reason} in {}, and this build cannot download (no `hub` feature)",
             cache.display()
         ),
-        help: format!("run `hf download {}`, or pass a folder", id.repository()),
+        help: format!("run `hf download {}`, or pass a folder", id.repository()).into(),
     })
 }
 

@@ -10,7 +10,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::Source;
 use super::convert::Picture;
-use crate::error::Result;
+use crate::error::{Advice, Result};
 
 /// What the segments of a file say.
 #[derive(Default)]
@@ -67,7 +67,7 @@ pub(super) fn decode(source: &Source, notes: &mut Vec<String>) -> Result<Picture
     let strict = DecoderOptions::default().set_strict_mode(true).set_max_width(65535).set_max_height(65535);
     let lenient = strict.set_strict_mode(false);
     let mut headers = JpegDecoder::new_with_options(ZCursor::new(source.bytes), lenient);
-    let cut = "download or copy it again, or pass --allow-truncated to use what is there";
+    let cut = Advice::AllowTruncated;
     let read = headers.decode_headers();
     if let Some(info) = headers.info() {
         source.check_size(info.width.into(), info.height.into())?;

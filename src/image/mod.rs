@@ -29,7 +29,7 @@ use std::path::Path;
 use ::image::codecs::{bmp, gif, png, pnm, tiff, webp};
 use ::image::{DynamicImage, ImageDecoder, ImageError, Limits};
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use sniff::{Format, Kind};
 
 /// Most pixels that an image may have unless the caller says otherwise: 178,956,970, the count
@@ -97,11 +97,7 @@ pub fn decode_file(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<De
         return Err(Error::input(&name, "is a directory, not an image", "name the images in it"));
     }
     if !meta.is_file() {
-        return Err(Error::input(
-            &name,
-            "is not a regular file",
-            "pipe it in instead: `... | vit-gpu infer -`",
-        ));
+        return Err(Error::input(&name, "is not a regular file", Advice::PassBytes));
     }
     if meta.len() > MAX_FILE_BYTES {
         let what = format!("has {} bytes, more than the limit of {MAX_FILE_BYTES}", meta.len());
@@ -177,7 +173,7 @@ impl<'a> Source<'a> {
         Cursor::new(self.bytes)
     }
 
-    fn error(&self, what: impl Into<String>, help: impl Into<String>) -> Error {
+    fn error(&self, what: impl Into<String>, help: impl Into<Advice>) -> Error {
         Error::input(self.name, what, help)
     }
 
@@ -196,7 +192,7 @@ impl<'a> Source<'a> {
         }
         if pixels > max {
             let what = format!("is {width}x{height} = {pixels} pixels, more than the limit of {max} pixels");
-            return Err(self.error(what, "scale it down, or raise the limit with --max-pixels"));
+            return Err(self.error(what, Advice::MorePixels));
         }
         if width.max(height) > MAX_SIDE {
             let what = format!("is {width}x{height}, a side longer than {MAX_SIDE} pixels");

@@ -63,11 +63,11 @@ fn with(key: &str, value: Json) -> Json {
     config
 }
 
-/// The error's sentence and hint; it must be about the model, with exit code 3.
+/// The error's sentence and hint; it must be about the model, an [`Error::Model`].
 fn message(result: Result<Box<dyn Model>>) -> String {
     match result {
         Ok(_) => panic!("accepted"),
-        Err(e @ Error::Model { .. }) => format!("{e} | {}", e.hint().unwrap_or("")),
+        Err(e @ Error::Model { .. }) => e.to_string(),
         Err(e) => panic!("not a model error: {e}"),
     }
 }
@@ -113,7 +113,7 @@ fn configurations_that_make_no_sense_are_refused_by_field() {
         ("hidden_act", json!("mish"), "`hidden_act` is `mish`"),
         ("qkv_bias", json!(1), "`qkv_bias` is 1"),
         ("num_labels", json!(7), "`num_labels` is 7, but `classifier.weight` has 5 rows"),
-        ("model_type", json!("bert"), "model_type `bert` is not supported"),
+        ("model_type", json!("resnet"), "model_type `resnet` is not supported"),
         ("model_type", json!(3), "`model_type` is 3"),
         ("model_type", Json::Null, "neither `model_type` nor"),
     ];

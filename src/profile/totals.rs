@@ -124,8 +124,7 @@ impl Profile {
         }
         if above(Bound::Compute) {
             remarks.push(
-                "above the roof of arithmetic: it was measured while the machine was busy; --fresh measures \
-                 it again"
+                "above the roof of arithmetic: it was measured while the machine was busy; measure it afresh"
                     .to_owned(),
             );
         }

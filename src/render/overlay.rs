@@ -44,7 +44,7 @@ impl View {
         let check = |what: &str, n: Option<usize>, count: usize| match n {
             Some(n) if n >= count => {
                 let last = count.saturating_sub(1);
-                let text = format!("--attention-{what} {n}: this model has {count} {what}s");
+                let text = format!("{what} {n}: this model has {count} {what}s");
                 Err(Error::usage(text, format!("{what}s go from 0 to {last}")))
             }
             _ => Ok(()),

@@ -6,7 +6,7 @@ use std::path::Path;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 
 use super::animation;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::generate::Rgb as Picture;
 
 /// Pixels between pictures, before enlarging.
@@ -37,7 +37,7 @@ impl Sheet {
     pub fn new(count: usize, columns: Option<u32>, picture: [usize; 2], zoom: u32) -> Result<Self> {
         let too_large = |width: u64, height: u64| {
             let what = format!("{count} samples on one sheet would be {width}x{height} pixels");
-            Error::usage(what, "write a file each with `-o FOLDER/`, or take a smaller --zoom or -n")
+            Error::usage(what, Advice::SmallerSheet)
         };
         let wide = picture.map(|side| side as u64);
         let small = || too_large(wide[1], wide[0]);
@@ -197,18 +197,18 @@ mod tests {
     #[test]
     fn too_large_is_refused() {
         let e = Sheet::new(65_536, None, [256, 256], 1).unwrap_err();
-        assert!(e.to_string().contains("pixels") && e.exit_code() == 2, "{e}");
+        assert!(matches!(&e, Error::Usage { what, .. } if what.contains("pixels")), "{e}");
         assert!(Sheet::new(1, None, [4096, 4096], 64).is_err());
         assert!(Sheet::new(300, Some(1), [256, 256], 1).is_err(), "a side that no JPEG has");
     }
 
     #[test]
     fn kinds_by_extension() {
-        let kind = |name: &str| Kind::of(Path::new(name), "-o");
+        let kind = |name: &str| Kind::of(Path::new(name), "the output");
         assert_eq!(kind("a/b.PNG"), Ok(Kind::Png));
         assert_eq!(kind("b.jpeg"), Ok(Kind::Other(ImageFormat::Jpeg)));
         for bad in ["a", "a.txt", "a.", "png", ".png"] {
-            assert_eq!(kind(bad).unwrap_err().exit_code(), 2, "{bad}");
+            assert!(matches!(kind(bad), Err(Error::Usage { .. })), "{bad}");
         }
         let picture = RgbImage::from_pixel(5, 3, Rgb([9, 200, 90]));
         for name in ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff", "a.ppm", "a.gif"] {

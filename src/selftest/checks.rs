@@ -107,7 +107,7 @@ impl Check {
             max_error: f32::NAN,
             tolerance: self.tolerance,
             pass: false,
-            failure: Some(e.to_string()),
+            failure: Some(e.message()),
         }
     }
 }

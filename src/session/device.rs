@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Device, Engine};
-use crate::error::{Error, Result};
+use super::options::Device;
+use crate::error::{Advice, Error, Result};
 use crate::gpu::{Gpu, Store};
 use crate::plan::Precision;
 
@@ -20,6 +20,12 @@ pub struct DeviceInfo {
     pub driver: String,
     /// True if the work is done by the CPU after all.
     pub cpu: bool,
+}
+
+/// What runs graphs, and the weights it holds.
+pub(crate) enum Engine {
+    Gpu { gpu: Arc<Gpu>, store: Store },
+    Reference,
 }
 
 /// Opens what runs the graph.
@@ -39,7 +45,7 @@ pub(crate) fn open_device(device: &Device, precision: Precision) -> Result<(Engi
     if precision == Precision::F16 && !gpu.target().f16 {
         return Err(Error::NoDevice {
             what: format!("adapter `{}` has no f16 arithmetic (or it is disabled)", report.name),
-            help: "leave --dtype away to run in f32, or choose another --device".to_owned(),
+            help: Advice::WiderTypeOrOtherDevice,
         });
     }
     let info = DeviceInfo {

@@ -1,13 +1,11 @@
-//! A session measured: the plan that would answer, on the same device with the same
-//! weights, run under a timer or a stopwatch, and what it took to get ready.
+//! A plan measured: on a session's device with its weights, run under a timer or a stopwatch, and what it
+//! took to get ready.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::Session;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::timer::Timer;
-use crate::gpu::{Executor, Gpu, States, TimedRun};
+use crate::gpu::{Executor, TimedRun};
 use crate::plan::Plan;
 use crate::tensor::HostTensor;
 
@@ -38,28 +36,6 @@ pub struct Prepared {
     executor: Executor,
     inputs: Vec<(String, HostTensor)>,
     preparation: Preparation,
-}
-
-impl Session {
-    /// The device, unless it is the reference.
-    pub fn gpu(&self) -> Option<&Arc<Gpu>> {
-        self.runtime.gpu()
-    }
-
-    /// Makes everything ready to run pictures: `batch` of (height, width) made of noise, as bytes.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] on the reference, for a batch of none, and for unknown outputs;
-    /// [`Error::OutOfMemory`] and [`Error::Limit`] where the batch does not fit: nothing is halved.
-    pub fn prepare(&self, batch: usize, size: [usize; 2], outputs: &[&str]) -> Result<Prepared> {
-        if batch == 0 {
-            return Err(Error::usage("a batch of no pictures", "take at least one"));
-        }
-        let begun = Instant::now();
-        let graph = self.graph(batch, size, outputs)?;
-        let inputs = vec![("image".to_owned(), noise(batch, size))];
-        self.runtime.prepare(&graph, &States::new(), inputs, begun)
-    }
 }
 
 impl Prepared {
@@ -116,14 +92,4 @@ impl Prepared {
     pub fn time_run(&mut self, timer: &mut Timer) -> Result<TimedRun> {
         self.executor.time_run(timer, &Self::named(&self.inputs))
     }
-}
-
-/// Pictures (B,H,W,3) of noise, the same every time.
-fn noise(batch: usize, [height, width]: [usize; 2]) -> HostTensor {
-    let mut state = 7u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    HostTensor::u8([batch, height, width, 3], (0..batch * height * width * 3).map(|_| next()).collect())
 }

@@ -4,19 +4,54 @@
 use std::ops::Range;
 use std::sync::MutexGuard;
 
-use super::Session;
 use super::batch::{Pictures, first_of_batch, join_batches, padded_batch};
+use super::vision::Session;
 use crate::error::{Error, Result};
 use crate::gpu::Running;
 use crate::graph::Graph;
 use crate::tensor::HostTensor;
 
-/// Pictures that the device works on, or has answered already.
-pub struct PendingPictures(Pending);
+/// Images that the device works on, or has answered already. It owns what it needs to run them in parts, if
+/// the device turns out too small for the batch.
+pub struct Pending<'a> {
+    session: &'a Session,
+    pixels: Vec<Vec<u8>>,
+    size: [usize; 2],
+    outputs: Vec<String>,
+    state: State,
+}
 
-enum Pending {
+enum State {
     Running(Started),
     Done(Vec<HostTensor>),
+}
+
+impl Pending<'_> {
+    /// The images' pixels, as [`Session::start_pixels`] was given them.
+    pub fn pixels(&self) -> &[Vec<u8>] {
+        &self.pixels
+    }
+
+    /// Waits for the answers: one tensor per output, batch first.
+    ///
+    /// # Errors
+    /// As [`Session::run_pixels`].
+    pub fn wait(self) -> Result<Vec<HostTensor>> {
+        let started = match self.state {
+            State::Done(results) => return Ok(results),
+            State::Running(started) => started,
+        };
+        let (session, count) = (self.session, self.pixels.len());
+        let results = session.runtime.fitting(started.wait(), count, &mut session.max_batch(), "")?;
+        results.map_or_else(
+            || {
+                let pixels: Vec<&[u8]> = self.pixels.iter().map(Vec::as_slice).collect();
+                let outputs: Vec<&str> = self.outputs.iter().map(String::as_str).collect();
+                session.run_batch(&Pictures::Bytes(&pixels), self.size, &outputs)
+            },
+            Ok,
+        )
+    }
 }
 
 /// A batch under way: `count` pictures, padded to `batch`.
@@ -50,51 +85,35 @@ impl Session {
         self.run_batch(&Pictures::Bytes(pixels), size, outputs)
     }
 
-    /// As [`Session::run_pixels`], but comes back as soon as the device has the work, so that the
-    /// next pictures can be brought to it meanwhile. [`Session::finish_pixels`] waits; at most two
-    /// batches should be under way, since each holds memory for its results.
+    /// As [`Session::run_pixels`], but comes back as soon as the device has the work, so that the next
+    /// images can be brought to it meanwhile. At most two batches should be under way, since each holds
+    /// memory for its results.
     ///
     /// # Errors
     /// As [`Session::run_pixels`].
     pub fn start_pixels(
         &self,
-        pixels: &[&[u8]],
+        pixels: Vec<Vec<u8>>,
         size: [usize; 2],
         outputs: &[&str],
-    ) -> Result<PendingPictures> {
-        check_pixels(pixels, size)?;
-        let pictures = Pictures::Bytes(pixels);
-        let count = pixels.len();
+    ) -> Result<Pending<'_>> {
+        let slices: Vec<&[u8]> = pixels.iter().map(Vec::as_slice).collect();
+        check_pixels(&slices, size)?;
+        let (images, count) = (Pictures::Bytes(&slices), slices.len());
+        let mut running = None;
         if count > 0 && !outputs.is_empty() && self.runtime.gpu().is_some() {
             let mut most = self.max_batch();
             if count <= *most {
-                let started = self.start_part(*most, &pictures, 0..count, size, outputs);
-                if let Some(started) = self.runtime.fitting(started, count, &mut most, "")? {
-                    return Ok(PendingPictures(Pending::Running(started)));
-                }
+                let started = self.start_part(*most, &images, 0..count, size, outputs);
+                running = self.runtime.fitting(started, count, &mut most, "")?;
             }
         }
-        Ok(PendingPictures(Pending::Done(self.run_batch(&pictures, size, outputs)?)))
-    }
-
-    /// Waits for pictures that [`Session::start_pixels`] was given; they are passed again so that a
-    /// batch for which the device turned out too small can be run in parts.
-    ///
-    /// # Errors
-    /// As [`Session::run_pixels`].
-    pub fn finish_pixels(
-        &self,
-        pending: PendingPictures,
-        pixels: &[&[u8]],
-        size: [usize; 2],
-        outputs: &[&str],
-    ) -> Result<Vec<HostTensor>> {
-        let started = match pending.0 {
-            Pending::Done(results) => return Ok(results),
-            Pending::Running(started) => started,
+        let state = match running {
+            Some(started) => State::Running(started),
+            None => State::Done(self.run_batch(&images, size, outputs)?),
         };
-        let results = self.runtime.fitting(started.wait(), pixels.len(), &mut self.max_batch(), "")?;
-        results.map_or_else(|| self.run_batch(&Pictures::Bytes(pixels), size, outputs), Ok)
+        let outputs = outputs.iter().map(|&name| name.to_owned()).collect();
+        Ok(Pending { session: self, pixels, size, outputs, state })
     }
 
     /// Runs a batch of normalised pictures. `image`: (B,Ch,H,W) f32. Returns one tensor per

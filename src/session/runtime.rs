@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::device::{DeviceInfo, Engine, open_device};
 use super::measure::{Preparation, Prepared};
-use super::{DeviceInfo, Engine, Options, Tuning, open_device};
+use super::options::Options;
+use super::tuning::Tuning;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::materialise::{materialise, scan};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::gpu::{Executor, Gpu, States, Store, tune};
 use crate::graph::{Graph, Weight};
 use crate::ops::Target;
@@ -86,7 +88,7 @@ impl Runtime {
             Engine::Gpu { gpu, store } => Ok((gpu, store)),
             Engine::Reference => {
                 let what = "the reference has no plans and no launches";
-                Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"))
+                Err(Error::usage(what, Advice::Adapter))
             }
         }
     }

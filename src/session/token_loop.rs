@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Runtime};
+use super::device::Engine;
+use super::runtime::Runtime;
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, Repeated, States};
 use crate::graph::Graph;

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Device, Engine, Options};
+use super::device::Engine;
+use super::options::{Device, Options};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::tune::{self, Effort};

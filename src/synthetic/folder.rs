@@ -6,20 +6,17 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, View};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, DECODER, SINGLE, TOKENIZER};
 use crate::error::{Error, Result};
-use crate::synthetic::llamagen::SyntheticLlamaGen;
-use crate::synthetic::text::SyntheticText;
-use crate::synthetic::vision::Synthetic;
 
 /// A tensor that is made when it is written, so that one at a time is in memory.
-struct Made<'a> {
+struct Lazy<'a> {
     checkpoint: &'a Checkpoint,
     name: &'a str,
     dims: &'a [usize],
 }
 
-impl View for Made<'_> {
+impl View for Lazy<'_> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
@@ -45,28 +42,25 @@ impl View for Made<'_> {
 /// # Errors
 /// [`Error::Usage`] with the names there are; [`Error::Write`].
 pub fn write_folder(size: &str, folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
-    let (tensors, configurations) = if size.trim().to_ascii_lowercase().starts_with("llamagen") {
-        let made = SyntheticLlamaGen::named(size)?;
-        let files = vec![("gpt.safetensors", made.decoder()), ("vq.safetensors", made.tokenizer())];
-        (files, vec![("config.json", made.config())])
-    } else if let Ok(made) = SyntheticText::named(size) {
-        (vec![("model.safetensors", made.checkpoint())], vec![("config.json", made.config())])
-    } else {
-        let made = Synthetic::named(size)?;
-        let files = vec![("config.json", made.config()), ("preprocessor_config.json", made.preprocessor())];
-        (vec![("model.safetensors", made.checkpoint())], files)
+    let made = super::named(size)?;
+    let (model, codec) = (&made.checkpoint, &made.codec);
+    let tensors = match codec {
+        Some(codec) => vec![(DECODER, model), (TOKENIZER, codec)],
+        None => vec![(SINGLE, model)],
     };
+    let mut configurations = vec![("config.json", &made.config)];
+    configurations.extend(made.preprocessor.as_ref().map(|json| ("preprocessor_config.json", json)));
     let failed = |path: &Path, what: String| Error::Write { path: path.display().to_string(), what };
     std::fs::create_dir_all(folder).map_err(|e| failed(folder, e.to_string()))?;
     let mut written = Vec::new();
-    for (name, checkpoint) in &tensors {
+    for (name, checkpoint) in tensors {
         let list = checkpoint.index().iter();
-        let list = list.map(|(name, shape)| (name, Made { checkpoint, name, dims: shape.dims() }));
+        let list = list.map(|(name, shape)| (name, Lazy { checkpoint, name, dims: shape.dims() }));
         let path = folder.join(name);
         safetensors::serialize_to_file(list, None, &path).map_err(|e| failed(&path, e.to_string()))?;
         written.push((path, checkpoint.parameters()));
     }
-    for (name, json) in &configurations {
+    for (name, json) in configurations {
         let path = folder.join(name);
         std::fs::write(&path, format!("{json:#}")).map_err(|e| failed(&path, e.to_string()))?;
     }

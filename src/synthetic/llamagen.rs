@@ -220,7 +220,10 @@ mod tests {
         assert!((tokenizer.parameters() as f64 / 1e6 - 71.9).abs() < 0.1, "{}", tokenizer.parameters());
         for name in ["llamagen", "llamagen-b/512", "vit-b/16", ""] {
             assert!(
-                SyntheticLlamaGen::named(name).unwrap_err().hint().is_some_and(|h| h.contains("llamagen-xl"))
+                SyntheticLlamaGen::named(name)
+                    .unwrap_err()
+                    .hint()
+                    .is_some_and(|h| h.to_string().contains("llamagen-xl"))
             );
         }
     }

@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(SyntheticText::names().count(), SIZES.len());
         for name in ["t5", "bert", "gpt-2", "vit-b/16", ""] {
             let e = SyntheticText::named(name).unwrap_err();
-            assert!(e.hint().is_some_and(|h| h.contains("gpt2-xl")), "{name}: {e}");
+            assert!(e.hint().is_some_and(|h| h.to_string().contains("gpt2-xl")), "{name}: {e}");
         }
     }
 

@@ -183,7 +183,10 @@ mod tests {
     fn unknown_names_are_told_what_there_is() {
         for name in ["vit-b", "vit-b/15", "vit-x/16", "", "b/", "vit-b/16/16", "vit-b/99999999999999999999"] {
             let e = Synthetic::named(name).unwrap_err();
-            assert!(e.hint().is_some_and(|h| h.contains("vit-ti") && h.contains("14")), "{name}: {e}");
+            assert!(
+                e.hint().map(ToString::to_string).is_some_and(|h| h.contains("vit-ti") && h.contains("14")),
+                "{name}: {e}"
+            );
         }
         assert_eq!(Synthetic::named(" B/16 ").unwrap().name(), "vit-b/16");
     }

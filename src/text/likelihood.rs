@@ -3,7 +3,7 @@
 
 use super::tasks::softmax;
 use super::{Kind, Passage, Task, TextSession, TooLong};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// How likely a text is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,7 +73,7 @@ impl Template {
             } else {
                 "the template has no {pair}"
             };
-            return Err(Error::usage(what, "pass --pair and write {pair}, or neither"));
+            return Err(Error::usage(what, Advice::PairAndTemplate));
         }
         // One pass, so that braces in a text stay what they are.
         let put = |part: &str| {
@@ -111,7 +111,7 @@ impl TextSession {
         if self.info().kind != Kind::Decoder {
             let what =
                 format!("{} writes answers to a text; it has no likelihood of its own", self.info().family);
-            return Err(Error::usage(what, "pass --labels to weigh answers"));
+            return Err(Error::usage(what, Advice::Labels));
         }
         let ids = self.tokenizer()?.encode_plain(text)?.ids;
         if ids.len() < 2 {
@@ -207,7 +207,7 @@ impl TextSession {
             let excess = ids.len() - limit;
             if too_long == TooLong::Refuse || excess >= first {
                 let what = format!("a text has {} tokens with its label, the model takes {limit}", ids.len());
-                return Err(Error::usage(what, "shorten it, or pass --truncate to leave away its beginning"));
+                return Err(Error::usage(what, Advice::CutBeginning));
             }
             ids.drain(..excess);
             first -= excess;

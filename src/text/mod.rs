@@ -30,13 +30,13 @@ pub use tasks::{Filled, Pair, Pool, Scored};
 pub use write::{Ended, Piece, Writing, WritingStats, Written};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::gpu::Gpu;
 use crate::labels::Labels;
 use crate::models::text::TextModel;
 use crate::models::{self, AnyModel};
 use crate::plan::Precision;
-use crate::session::{DeviceInfo, ModelKind, ModelSource, Options, Runtime, read_files};
+use crate::session::{DeviceInfo, ModelFiles, ModelSource, Options, Runtime};
 use crate::tokenizer::Tokenizer;
 
 /// A checkpoint of a text model made ready.
@@ -66,7 +66,14 @@ impl TextSession {
     /// # Errors
     /// [`Error::Model`] for anything wrong with the files, [`Error::NoDevice`] for the device.
     pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
-        let files = read_files(source, ModelKind::Text, options.mmap)?;
+        Self::from_files(source.read(options.mmap)?, options)
+    }
+
+    /// Makes files that were read ready on a device.
+    ///
+    /// # Errors
+    /// As [`TextSession::open`].
+    pub fn from_files(files: ModelFiles, options: &Options) -> Result<Self> {
         let model = models::from_config(&files.config, files.checkpoint.index(), None)
             .and_then(AnyModel::text)
             .map_err(|e| e.within(&files.name))?;
@@ -164,11 +171,7 @@ impl TextSession {
         }
         let what = format!("{} is a {}, which cannot {}", self.name(), self.info().architecture, verb(task));
         let can: Vec<&str> = self.info().tasks.iter().map(|&task| verb(task)).collect();
-        let help = if can.is_empty() {
-            "it has no head; it makes embeddings (`vit-gpu embed`)".to_owned()
-        } else {
-            format!("it can {}", can.join(", "))
-        };
+        let help = if can.is_empty() { Advice::Embed } else { format!("it can {}", can.join(", ")).into() };
         Err(Error::usage(what, help))
     }
 }

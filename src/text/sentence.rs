@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::printable::printable;
 
 /// Most bytes of one of these files.
@@ -66,7 +66,7 @@ impl Sentence {
     }
 }
 
-const AGAIN: &str = "download it again, or pass --pool";
+const AGAIN: Advice = Advice::NamePooling;
 
 fn pooling(folder: &Path, path: &str) -> Result<SentencePooling> {
     if path.is_empty() || path.contains(['/', '\\', ':']) || path.starts_with('.') {

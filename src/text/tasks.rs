@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::batch::distinct;
 use super::{Passage, Task, TextSession, TooLong};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::tensor::HostTensor;
 use crate::tokenizer::Encoding;
 
@@ -61,7 +61,7 @@ impl TextSession {
                 TooLong::Cut => cut(&mut encoding, limit),
                 TooLong::Refuse => {
                     let what = format!("a text has {} tokens, the model takes {limit}", encoding.ids.len());
-                    return Err(Error::usage(what, "shorten it, or pass --truncate to leave away its end"));
+                    return Err(Error::usage(what, Advice::CutEnd));
                 }
             }
         }
@@ -175,7 +175,7 @@ impl TextSession {
         };
         if !self.output_names()?.iter().any(|name| name == output) {
             let what = format!("{} ({}) has no such pooling", self.name(), self.info().architecture);
-            return Err(Error::usage(what, "take --pool mean"));
+            return Err(Error::usage(what, Advice::PoolMean));
         }
         let passages = texts.iter().map(|&text| Ok(self.encode(text, too_long)?.0));
         let vectors = self.outputs(passages.collect::<Result<_>>()?, output)?;

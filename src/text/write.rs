@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::padded;
 use super::{Kind, Task, TextSession, TooLong};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::models::sequence::{Extent, LENGTHS, New, SOURCE, SOURCE_LENGTHS, STEP, TOKENS, TokenDecoder};
 use crate::ops::Sampling;
 use crate::plan::Plan;
@@ -41,6 +41,22 @@ pub struct Writing {
     pub too_long: TooLong,
     /// Show tokens like `</s>` and `<extra_id_0>`.
     pub keep_special: bool,
+}
+
+impl Writing {
+    /// One greedy sample of a prompt, of as many tokens as are usual and fit.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: prompt.into(),
+            samples: 1,
+            first: 0,
+            tokens: None,
+            sampling: Sampling::greedy(),
+            stop: Vec::new(),
+            too_long: TooLong::default(),
+            keep_special: false,
+        }
+    }
 }
 
 /// New text of a sample.
@@ -183,14 +199,11 @@ impl TextSession {
         match tokens {
             _ if prompt > limit => {
                 let what = format!("the prompt has {prompt} tokens, the model takes {limit}");
-                Err(Error::usage(what, "shorten it, or pass --truncate to leave away its beginning"))
+                Err(Error::usage(what, Advice::CutBeginning))
             }
             Some(n) if n > room => {
                 let what = format!("{prompt} tokens of prompt and {n} new ones; the model takes {limit}");
-                Err(Error::usage(
-                    what,
-                    format!("ask for {room} at most, or pass --truncate to shorten the prompt"),
-                ))
+                Err(Error::usage(what, Advice::FewerTokens { room }))
             }
             n => Ok(n.unwrap_or(USUAL).min(room)),
         }

@@ -5,8 +5,6 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use vit_gpu::Error;
-
 use crate::harness::{go, infer, infer_command, names, run, scratch, vit_gpu};
 
 #[test]
@@ -18,31 +16,6 @@ fn typing_errors_get_suggestions() {
     go(Vec::<&str>::new()).code(2);
     let version = go(["--version"]).code(0).out;
     assert_eq!(version, concat!("vit-gpu ", env!("CARGO_PKG_VERSION"), "\n"));
-}
-
-#[test]
-fn exit_codes_are_documented() {
-    let text = String::new;
-    let errors = [
-        Error::Input { input: text(), what: text(), help: text() },
-        Error::Write { path: text(), what: text() },
-        Error::usage("", ""),
-        Error::model("", "", ""),
-        Error::NoDevice { what: text(), help: text() },
-        Error::Limit { what: text(), need: 1, have: 0 },
-        Error::OutOfMemory { what: text(), bytes: 1 },
-        Error::DeviceLost { reason: text() },
-        Error::Timeout { what: text(), seconds: 1 },
-        Error::NonFinite { what: text(), count: 1, total: 1 },
-        Error::Hub { what: text(), help: text() },
-        Error::Interrupted,
-    ];
-    let (help, man) = (go(["--help"]).code(0).out, go(["man"]).code(0).out);
-    for e in errors {
-        let code = format!("{:>5}  ", e.exit_code());
-        assert!(help.lines().any(|l| l.starts_with(&code)), "{code} of {e:?} is not in --help");
-        assert!(man.lines().any(|l| l.starts_with(&code)), "{code} of {e:?} is not in the man page");
-    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::cli::attention::args::{AttentionArgs, PictureForm, PictureSink};
 use crate::error::{Error, Result};
 use crate::render::attention::{self, Panel};
 use crate::render::letters;
-use crate::session::{self, ModelKind, ModelSource};
+use crate::session::{ModelKind, ModelSource};
 use crate::text::{Layers, Look, MOST_TOKENS, TooLong, mean};
 
 /// Runs the command and yields its exit code.
@@ -41,7 +41,7 @@ pub(super) fn run(args: &AttentionArgs, talk: Talk, out: &mut impl Write) -> Out
     };
     let mut image = Vec::new();
     if let Some(input) = &args.input {
-        if session::kind(&source) == ModelKind::Text {
+        if open::kind(&source) == ModelKind::Text {
             texts::without(Some("an image"), &id)?;
         }
         image = inputs::expand(std::slice::from_ref(input), false)?.list;

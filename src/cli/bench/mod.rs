@@ -53,7 +53,7 @@ pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut impl Write) -> Outcome
             // A storage type that one of several devices does not have is a row, not the end.
             Err(e @ Error::NoDevice { .. }) if subjects.len() > 1 => {
                 failed = true;
-                talk.warn(format_args!("{} {}: {e}", subject.id, name_of(subject.device.dtype)));
+                talk.warn(format_args!("{} {}: {}", subject.id, name_of(subject.device.dtype), e.message()));
                 continue;
             }
             Err(e) => return Err(e.into()),
@@ -78,7 +78,7 @@ pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut impl Write) -> Outcome
                 }
                 Err(e @ (Error::OutOfMemory { .. } | Error::Limit { .. })) => {
                     failed = true;
-                    report.row(Row { error: Some(e.to_string()), ..row })?;
+                    report.row(Row { error: Some(e.message()), ..row })?;
                 }
                 Err(e) => return Err(e.into()),
             }
@@ -94,7 +94,7 @@ pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut impl Write) -> Outcome
             }
             Err(e) => {
                 failed = true;
-                report.row(Row { test: "start", error: Some(e.to_string()), ..row })?;
+                report.row(Row { test: "start", error: Some(e.message()), ..row })?;
             }
         }
     }

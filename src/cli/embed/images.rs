@@ -68,7 +68,7 @@ pub(super) fn run(
                     Err(e) => {
                         let what = match &e {
                             Error::Input { what, .. } => what.clone(),
-                            other => other.to_string(),
+                            other => other.message(),
                         };
                         answers.bad(None, ready.name, what, &e)?;
                     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::args::Format;
-use super::outcome::{FAILED, Outcome, Stop};
+use super::outcome::{FAILED, Outcome, Stop, exit_code};
 use super::output::{DeviceFacts, Printed, Report, Timing};
 use super::talk::{self, Talk};
 use super::texts::locate;
@@ -22,7 +22,7 @@ use super::vectors::Vectors;
 use super::{inputs, open};
 use crate::cli::embed::args::{EmbedArgs, Sink};
 use crate::error::{Error, Result};
-use crate::session::{self, ModelKind};
+use crate::session::ModelKind;
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut impl Write) -> Outcome {
@@ -39,7 +39,7 @@ pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut impl Write) -> Outcome
         talk.warn(escaped(skipped));
     }
     let (id, source) = open::locate(&args.model, talk)?;
-    if session::kind(&source) == ModelKind::Text {
+    if open::kind(&source) == ModelKind::Text {
         super::texts::without(Some("an image"), &id)?;
     }
     images::run(args, (id, source), &list.list, talk, out)
@@ -128,7 +128,7 @@ impl<W: Write> Answers<W> {
     fn bad(&mut self, line: Option<usize>, input: String, what: String, e: &Error) -> Result<(), Stop> {
         self.inputs += 1;
         self.failures += 1;
-        self.worst = self.worst.max(e.exit_code()).max(FAILED);
+        self.worst = self.worst.max(exit_code(e)).max(FAILED);
         talk::error(e);
         self.row(Row { line, input, embedding: None, error: Some(what) })
     }

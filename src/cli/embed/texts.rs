@@ -114,7 +114,7 @@ fn embed_all(
             match (vector, line, &args.texts.input) {
                 (Ok(vector), ..) => answers.good(line, text, vector)?,
                 (Err(e), Some(at), Some(file)) => {
-                    answers.bad(line, text, e.to_string(), &on_line(&e, file, at))?;
+                    answers.bad(line, text, e.message(), &on_line(&e, file, at))?;
                 }
                 (Err(e), ..) => return Err(e.into()),
             }

@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn unknown_ones_get_a_hint() {
         let shapes = labels(&["circle", "semicircle", "cross", "star", "crane"]);
-        let hint = |text: &str| find(&shapes, text).unwrap_err().hint().unwrap_or_default().to_owned();
+        let hint =
+            |text: &str| find(&shapes, text).unwrap_err().hint().map(ToString::to_string).unwrap_or_default();
         assert_eq!(hint("satr"), "did you mean star (3)?");
         assert_eq!(hint("icircle"), "did you mean circle (0), semicircle (1)?");
         assert_eq!(hint("cr"), "name one, or pass its number: cross (2), crane (4)");

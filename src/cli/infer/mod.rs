@@ -13,18 +13,19 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
+use super::advice::with_flag;
 use super::args::{Format, ImageArgs};
 use super::inputs::{self, Input};
 use super::open::{self, Opened};
-use super::outcome::{FAILED, Outcome, Stop};
-use super::output::{Report, Row, Timing, columns, top_k};
+use super::outcome::{FAILED, Outcome, Stop, exit_code};
+use super::output::{Report, Row, Timing, columns};
 use super::talk::{self, Talk};
 use crate::cli::infer::args::InferArgs;
 use crate::error::{Error, Result};
 use crate::image;
 use crate::image::DecodeOptions;
 use crate::image::preprocess::Preprocess;
-use crate::session::PendingPictures;
+use crate::session::Pending;
 use crate::tensor::HostTensor;
 use files::{Embeddings, Pictures};
 
@@ -50,18 +51,9 @@ pub(super) struct Picture {
 }
 
 /// A batch that the device works on: its inputs, and their indices by size with what is under way.
-struct Started {
+struct Started<'a> {
     ready: Vec<Ready>,
-    groups: Vec<(Vec<usize>, PendingPictures)>,
-}
-
-impl Started {
-    /// Pixels of inputs of one size, and that size.
-    fn pixels(&self, members: &[usize]) -> (Vec<&[u8]>, [usize; 2]) {
-        let pictures = members.iter().filter_map(|&i| self.ready[i].picture.as_ref().ok());
-        let size = pictures.clone().next().map_or([0, 0], |p| p.size);
-        (pictures.map(|p| p.pixels.as_slice()).collect(), size)
-    }
+    groups: Vec<(Vec<usize>, Pending<'a>)>,
 }
 
 /// Runs the command and yields its exit code.
@@ -94,7 +86,7 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome
         let (sender, receiver) = sync_channel(1);
         scope.spawn(|| decode_all(&inputs.list, batch, &options, &preprocess, args.fail_fast, sender));
         let mut done = 0;
-        let mut pending: Option<Started> = None;
+        let mut pending: Option<Started<'_>> = None;
         loop {
             // Without a batch at hand, what is under way is answered first.
             let ready = match &pending {
@@ -261,7 +253,8 @@ impl<'a> Work<'a> {
         }
         let plain = outputs.len();
         if args.attention.is_some() {
-            let layers = files::view(args).layers(info.layers, info.heads)?;
+            let layers = files::view(args).layers(info.layers, info.heads);
+            let layers = layers.map_err(|e| with_flag("--attention-", e))?;
             outputs.extend(layers.iter().map(|layer| format!("attention.{layer}")));
             if let Some(missing) = outputs[plain..].iter().find(|n| !has(n)) {
                 return Err(Error::usage(
@@ -281,7 +274,7 @@ impl<'a> Work<'a> {
     }
 
     /// Brings one batch to the device, pictures of one size at a time.
-    fn start(&mut self, ready: Vec<Ready>, tally: &mut Tally) -> Result<Started> {
+    fn start(&mut self, ready: Vec<Ready>, tally: &mut Tally) -> Result<Started<'a>> {
         let begun = Instant::now();
         let mut waiting: Vec<usize> = Vec::new();
         for (i, r) in ready.iter().enumerate() {
@@ -300,8 +293,15 @@ impl<'a> Work<'a> {
             let (members, rest): (Vec<usize>, Vec<usize>) =
                 waiting.iter().partition(|&&i| size_of(i) == size_of(first));
             waiting = rest;
-            let (pixels, size) = started.pixels(&members);
-            let pending = self.opened.session.start_pixels(&pixels, size, &self.output_names());
+            let mut pixels = Vec::new();
+            let mut size = [0, 0];
+            for &i in &members {
+                if let Ok(picture) = &mut started.ready[i].picture {
+                    pixels.push(std::mem::take(&mut picture.pixels));
+                    size = picture.size;
+                }
+            }
+            let pending = self.opened.session.start_pixels(pixels, size, &self.output_names());
             self.say_warnings();
             started.groups.push((members, pending?));
         }
@@ -312,7 +312,7 @@ impl<'a> Work<'a> {
     /// The answers of one batch: a row for each input, with the error where it failed.
     fn finish(
         &mut self,
-        mut started: Started,
+        mut started: Started<'a>,
         embeddings: &mut Embeddings,
         pictures: &mut Pictures,
         tally: &mut Tally,
@@ -323,9 +323,10 @@ impl<'a> Work<'a> {
         let mut rows: Vec<Option<(Row, Option<Error>)>> = ready.iter().map(error).collect();
         let mut features = BTreeMap::new();
         for (members, pending) in groups {
-            let (pixels, size) = started.pixels(&members);
+            // Only pictures of attention are drawn over the image.
+            let pixels = if self.args.attention.is_some() { pending.pixels().to_vec() } else { Vec::new() };
             let begun = Instant::now();
-            let results = self.opened.session.finish_pixels(pending, &pixels, size, &self.output_names());
+            let results = pending.wait();
             tally.timing.run += millis(begun.elapsed());
             self.say_warnings();
             let results = results?;
@@ -338,7 +339,10 @@ impl<'a> Work<'a> {
                         if let Some(row) = one[..self.plain].get(usize::from(self.has_logits)) {
                             features.insert(i, row.to_vec());
                         }
-                        row.attention = pictures.write(i, pixels[n], size, info, &one[self.plain..])?;
+                        if let (Some(pixels), Ok(picture)) = (pixels.get(n), &ready[i].picture) {
+                            row.attention =
+                                pictures.write(i, pixels, picture.size, info, &one[self.plain..])?;
+                        }
                         (row, None)
                     }
                     Err(e) => failed(&ready[i].name, &e),
@@ -368,7 +372,7 @@ impl<'a> Work<'a> {
         let logits = self.has_logits.then(|| outputs[0]);
         Ok(Row {
             input: name.to_owned(),
-            predictions: logits.map(|l| top_k(l, self.args.top_k, &self.opened.session.labels().names)),
+            predictions: logits.map(|l| self.opened.session.labels().ranked(l, self.args.top_k)),
             logits: logits.filter(|_| self.args.logits).map(<[f32]>::to_vec),
             attention: None,
             error: None,
@@ -395,7 +399,7 @@ fn slice(tensor: &HostTensor, n: usize, batch: usize) -> &[f32] {
 fn failed(name: &str, e: &Error) -> (Row, Option<Error>) {
     let what = match e {
         Error::Input { what, .. } => what.clone(),
-        other => other.to_string(),
+        other => other.message(),
     };
     let row =
         Row { input: name.to_owned(), predictions: None, logits: None, attention: None, error: Some(what) };
@@ -414,7 +418,7 @@ struct Tally {
 impl Tally {
     fn failed(&mut self, e: &Error) {
         self.failures += 1;
-        self.worst = self.worst.max(e.exit_code()).max(FAILED);
+        self.worst = self.worst.max(exit_code(e)).max(FAILED);
     }
 
     fn exit_code(&self) -> u8 {

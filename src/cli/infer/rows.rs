@@ -6,8 +6,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::cli::output::{Prediction, Printed, field};
+use crate::cli::output::{Printed, field};
 use crate::cli::texts::shown;
+use crate::labels::Ranked;
 use crate::text::{Answers, Choice, Filled, Likelihood, Scored};
 
 /// One text.
@@ -29,7 +30,7 @@ pub(super) struct Row {
 #[serde(untagged)]
 pub(super) enum Content {
     Classes {
-        predictions: Vec<Prediction>,
+        predictions: Vec<Ranked>,
         /// Scores of all classes, if asked for.
         #[serde(skip_serializing_if = "Option::is_none")]
         logits: Option<Vec<f32>>,
@@ -104,7 +105,7 @@ impl Nothing {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Weighed {
     #[serde(flatten)]
-    class: Prediction,
+    class: Ranked,
     tokens: usize,
     log_likelihood: f64,
 }
@@ -118,7 +119,7 @@ impl Content {
         order.truncate(if top == 0 { scores.len() } else { top });
         let label = |i: usize| labels.get(i).cloned().unwrap_or_else(|| format!("LABEL_{i}"));
         let prediction =
-            |index: usize| Prediction { index, label: label(index), probability: probabilities[index] };
+            |index: usize| Ranked { index, label: label(index), probability: probabilities[index] };
         let predictions = order.into_iter().map(prediction).collect();
         Content::Classes { predictions, logits: logits.then_some(scores) }
     }
@@ -154,7 +155,7 @@ impl Content {
     pub(super) fn choices(choices: Vec<Choice>, top: usize) -> Self {
         let n = choices.len();
         let weighed = choices.into_iter().enumerate().map(|(index, choice)| Weighed {
-            class: Prediction { index, label: choice.label, probability: choice.probability },
+            class: Ranked { index, label: choice.label, probability: choice.probability },
             tokens: choice.likelihood.tokens,
             log_likelihood: choice.likelihood.log,
         });
@@ -209,7 +210,7 @@ impl Printed for Row {
                 last.map_or(Ok(()), |n| n.text(out))
             }
             Content::Choices { predictions } => predictions.iter().try_for_each(|w| {
-                let Prediction { index, label, probability } = &w.class;
+                let Ranked { index, label, probability } = &w.class;
                 let percent = f64::from(*probability) * 100.0;
                 let log = w.log_likelihood;
                 writeln!(out, "  {percent:>7.3}%  {}  ({index})  log likelihood {log:.3}", escaped(label))

@@ -262,7 +262,7 @@ impl Work<'_> {
                     (Ok(content), _, _) => (content, None),
                     (Err(e), Some(line), Some(file)) => {
                         let what =
-                            if let Error::Usage { what, .. } = &e { what.clone() } else { e.to_string() };
+                            if let Error::Usage { what, .. } = &e { what.clone() } else { e.message() };
                         (self.failed(what), Some(on_line(&e, file, line)))
                     }
                     // What was typed can be typed again.

@@ -18,7 +18,7 @@ use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::error::{Error, Result};
 use crate::image::preprocess::{Geometry, Preprocess, Resize};
 use crate::labels::{LabelSource, Labels, short};
-use crate::session::{self, Device, ModelKind, Options};
+use crate::session::{Device, ModelKind, Options};
 
 /// What is shown of a model, as JSON. Sizes in bytes.
 #[derive(Serialize)]
@@ -78,7 +78,7 @@ struct PlanFacts {
 pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outcome {
     let (id, source) = open::locate(&args.model, talk)?;
     let options = open::options(&args.device, !args.model.no_mmap)?;
-    match session::kind(&source) {
+    match open::kind(&source) {
         ModelKind::Text => return texts::run(args, (id, &source, &options), talk, out),
         ModelKind::Generator => return generation::run(args, (id, &source, &options), talk, out),
         ModelKind::Vision => {}

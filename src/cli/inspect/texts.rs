@@ -239,7 +239,7 @@ fn describe(d: &Document, session: &TextSession, pass: &[String], out: &mut impl
     }
     match session.tokenizer() {
         Ok(t) => writeln!(out, "tokenizer      {}", words(&tokenizer(t)))?,
-        Err(e) => writeln!(out, "tokenizer      none: {}", escaped(&e.to_string()))?,
+        Err(e) => writeln!(out, "tokenizer      none: {}", escaped(&e.message()))?,
     }
     writeln!(out, "outputs        {}", folded(&d.outputs))?;
     let dtype = session.precision();

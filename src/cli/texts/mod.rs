@@ -15,9 +15,9 @@ use serde::Serialize;
 use super::open::{self, device_facts, say_device};
 use super::output::DeviceFacts;
 use super::talk::Talk;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::records::{Format, Record, read_records};
-use crate::session::{self, ModelKind, ModelSource, Options};
+use crate::session::{ModelKind, ModelSource, Options};
 use crate::text::{TextInfo, TextSession};
 
 /// Texts computed at a time where nothing is said.
@@ -130,7 +130,7 @@ pub(super) fn locate(
         return Err(Error::usage(what, "pass -m FOLDER, or the name of a BERT, GPT-2 or T5 on the hub"));
     }
     let (id, source) = open::locate(model, talk)?;
-    let kind = match session::kind(&source) {
+    let kind = match open::kind(&source) {
         ModelKind::Text => return Ok((id, source)),
         ModelKind::Generator => "draws pictures",
         ModelKind::Vision => "looks at images",
@@ -264,7 +264,7 @@ fn of_one_text(e: &Error) -> bool {
 pub(super) fn on_line(e: &Error, file: &Path, line: usize) -> Error {
     let (what, help) = match e {
         Error::Usage { what, help } | Error::Input { what, help, .. } => (what.clone(), help.clone()),
-        other => (other.to_string(), String::new()),
+        other => (other.message(), Advice::Nothing),
     };
     match e {
         Error::NonFinite { count, total, .. } => {

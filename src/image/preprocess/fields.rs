@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::MAX_MODEL_SIDE;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// A JSON object and the name of the file it came from.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub fn error(&self, what: String, help: impl Into<String>) -> Error {
+    pub fn error(&self, what: String, help: impl Into<Advice>) -> Error {
         Error::model(self.name, what, help)
     }
 
