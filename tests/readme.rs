@@ -1,7 +1,8 @@
 //! Every command that README.md, CONTRIBUTING.md, docs/*.md (in blocks of ```sh) and the examples of `--help`
 //! print is run as printed, by a shell, on the reference, in a folder that holds small models and files under
 //! the names that are printed. What cannot run here is in `NOT_RUN` with the reason, and is at least understood.
-//! Blocks of ```console show outputs too, and are compared by `tests/cli/documents.rs`.
+//! Blocks of ```console show outputs too, and are compared by `tests/cli/documents.rs`. Functions and files that are
+//! named exist.
 #![cfg(all(unix, feature = "cli"))]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -265,4 +266,85 @@ fn commands_are_found_and_wrong_ones_are_noticed() {
     let lines = lines.map(str::to_owned);
     let (wrong, ran, used) = run_all("here", &lines, desk.path());
     assert_eq!((wrong.len(), ran, &used[..]), (3, 2, &["vit-gpu doctor"][..]), "{wrong:?}");
+}
+
+/// What stands between single backticks in prose, as written.
+fn quoted(document: &str) -> Vec<&str> {
+    let prose = document.split("```").step_by(2);
+    prose.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
+}
+
+/// All of `src/`, one file behind the other.
+fn sources() -> String {
+    let mut all = String::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                all += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    all
+}
+
+/// Names like `Session::open` of a document whose last part is nowhere in the sources.
+fn strangers<'a>(document: &'a str, sources: &str) -> Vec<&'a str> {
+    let known = |name: &str| {
+        let name = name.split(['(', ' ', ',']).next().unwrap();
+        match name.rsplit_once("::") {
+            Some((_, last)) if last.starts_with(|c: char| c.is_lowercase()) => {
+                sources.contains(&format!("fn {last}(")) || sources.contains(&format!("fn {last}<"))
+            }
+            Some((_, last)) => sources.contains(last),
+            None => true,
+        }
+    };
+    quoted(document).into_iter().filter(|name| !known(name)).collect()
+}
+
+#[test]
+fn the_walk_passes_functions_that_exist() {
+    let (walk, sources) = (fs::read_to_string(root().join("docs/architecture.md")).unwrap(), sources());
+    let count = quoted(&walk).iter().filter(|name| name.contains("::")).count();
+    assert!(count > 60, "{count} names");
+    assert_eq!(strangers(&walk, &sources), [""; 0]);
+    assert_eq!(
+        strangers("a `Session::open` b `Session::no_such` ```\n`c::d`\n```", &sources),
+        ["Session::no_such"]
+    );
+}
+
+#[test]
+fn files_that_are_named_exist() {
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for place in
+        ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "benches", "tools/tokenizers", "tools/train"]
+    {
+        let place = root().join(place);
+        let files = if place.is_dir() {
+            fs::read_dir(&place).unwrap().map(|e| e.unwrap().path()).collect()
+        } else {
+            vec![place]
+        };
+        for file in files.into_iter().filter(|f| f.extension().is_some_and(|e| e == "md")) {
+            let document = fs::read_to_string(&file).unwrap();
+            for name in quoted(&document) {
+                let ours =
+                    ["src/", "tests/", "docs/", "tools/", "examples/", "scripts/", "benches/", "assets/"];
+                let whole = !name.contains(['*', '{', ' ', '<']) && !name.contains("CASE");
+                if whole && ours.iter().any(|start| name.starts_with(start)) {
+                    count += 1;
+                    if !root().join(name).exists() {
+                        missing.push(format!("{} names {name}", file.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty() && count > 40, "{count} names; {}", missing.join("\n"));
 }
