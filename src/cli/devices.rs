@@ -8,6 +8,7 @@ use super::args::Plain;
 use super::open::backends;
 use super::outcome::Outcome;
 use super::output::{SCHEMA_VERSION, bytes, json};
+use super::sink::{Sink, SinkArgs};
 use crate::error::Error;
 use crate::gpu::{AdapterReport, Adapters, DeviceChoice};
 use clap::Args;
@@ -23,9 +24,8 @@ pub(crate) struct DevicesArgs {
         hide_env_values = true
     )]
     pub backend: Vec<String>,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
-    pub output: Plain,
+    #[command(flatten)]
+    pub sink: SinkArgs<Plain>,
 }
 
 #[derive(Serialize)]
@@ -59,12 +59,12 @@ struct Facts {
 }
 
 /// Runs the command and yields its exit code: 4 if no adapter will do.
-pub(super) fn run(args: &DevicesArgs, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &DevicesArgs, out: &mut Sink<'_, Plain>) -> Outcome {
     let variable = std::env::var("WGPU_BACKEND").ok();
     let backends = backends(&args.backend, variable.as_deref());
     let adapters = Adapters::list(&DeviceChoice { backends, ..DeviceChoice::default() })?;
     let reports = adapters.reports();
-    match args.output {
+    match out.format {
         Plain::Json => {
             let adapters = reports.iter().map(facts).collect();
             json(out, &Document { schema_version: SCHEMA_VERSION, adapters })?;
@@ -79,6 +79,8 @@ pub(super) fn run(args: &DevicesArgs, out: &mut impl Write) -> Outcome {
     if reports.iter().any(|r| r.unusable.is_none()) {
         return Ok(0);
     }
+    // What there is was asked for, and is told with an error too.
+    out.finish()?;
     let what = if reports.is_empty() { "no adapter found" } else { "no adapter will do" };
     let help = "install a driver (on Linux without a GPU: mesa-vulkan-drivers), or pass --device reference";
     Err(Error::NoDevice { what: what.to_owned(), help: help.to_owned() }.into())

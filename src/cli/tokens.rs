@@ -5,9 +5,11 @@ use crate::printable::escaped;
 use std::io::Write;
 use std::path::Path;
 
-use super::generate::{self, Begun, Gallery, distinct, read_tokens, spare_the_model, token_text};
+use super::generate::{self, Begun, Gallery, read_tokens, token_text};
 use super::open;
 use super::outcome::Outcome;
+use super::outfile::{distinct, spare_the_model};
+use super::sink::expect_kind;
 use super::talk::Talk;
 use crate::cli::generate::args::TokensArgs;
 use crate::error::{Error, Result};
@@ -30,6 +32,9 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
     let picture = if decoding { &args.output } else { &args.reconstruct };
     let flag = if decoding { "-o" } else { "--reconstruct" };
     let gallery = picture.as_deref().map(|path| Gallery::new(path, false, flag)).transpose()?;
+    if let Some(path) = args.output.as_deref().filter(|_| !decoding) {
+        expect_kind(path, "-o", "json")?;
+    }
     let json = args.output.as_deref().filter(|_| !decoding).map(|path| Begun::new(path, "-o")).transpose()?;
     let decode = DecodeOptions {
         max_pixels: args.image.max_pixels.unwrap_or(image::MAX_PIXELS),

@@ -10,6 +10,7 @@ use super::args::{DeviceArgs, ModelArgs, Plain, image_size, seconds};
 use super::open;
 use super::outcome::Outcome;
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, json};
+use super::sink::{Sink, SinkArgs};
 use super::talk::Talk;
 use crate::error::Error;
 use crate::gpu::tune::Report;
@@ -46,9 +47,8 @@ pub(crate) struct TuneArgs {
     /// Print the ways there are, as --variant takes them, and measure nothing
     #[arg(long)]
     pub list: bool,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
-    pub output: Plain,
+    #[command(flatten)]
+    pub sink: SinkArgs<Plain>,
 }
 
 #[derive(Serialize)]
@@ -81,7 +81,7 @@ struct Row {
 }
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> Outcome {
     if args.list {
         for (op, names) in ops::variants() {
             for name in names {
@@ -110,14 +110,14 @@ pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut impl Write) -> Outcome 
     for (i, &batch) in args.batch_size.iter().enumerate() {
         let fresh = args.fresh && i == 0;
         let Some(report) = session.tune(batch as usize, size, &[main], budget, fresh)? else { continue };
-        if args.output == Plain::Text {
+        if out.format == Plain::Text {
             text(out, batch, &report)?;
             out.flush()?;
         }
         batches.push(rows(batch, report));
     }
     let file = session.tuning_file().map(|f| f.display().to_string());
-    if args.output == Plain::Json {
+    if out.format == Plain::Json {
         let (model, device) = (&opened.model, &opened.device);
         json(out, &Document { schema_version: SCHEMA_VERSION, model, device, file, batches })?;
     } else if let Some(file) = file {

@@ -13,6 +13,7 @@ use super::args::{DeviceArgs, ModelArgs, Plain, tolerance};
 use super::open::{self, Opened};
 use super::outcome::{FAILED, Outcome};
 use super::output::json;
+use super::sink::{Sink, SinkArgs};
 use super::talk::Talk;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -54,9 +55,8 @@ pub(crate) struct VerifyArgs {
     /// Pass over outputs that the model cannot produce
     #[arg(long)]
     pub allow_missing: bool,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
-    pub output: Plain,
+    #[command(flatten)]
+    pub sink: SinkArgs<Plain>,
 }
 
 /// Name of the one input every model takes.
@@ -69,7 +69,7 @@ struct Document<'a> {
 }
 
 /// Runs the command and yields its exit code: 1 if an output differs or is missing.
-pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> Outcome {
     if args.model.model.is_none() && args.golden.is_none() {
         return Err(Error::usage(
             "no model to verify",
@@ -96,7 +96,7 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcom
         session.warnings().iter().for_each(|w| talk.warn(w));
         let golden = Golden::open(&path, !args.model.no_mmap)?;
         let verdicts = texts::verdicts(&session, &golden.file, tolerance)?;
-        if args.output == Plain::Text {
+        if out.format == Plain::Text {
             verdicts.iter().try_for_each(|v| line(v, args.allow_missing, out))?;
         }
         (verdicts, session.device().name.clone(), session.precision().to_string())
@@ -105,7 +105,7 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcom
         generator.warnings().iter().for_each(|w| talk.warn(w));
         let golden = Golden::open(&path, !args.model.no_mmap)?;
         let verdicts = sequences::verdicts(&generator, &golden.file, tolerance)?;
-        if args.output == Plain::Text {
+        if out.format == Plain::Text {
             verdicts.iter().try_for_each(|v| line(v, args.allow_missing, out))?;
         }
         (verdicts, generator.device().name.clone(), generator.precision().to_string())
@@ -117,7 +117,7 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut impl Write) -> Outcom
         for case in golden.cases() {
             let done = verdicts.len();
             verdicts.extend(case.verify(&golden, &opened, tolerance)?);
-            if args.output == Plain::Text {
+            if out.format == Plain::Text {
                 verdicts[done..].iter().try_for_each(|v| line(v, args.allow_missing, out))?;
             }
         }
@@ -138,14 +138,14 @@ fn conclude(
     mut verdicts: Vec<Verdict>,
     [device, dtype]: [&str; 2],
     tolerance: Tolerance,
-    out: &mut impl Write,
+    out: &mut Sink<'_, Plain>,
 ) -> Result<(usize, u8), super::outcome::Stop> {
     let compared = verdicts.iter().filter(|v| !v.missing).count();
     if args.allow_missing {
         verdicts.iter_mut().filter(|v| v.missing).for_each(|v| v.pass = true);
     }
     let pass = compared > 0 && verdicts.iter().all(|v| v.pass);
-    match args.output {
+    match out.format {
         Plain::Json => json(out, &Document { outputs: &verdicts, pass })?,
         Plain::Text => {
             let agree = verdicts.iter().filter(|v| v.pass && !v.missing).count();

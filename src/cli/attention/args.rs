@@ -1,11 +1,11 @@
 //! Arguments of `attention`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DeviceArgs, ImageArgs, ModelArgs, first};
+use crate::cli::sink::SinkArgs;
 
 pub(crate) const ATTENTION_HELP: &str = "\
 Examples:
@@ -51,9 +51,8 @@ pub(crate) struct AttentionArgs {
     /// One head instead of the mean of all (of the last layer unless one is named); from 0
     #[arg(long, value_name = "N")]
     pub head: Option<usize>,
-    /// The picture to write, or json for the weights on standard output
-    #[arg(short, long, value_name = "FILE.svg|FILE.png|FILE.json|json", value_parser = picture, default_value = "json")]
-    pub output: PictureSink,
+    #[command(flatten)]
+    pub sink: SinkArgs<Weights>,
 }
 
 impl AttentionArgs {
@@ -68,30 +67,13 @@ impl AttentionArgs {
     }
 }
 
-/// Where weights go.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum PictureSink {
-    /// As JSON to standard output.
-    Print,
-    /// To a file, in a form that its name says.
-    File(PathBuf, PictureForm),
-}
-
-/// Forms of a file.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum PictureForm {
-    Svg,
-    Png,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Weights {
+    /// The weights
+    #[default]
     Json,
-}
-
-fn picture(text: &str) -> Result<PictureSink, String> {
-    if text == "json" {
-        return Ok(PictureSink::Print);
-    }
-    let lower = text.to_ascii_lowercase();
-    let forms = [(".svg", PictureForm::Svg), (".png", PictureForm::Png), (".json", PictureForm::Json)];
-    let form = forms.into_iter().find(|(end, _)| lower.ends_with(end));
-    let (_, form) = form.ok_or("a picture is a .svg or .png file; json prints the weights")?;
-    Ok(PictureSink::File(text.into(), form))
+    /// A vector image
+    Svg,
+    /// A raster image, for a file
+    Png,
 }

@@ -7,6 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DtypeArg, Feature, image_size};
+use crate::cli::sink::SinkArgs;
 
 pub(crate) const BENCH_HELP: &str = "\
 Each combination of model, storage type, device and batch is a row: mean and standard deviation of
@@ -97,9 +98,8 @@ pub(crate) struct BenchArgs {
     /// Pairs of a cold and a warm start; 0 leaves them out
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub starts: u32,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Rows::Md)]
-    pub output: Rows,
+    #[command(flatten)]
+    pub sink: SinkArgs<Rows>,
     /// Answer once and tell how long it took: what a start is measured with
     #[arg(long, value_name = "UNIX_NANOSECONDS", hide = true)]
     pub answer_once: Option<u64>,
@@ -108,9 +108,10 @@ pub(crate) struct BenchArgs {
     pub cache_dir: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Rows {
     /// Markdown tables, a row as soon as it is measured
+    #[default]
     Md,
     /// One object, with every sample
     Json,

@@ -13,7 +13,8 @@ use super::args::{DeviceArgs, DtypeArg, ModelArgs};
 use super::open;
 use super::outcome::{FAILED, Outcome};
 use super::talk::Talk;
-use crate::cli::bench::args::BenchArgs;
+use crate::cli::bench::args::{BenchArgs, Rows};
+use crate::cli::sink::Sink;
 use crate::error::{Error, Result};
 use crate::session::{Device, ModelKind, ModelSource, Session};
 use report::{Report, Row, Stats};
@@ -29,7 +30,7 @@ struct Subject {
 }
 
 /// Runs the command and yields its exit code: 1 if a row could not be measured.
-pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut Sink<'_, Rows>) -> Outcome {
     let subjects = subjects(args, talk)?;
     if let Some(begun) = args.answer_once {
         let subject = subjects.first().ok_or_else(nothing)?;
@@ -38,7 +39,8 @@ pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut impl Write) -> Outcome
         writeln!(out)?;
         return Ok(0);
     }
-    let mut report = Report::new(out, args.output, args.device.len() > 1, &subjects);
+    let format = out.format;
+    let mut report = Report::new(out, format, args.device.len() > 1, &subjects);
     report.begin()?;
     let mut failed = false;
     for subject in &subjects {

@@ -16,16 +16,17 @@ use serde::Serialize;
 use super::args::Format;
 use super::outcome::{FAILED, Outcome, Stop};
 use super::output::{DeviceFacts, Printed, Report, Timing};
+use super::sink::Sink;
 use super::talk::{self, Talk};
 use super::texts::locate;
 use super::vectors::Vectors;
 use super::{inputs, open};
-use crate::cli::embed::args::{EmbedArgs, Sink};
+use crate::cli::embed::args::{EmbedArgs, Vector};
 use crate::error::{Error, Result};
 use crate::session::{self, ModelKind};
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut Sink<'_, Vector>) -> Outcome {
     if let Some(flag) = args.texts.given() {
         let (id, source) = locate(&args.model, flag, talk)?;
         return texts::run(args, (id, &source), talk, out);
@@ -80,8 +81,8 @@ struct Facts<M: Serialize> {
 }
 
 /// Where rows go, and what came of them so far.
-struct Answers<W: Write> {
-    report: Report<W, Row>,
+struct Answers<'a, 'b> {
+    report: Report<&'a mut Sink<'b, Vector>, Row>,
     store: Option<Vectors>,
     printed: bool,
     normalize: bool,
@@ -93,14 +94,15 @@ struct Answers<W: Write> {
     talk: Talk,
 }
 
-impl<W: Write> Answers<W> {
-    fn new(args: &EmbedArgs, normalize: bool, out: W, begun: Instant, talk: Talk) -> Result<Self> {
-        let (format, store) = match &args.output {
-            Sink::Print(format) => (*format, None),
-            Sink::File(path) => (Format::Json, Some(Vectors::create(path)?)),
+impl<'a, 'b> Answers<'a, 'b> {
+    fn new(normalize: bool, out: &'a mut Sink<'b, Vector>, begun: Instant, talk: Talk) -> Self {
+        let (format, store) = match out.format {
+            Vector::Json => (Format::Json, None),
+            Vector::Jsonl => (Format::Jsonl, None),
+            Vector::Safetensors => (Format::Json, out.take().map(Vectors::new)),
         };
         let timing = Timing { load: millis(begun.elapsed()), ..Timing::default() };
-        Ok(Self {
+        Self {
             report: Report::new(out, format, false),
             printed: store.is_none(),
             store,
@@ -111,7 +113,7 @@ impl<W: Write> Answers<W> {
             failures: 0,
             worst: 0,
             talk,
-        })
+        }
     }
 
     fn good(&mut self, line: Option<usize>, input: String, mut embedding: Vec<f32>) -> Result<(), Stop> {

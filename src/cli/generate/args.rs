@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::args::{DeviceArgs, ModelArgs};
+use crate::cli::args::{DeviceArgs, ModelArgs, Plain};
 use crate::cli::texts::args::WriteArgs;
 
 pub(crate) const GENERATE_HELP: &str = "\
@@ -61,6 +61,9 @@ pub(crate) struct GenerateArgs {
     pub how: HowArgs,
     #[command(flatten)]
     pub files: FileArgs,
+    /// Format of texts [default: by the extension of -o, else text]
+    #[arg(long, value_enum)]
+    pub format: Option<Plain>,
     /// Say how long the first token took and how many tokens a second; of pictures also the memory traffic
     #[arg(long)]
     pub stats: bool,

@@ -16,7 +16,7 @@ mod tokenfile;
 use crate::printable::escaped;
 use crate::render::sheet::Sheet;
 use crate::render::{animation, entropy, sheet};
-pub(super) use outputs::{Begun, Gallery, distinct, spare_the_model};
+pub(super) use outputs::{Begun, Gallery};
 pub(super) use tokenfile::{read as read_tokens, write as token_text};
 
 use std::io::Write;
@@ -24,8 +24,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::args::DtypeArg;
+use super::open;
+use super::outcome::{Outcome, Stop};
+use super::outfile::spare_the_model;
 use super::talk::Talk;
-use super::{Outcome, Stop, open};
 use crate::cli::generate::args::{GenerateArgs, When};
 use crate::error::{Error, Result};
 use crate::generate::{Generator, GeneratorInfo, Stats};
@@ -48,6 +50,10 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
     if let Some(flag) = args.write.given() {
         let (id, source) = super::texts::locate(&args.model, flag, talk)?;
         return texts::run(args, (id, &source), talk, out);
+    }
+    if args.format.is_some() {
+        let what = "--format is for texts, and there is no --prompt";
+        return Err(Error::usage(what, "the kind of a picture is told by the extension of -o").into());
     }
     let inputs: Vec<&Path> =
         [&args.what.prime, &args.what.again].into_iter().flatten().map(AsRef::as_ref).collect();

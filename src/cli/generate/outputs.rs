@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::recipe::Recipe;
 use crate::cli::generate::args::FileArgs;
-use crate::cli::outfile::{self, OutFile, same_file};
+use crate::cli::outfile::{self, OutFile, distinct};
+use crate::cli::sink::expect_kind;
 use crate::error::{Error, Result};
 use crate::generate::Rgb as Picture;
 use crate::render::sheet::{Kind, Sheet};
@@ -227,6 +228,7 @@ impl Outputs {
         .filter_map(|(flag, path)| path.as_deref().map(|p| (flag, p)))
         .collect();
         distinct(&named, inputs)?;
+        args.tokens.as_deref().map_or(Ok(()), |path| expect_kind(path, "--tokens", "json"))?;
         let kind =
             |path: &Option<PathBuf>, flag: &str| path.as_deref().map(|p| Kind::of(p, flag)).transpose();
         let animated = kind(&args.animate, "--animate")?;
@@ -255,44 +257,6 @@ impl Outputs {
     pub(super) fn has_frames(&self) -> bool {
         self.animation.is_some() || self.steps.is_some()
     }
-}
-
-/// Refuses two outputs in one file, and outputs in place of inputs.
-///
-/// # Errors
-/// [`Error::Usage`].
-pub(crate) fn distinct(outputs: &[(&str, &Path)], inputs: &[&Path]) -> Result<()> {
-    let same = |a: &Path, b: &Path| {
-        same_file(a, b)
-            || matches!((std::path::absolute(a), std::path::absolute(b)), (Ok(a), Ok(b)) if a == b)
-    };
-    for (i, (flag, path)) in outputs.iter().enumerate() {
-        if let Some((other, _)) = outputs[..i].iter().find(|(_, p)| same(p, path)) {
-            let what = format!("{other} and {flag} name the same file");
-            return Err(Error::usage(what, "write to two files"));
-        }
-        if inputs.iter().any(|input| same(input, path)) {
-            let what = format!("{flag} {} would replace an input", path.display());
-            return Err(Error::usage(what, "write to another file"));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses outputs that would replace a file of the model.
-///
-/// # Errors
-/// [`Error::Usage`].
-pub(crate) fn spare_the_model(outputs: &[Option<&Path>], model: Option<&Path>) -> Result<()> {
-    let Some(folder) = model else { return Ok(()) };
-    for path in outputs.iter().flatten() {
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if path.is_file() && same_file(parent, folder) {
-            let what = format!("{} would replace a file of the model", path.display());
-            return Err(Error::usage(what, "write to another file"));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

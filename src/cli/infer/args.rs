@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::args::{DeviceArgs, Format, ImageArgs, ModelArgs};
+use crate::cli::sink::SinkArgs;
 use crate::cli::texts::args::AskArgs;
 
 pub(crate) const INFER_HELP: &str = "\
@@ -49,9 +50,8 @@ pub(crate) struct InferArgs {
     /// How many classes, words or answers to show, best first; 0 shows all
     #[arg(short = 'k', long, value_name = "N", default_value_t = 5, allow_negative_numbers = true)]
     pub top_k: usize,
-    /// How to print results
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub output: Format,
+    #[command(flatten)]
+    pub sink: SinkArgs<Format>,
     /// Also give raw class scores, before the softmax (JSON: of all classes; CSV, text: of those shown)
     #[arg(long)]
     pub logits: bool,

@@ -7,7 +7,6 @@
 
 use crate::printable::escaped;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,9 @@ use super::args::{Format, ImageArgs};
 use super::inputs::{self, Input};
 use super::open::{self, Opened};
 use super::outcome::{FAILED, Outcome, Stop};
+use super::outfile::spare_the_model;
 use super::output::{Report, Row, Timing, columns, top_k};
+use super::sink::Sink;
 use super::talk::{self, Talk};
 use crate::cli::infer::args::InferArgs;
 use crate::error::{Error, Result};
@@ -65,7 +66,7 @@ impl Started {
 }
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> Outcome {
     if let Some(flag) = args.ask.given() {
         let (id, source) = super::texts::locate(&args.model, flag, talk)?;
         return texts::run(args, (id, &source), talk, out);
@@ -75,15 +76,19 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome
     for skipped in &inputs.skipped {
         talk.warn(escaped(skipped));
     }
-    let mut embeddings = Embeddings::create(args, &inputs.list)?;
+    files::check(args, &inputs.list, out)?;
+    let mut embeddings = Embeddings::create(args)?;
     let mut pictures = Pictures::create(args, &inputs.list)?;
     let opened = open::open(&args.model, &args.device, talk)?;
-    files::spare_the_model(args, open::folder(&opened.source))?;
+    let folder = open::folder(&opened.source);
+    spare_the_model(&[args.embeddings.as_deref(), args.attention.as_deref()], folder)?;
+    out.spare(&[], folder)?;
     let preprocess = preprocess(&args.image, &opened, talk)?;
     let mut work = Work::new(args, &opened, &preprocess, talk)?;
     let load = start.elapsed();
 
-    let mut report = Report::new(out, args.output, args.logits);
+    let format = out.format;
+    let mut report = Report::new(out, format, args.logits);
     report.begin(&columns(args.logits))?;
     let mut tally = Tally { timing: Timing { load: millis(load), ..Timing::default() }, ..Tally::default() };
     let options = decode_options(&args.image);
@@ -113,7 +118,7 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome
                         talk::error(&e);
                         tally.failed(&e);
                     }
-                    if !(failed && args.output == Format::Text) {
+                    if !(failed && format == Format::Text) {
                         report.row(row)?;
                     }
                     if failed && args.fail_fast {

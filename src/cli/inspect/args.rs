@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DeviceArgs, ModelArgs, Plain, image_size};
+use crate::cli::sink::SinkArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
@@ -20,14 +21,13 @@ pub(crate) struct InspectArgs {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub outputs: Vec<String>,
     /// Print the graph instead (of a model that draws, of one token): as text, or for Graphviz
-    #[arg(long, value_enum, value_name = "text|dot", conflicts_with_all = ["plan", "output"])]
+    #[arg(long, value_enum, value_name = "text|dot", conflicts_with_all = ["plan", "format"])]
     pub graph: Option<GraphForm>,
     /// Print the plan instead: a line for each launch
-    #[arg(long, conflicts_with = "output")]
+    #[arg(long, conflicts_with = "format")]
     pub plan: bool,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
-    pub output: Plain,
+    #[command(flatten)]
+    pub sink: SinkArgs<Plain>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

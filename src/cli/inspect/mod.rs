@@ -13,6 +13,7 @@ use super::args::Plain;
 use super::open;
 use super::outcome::Outcome;
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, json};
+use super::sink::Sink;
 use super::talk::Talk;
 use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::error::{Error, Result};
@@ -75,7 +76,10 @@ struct PlanFacts {
 }
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> Outcome {
+    if (args.graph.is_some() || args.plan) && out.format != Plain::Text {
+        return Err(Error::usage("graphs and plans are written as text", "name the file .txt or .dot").into());
+    }
     let (id, source) = open::locate(&args.model, talk)?;
     let options = open::options(&args.device, !args.model.no_mmap)?;
     match session::kind(&source) {
@@ -146,7 +150,7 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outco
         },
         warnings: session.warnings(),
     };
-    match args.output {
+    match out.format {
         Plain::Json => json(out, &document)?,
         Plain::Text => describe(&document, out)?,
     }

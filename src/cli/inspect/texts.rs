@@ -13,6 +13,7 @@ use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
 use crate::cli::output::{DeviceFacts, SCHEMA_VERSION, bytes, count, json};
+use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::cli::texts::TextFacts;
 use crate::error::Error;
@@ -80,7 +81,7 @@ pub(super) fn run(
     args: &InspectArgs,
     (id, source, options): (String, &ModelSource, &Options),
     talk: Talk,
-    out: &mut impl Write,
+    out: &mut Sink<'_, Plain>,
 ) -> Outcome {
     if args.image_size.is_some() {
         let what = format!("--image-size is for models of images, and {id} reads texts");
@@ -123,7 +124,7 @@ pub(super) fn run(
         return Ok(0);
     }
     let document = document(id, &session, all, (batch, tokens), &plans);
-    match args.output {
+    match out.format {
         Plain::Json => json(out, &document)?,
         Plain::Text => describe(&document, &session, &pass, out)?,
     }

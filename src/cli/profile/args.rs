@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DeviceArgs, ModelArgs, image_size};
+use crate::cli::sink::SinkArgs;
 
 pub(crate) const PROFILE_HELP: &str = "\
 Launches are timed by timestamps that the device writes around each, if it has them and they pass
@@ -59,14 +60,14 @@ pub(crate) struct ProfileArgs {
     /// Draw kernels under the measured roofs
     #[arg(long, value_name = "FILE.svg|FILE.png")]
     pub roofline: Option<PathBuf>,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Tabular::Text)]
-    pub output: Tabular,
+    #[command(flatten)]
+    pub sink: SinkArgs<Tabular>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tabular {
     /// For people
+    #[default]
     Text,
     /// One object, with every sample
     Json,

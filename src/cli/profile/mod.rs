@@ -12,8 +12,9 @@ mod generation;
 
 use super::open::{self, Opened};
 use super::outcome::Outcome;
-use super::outfile::OutFile;
+use super::outfile::{OutFile, distinct};
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, json};
+use super::sink::{self, Sink};
 use super::talk::Talk;
 use crate::cli::profile::args::{ProfileArgs, Tabular};
 use crate::error::{Error, Result};
@@ -42,11 +43,19 @@ struct Document {
 }
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -> Outcome {
+    // What cannot be written should fail before minutes of measuring.
+    if let Some(trace) = &args.trace {
+        sink::expect_kind(trace, "--trace", "json")?;
+    }
+    let pictures = [("--trace", &args.trace), ("--roofline", &args.roofline)];
+    let pictures: Vec<(&str, &Path)> =
+        pictures.into_iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?))).collect();
+    distinct(&pictures, &[])?;
+    out.spare(&pictures.iter().map(|(_, path)| *path).collect::<Vec<_>>(), None)?;
     if args.generate {
         return generation::run(args, talk, out);
     }
-    // What cannot be written should fail before minutes of measuring.
     let trace = args.trace.as_deref().map(OutFile::create).transpose()?;
     let roofline =
         args.roofline.as_deref().map(|path| Ok::<_, Error>((Picture::of(path)?, OutFile::create(path)?)));
@@ -67,7 +76,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outco
     }
     let Opened { model, device, .. } = opened;
     files(&profile, &model, &device, trace, roofline)?;
-    match args.output {
+    match out.format {
         Tabular::Json => json(out, &document(&profile, model, device))?,
         Tabular::Csv => write!(out, "{}", profile.csv())?,
         Tabular::Md => {
