@@ -32,8 +32,8 @@ pub(crate) struct ModelArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeviceArgs {
-    /// Adapter: auto, a number or part of a name from `vit-gpu devices`, or `reference` for plain
-    /// loops on the CPU [default: auto]
+    /// Adapter: auto, a number or part of a name from `vit-gpu devices`, `cpu` for the first adapter that
+    /// computes on the CPU, or `reference` for plain loops [default: auto]
     #[arg(long, value_name = "DEVICE", env = "VIT_GPU_DEVICE", hide_env_values = true)]
     pub device: Option<String>,
     /// Only adapters of these back ends: vulkan, metal, dx12

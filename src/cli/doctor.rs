@@ -84,8 +84,8 @@ pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcom
     environment(out)?;
     paths(out)?;
 
-    let device = open::device(&args.device)?;
-    let choice = match &device {
+    let options = open::options(&args.device, true, talk)?;
+    let choice = match &options.device {
         Device::Gpu(choice) => choice.clone(),
         Device::Reference => DeviceChoice::default(),
     };
@@ -103,7 +103,6 @@ pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcom
     writeln!(out)?;
     out.flush()?;
 
-    let options = open::options(&args.device, true)?;
     let name = match checks(&options, talk, out) {
         Ok((name, 0)) => {
             writeln!(out, "\nverdict: all is well on {name}")?;

@@ -20,6 +20,7 @@ mod outcome;
 mod outfile;
 mod output;
 mod pages;
+mod pixels;
 mod profile;
 mod sink;
 mod talk;

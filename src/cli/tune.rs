@@ -94,7 +94,7 @@ pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> Out
         Some(name) => (name.clone(), ModelSource::Synthetic(name.clone())),
         None => open::locate(&args.model, talk)?,
     };
-    let mut options = open::options(&args.device, !args.model.no_mmap)?;
+    let mut options = open::options(&args.device, !args.model.no_mmap, talk)?;
     // Nothing is measured behind the back of a command that measures.
     options.tuning_budget = Duration::from_nanos(1);
     let opened = open::open_with(id, source, &options, talk)?;

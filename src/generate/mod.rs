@@ -14,8 +14,10 @@ mod codec;
 mod graphs;
 mod measure;
 mod pictures;
+pub mod recipe;
 mod request;
 mod sequences;
+pub mod tokenfile;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};

@@ -68,7 +68,7 @@ fn r2_primers_that_cannot_be_used() {
     for keep in ["4", "5", "18446744073709551615"] {
         let ran =
             generate(LLAMAGEN, &["--prime", "assets/samples/star.png", "--keep", keep, "-o", &at("out.png")]);
-        ran.code(2).says(&["--keep", "keep 1 to 3"]);
+        ran.code(2).says(&["rows to keep", "keep 1 to 3"]);
     }
     assert_eq!(names(folder.path()), before);
 }

@@ -10,11 +10,11 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::infer::{Ready, decode, decode_options, preprocess};
 use super::inputs::{self, Input};
 use super::open;
 use super::outcome::Outcome;
 use super::output::{DeviceFacts, SCHEMA_VERSION};
+use super::pixels::{Ready, decode, decode_options, preprocess};
 use super::sink::Sink;
 use super::talk::Talk;
 use super::texts::{self, Opened};
@@ -149,7 +149,7 @@ fn of_text(args: &AttentionArgs, (id, source): (String, &ModelSource), talk: Tal
     let Some(text) = &args.text else {
         return Err(Error::usage("there is no text", "pass --text"));
     };
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let mut opened = Opened::new(id.clone(), source, &options, talk)?;
     let info = opened.session.info();
     check_head(args.head, info.heads)?;
@@ -193,7 +193,7 @@ fn of_image(
         let what = format!("{} images", inputs.len());
         return Err(Error::usage(what, "a picture of attention is of one; name one file"));
     };
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let opened = open::open_with(id.clone(), source, &options, talk)?;
     let info = opened.session.info();
     check_head(args.head, info.heads)?;

@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Answers, millis};
+use super::answers::Answers;
 use crate::cli::embed::args::{EmbedArgs, Pooling, Vector};
-use crate::cli::infer::{Ready, decode, decode_options, preprocess};
 use crate::cli::inputs::Input;
 use crate::cli::open::{self, Opened};
 use crate::cli::outcome::{Outcome, Stop};
+use crate::cli::output::millis;
+use crate::cli::pixels::{Ready, decode, decode_options, preprocess};
 use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ pub(super) fn run(
 ) -> Outcome {
     let begun = Instant::now();
     out.spare(&inputs.iter().filter_map(Input::file).collect::<Vec<_>>(), open::folder(&source))?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let opened = open::open_with(id.clone(), source, &options, talk)?;
     let preprocess = preprocess(&args.image, &opened, talk)?;
     let decoding = decode_options(&args.image);

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Answers, millis};
+use super::answers::Answers;
 use crate::cli::args::first;
 use crate::cli::embed::args::{EmbedArgs, Pooling, Vector};
 use crate::cli::open;
 use crate::cli::outcome::{Outcome, Stop};
+use crate::cli::output::millis;
 use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::cli::texts::{self, BATCH, Opened, on_line};
@@ -35,7 +36,7 @@ pub(super) fn run(
     let folder = open::folder(source).unwrap_or(Path::new("."));
     out.spare(&args.texts.input.iter().map(AsRef::as_ref).collect::<Vec<_>>(), Some(folder))?;
     let (pool, normalize, limit) = settings(args, folder)?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let mut opened = Opened::new(id.clone(), source, &options, talk)?;
     if let Some(limit) = limit {
         opened.shorten(limit);

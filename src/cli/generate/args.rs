@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
 
 use crate::cli::args::{DeviceArgs, ModelArgs, Plain};
 use crate::cli::texts::args::WriteArgs;
+use crate::generate::recipe::{self, Keep, MAX_SCALE, MAX_TEMPERATURE};
+use crate::generate::{self};
 
 pub(crate) const GENERATE_HELP: &str = "\
 Examples:
@@ -202,17 +203,7 @@ pub(crate) struct ReadArgs {
     pub max_pixels: Option<u64>,
 }
 
-/// How much of a primer is kept.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Keep {
-    /// Rows of patches.
-    Rows(usize),
-    /// A part of the picture's height, above 0 and below 1.
-    Part(f32),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Schedule {
     /// The same for every token
     Constant,
@@ -220,8 +211,7 @@ pub(crate) enum Schedule {
     Linear,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Order {
     /// Row by row from the upper left
     Raster,
@@ -239,10 +229,23 @@ pub(crate) enum When {
     Always,
 }
 
-/// Highest temperature: all tokens are as good as equally likely long before.
-pub(crate) const MAX_TEMPERATURE: f32 = 100.0;
-/// Strongest guidance.
-pub(crate) const MAX_SCALE: f32 = 100.0;
+impl From<Schedule> for recipe::Schedule {
+    fn from(schedule: Schedule) -> Self {
+        match schedule {
+            Schedule::Constant => recipe::Schedule::Constant,
+            Schedule::Linear => recipe::Schedule::Linear,
+        }
+    }
+}
+
+impl From<Order> for generate::Order {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Raster => generate::Order::Raster,
+            Order::Random => generate::Order::Random,
+        }
+    }
+}
 
 fn temperature(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {

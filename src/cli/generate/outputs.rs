@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::recipe::Recipe;
 use crate::cli::generate::args::FileArgs;
 use crate::cli::outfile::{self, OutFile, distinct};
 use crate::cli::sink::expect_kind;
 use crate::error::{Error, Result};
 use crate::generate::Rgb as Picture;
+use crate::generate::recipe::Recipe;
 use crate::render::sheet::{Kind, Sheet};
 
 /// A file that was begun.

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::rows::{Content, Row};
-use super::{Tally, millis};
+use super::tally::Tally;
 use crate::cli::args::{Format, first};
 use crate::cli::infer::args::InferArgs;
 use crate::cli::open;
 use crate::cli::outcome::{Outcome, Stop};
-use crate::cli::output::Report;
+use crate::cli::output::{Report, millis};
 use crate::cli::sink::Sink;
 use crate::cli::talk::{self, Talk};
 use crate::cli::texts::args::AskArgs;
@@ -58,7 +58,7 @@ pub(super) fn run(
     let inputs = [&ask.texts.input, &ask.context_file];
     let inputs: Vec<&Path> = inputs.into_iter().flatten().map(AsRef::as_ref).collect();
     out.spare(&inputs, open::folder(source))?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let opened = Opened::new(id, source, &options, talk)?;
     let question = question(ask, opened.session.info(), opened.session.name())?;
     let mut work = Work { args, format: out.format, opened, question };

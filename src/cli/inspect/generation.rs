@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{CheckpointFacts, LabelFacts, label_facts, somehow};
+use super::facts::{CheckpointFacts, LabelFacts, label_facts, somehow};
 use crate::checkpoint::Checkpoint;
 use crate::cli::args::Plain;
 use crate::cli::inspect::args::{GraphForm, InspectArgs};

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::facts::{CheckpointFacts, LabelFacts, default_outputs, folded, label_facts, somehow};
 use super::generation::{PlanFacts, plan_facts, work};
-use super::{CheckpointFacts, LabelFacts, default_outputs, folded, label_facts, somehow};
 use crate::cli::args::Plain;
 use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::cli::open;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{Document, OutFile, Picture, document, files, heading};
+use super::document::{Document, Picture, document, files, heading};
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
+use crate::cli::outfile::OutFile;
 use crate::cli::output::json as print_json;
 use crate::cli::profile::args::{ProfileArgs, Tabular};
 use crate::cli::sink::Sink;
@@ -32,7 +33,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -
         (None, Some(_)) => open::locate(&args.model, talk)?,
     };
     open::expect(ModelKind::Generator, &id, &source)?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     if options.device == Device::Reference {
         let what = "--device reference has no launches to measure";
         return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`").into());

@@ -11,7 +11,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::recipe::random_seed;
 use crate::cli::args::{Plain, first};
 use crate::cli::generate::args::{GenerateArgs, When};
 use crate::cli::open;
@@ -22,6 +21,7 @@ use crate::cli::sink::{SinkArgs, resolve};
 use crate::cli::talk::{Talk, say};
 use crate::cli::texts::{self, Opened};
 use crate::error::{Error, Result};
+use crate::generate::recipe::random_seed;
 use crate::ops::Sampling;
 use crate::session::ModelSource;
 use crate::text::{Beams, Ended, Piece, TextSession, TooLong, Writing, WritingStats};
@@ -52,7 +52,7 @@ pub(super) fn run(
     };
     let way = way(args, talk)?;
     let file = file.as_deref().map(OutFile::create).transpose()?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let mut opened = Opened::new(id, source, &options, talk)?;
     let silent = if file.is_some() { talk.is_quiet() } else { format == Plain::Json };
     let mut page = Page::new(&mut *out, samples(args), silent);
