@@ -1,4 +1,4 @@
-//! `vit-gpu devices`: every adapter, what it offers, and whether it will do.
+//! `vit-gpu devices`: every adapter, what it offers, and whether it is supported.
 
 use std::io::{self, Write};
 
@@ -15,7 +15,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct DevicesArgs {
-    /// Only adapters of these back ends: vulkan, metal, dx12
+    /// Only adapters of these backends: vulkan, metal, dx12
     #[arg(
         long,
         value_name = "NAME,...",
@@ -58,7 +58,7 @@ struct Facts {
     reason: Option<String>,
 }
 
-/// Runs the command and yields its exit code: 4 if no adapter will do.
+/// Runs the command and yields its exit code: 4 if no adapter is supported.
 pub(super) fn run(args: &DevicesArgs, out: &mut Sink<'_, Plain>) -> Outcome {
     let variable = std::env::var("WGPU_BACKEND").ok();
     let backends = backends(&args.backend, variable.as_deref());
@@ -81,7 +81,7 @@ pub(super) fn run(args: &DevicesArgs, out: &mut Sink<'_, Plain>) -> Outcome {
     }
     // What there is was asked for, and is told with an error too.
     out.finish()?;
-    let what = if reports.is_empty() { "no adapter found" } else { "no adapter will do" };
+    let what = if reports.is_empty() { "no adapter found" } else { "no adapter is supported" };
     let help = "install a driver (on Linux without a GPU: mesa-vulkan-drivers), or pass --device reference";
     Err(Error::NoDevice { what: what.to_owned(), help: help.to_owned() }.into())
 }
@@ -90,13 +90,13 @@ pub(super) fn run(args: &DevicesArgs, out: &mut Sink<'_, Plain>) -> Outcome {
 pub(super) fn describe(r: &AdapterReport, out: &mut impl Write) -> io::Result<()> {
     let yes = |b: bool| if b { "yes" } else { "no" };
     let pci = if r.pci.is_empty() { String::new() } else { format!(", PCI {}", r.pci) };
-    let verdict = match (&r.unusable, r.target.cpu) {
-        (Some(why), _) => format!("will not do: {why}"),
-        (None, true) => "will do, on the CPU".to_owned(),
-        (None, false) => "will do".to_owned(),
+    let status = match (&r.unusable, r.target.cpu) {
+        (Some(why), _) => format!("not supported: {why}"),
+        (None, true) => "supported, on the CPU".to_owned(),
+        (None, false) => "supported".to_owned(),
     };
     writeln!(out, "{}: {} ({}, {}{pci})", r.index, r.name, r.kind, r.backend)?;
-    writeln!(out, "   verdict     {verdict}")?;
+    writeln!(out, "   status      {status}")?;
     writeln!(out, "   driver      {}", r.driver)?;
     writeln!(
         out,

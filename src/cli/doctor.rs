@@ -73,7 +73,7 @@ struct Check {
     failure: Option<String>,
 }
 
-/// Runs the command and yields its exit code: 4 without an adapter that will do, 1 if a check fails.
+/// Runs the command and yields its exit code: 4 without a supported adapter, 1 if a check fails.
 pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcome {
     let (system, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
     writeln!(out, "vit-gpu {} on {system} {architecture}", env!("CARGO_PKG_VERSION"))?;

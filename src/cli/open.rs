@@ -265,7 +265,7 @@ fn processor(choice: &DeviceChoice) -> Result<Option<DeviceSpec>> {
     Ok(found.map(|r| DeviceSpec::Index(r.index)))
 }
 
-/// The adapter that will do and draws the least power.
+/// The supported adapter of least power.
 fn frugal(choice: &DeviceChoice) -> Result<DeviceSpec> {
     let adapters = Adapters::list(choice)?;
     let usable = adapters.reports().iter().filter(|r| r.unusable.is_none());

@@ -1,4 +1,4 @@
-//! `vit-gpu tune`: measures the ways of computing a model's ops on this adapter, shows
+//! `vit-gpu tune`: measures the kernel variants of a model's ops on this adapter, shows
 //! every time, and keeps the fastest for later runs.
 
 use std::io::Write;
@@ -19,19 +19,19 @@ use crate::session::ModelSource;
 use clap::Args;
 
 pub(super) const TUNE_HELP: &str = "\
+Examples:
+    vit-gpu tune -m FOLDER -b 1,8,32
+    vit-gpu tune --list
+
 What is measured is kept beside the compiled pipelines, by adapter and driver, and used by every later
 run; other runs measure on first use, for at most 2 seconds. A choice changes speed, never a result
-beyond the tolerance: `vit-gpu doctor` checks every way.";
+beyond the tolerance: `vit-gpu doctor` checks every variant.";
 
 #[derive(Debug, Args)]
 pub(crate) struct TuneArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
     /// Tune for random weights of a named size instead of a model: vit-b/16
     #[arg(long, value_name = "NAME")]
     pub synthetic: Option<String>,
-    #[command(flatten)]
-    pub device: DeviceArgs,
     /// Batch sizes to tune for
     #[arg(short, long, value_name = "N,...", value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: Vec<u32>,
@@ -44,11 +44,15 @@ pub(crate) struct TuneArgs {
     /// Measure again what is known
     #[arg(long)]
     pub fresh: bool,
-    /// Print the ways there are, as --variant takes them, and measure nothing
+    /// Print the kernel variants there are, as --variant takes them, and measure nothing
     #[arg(long)]
     pub list: bool,
     #[command(flatten)]
     pub sink: SinkArgs<Plain>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 #[derive(Serialize)]
@@ -100,7 +104,7 @@ pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> Out
     let opened = open::open_with(id, source, &options, talk)?;
     let session = &opened.session;
     if session.device().kind == "reference" {
-        return Err(Error::usage("the reference has one way to compute", "choose an adapter").into());
+        return Err(Error::usage("the reference has no kernel variants", "choose an adapter").into());
     }
     let size = args.image_size.unwrap_or(session.info().image_size);
     let names = session.output_names(size)?;

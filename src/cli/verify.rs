@@ -26,9 +26,13 @@ use clap::Args;
 use std::path::PathBuf;
 
 pub(super) const VERIFY_HELP: &str = "\
+Examples:
+    vit-gpu verify -m FOLDER
+    vit-gpu verify -m FOLDER --golden recorded.safetensors --dtype f16 --format json
+
 The golden file holds `in.pixel_values` (B,3,H,W) and any of `out.logits`, `out.hidden.N`,
 `out.attention.N`, `out.last_hidden_state`, `out.pooler_output`, `out.image_embeds`, `out.features`,
-`out.cls_logits`, `out.distillation_logits`, `out.embedding`. Pictures of another size are
+`out.cls_logits`, `out.distillation_logits`, `out.embedding`. Images of another size are
 `in.pixel_values.SUFFIX` with `out.interpolated.SUFFIX`.
 
 max rel is taken over the elements whose expected size is above the absolute tolerance. For logits,
@@ -38,10 +42,6 @@ Exit code 0 if every output agrees, 1 if one does not or cannot be produced.";
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub device: DeviceArgs,
     /// Recorded inputs and outputs [default: golden.safetensors in the model's folder]
     #[arg(long, value_name = "FILE")]
     pub golden: Option<PathBuf>,
@@ -51,11 +51,15 @@ pub(crate) struct VerifyArgs {
     /// Tolerance relative to the expected value [default: 1e-4, with --dtype f16 2e-2]
     #[arg(long, value_name = "X", value_parser = tolerance)]
     pub rtol: Option<f32>,
-    /// Pass over outputs that the model cannot produce
+    /// Skip outputs that the model cannot produce
     #[arg(long)]
     pub allow_missing: bool,
     #[command(flatten)]
     pub sink: SinkArgs<Plain>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 #[derive(Serialize)]

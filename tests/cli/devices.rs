@@ -29,6 +29,9 @@ fn without_an_adapter() {
     let ran = without_adapters(&["inspect", "--plan"]).code(0).says(&["WebGPU's default limits"]);
     assert!(ran.out.contains("matmul"), "{ran:#?}");
     without_adapters(&["inspect", "--device", "0"]).code(4);
+    let ran = without_adapters(&["infer", star, "--device", "cpu", "--format", "json"]).code(0);
+    assert_eq!(ran.json()["device"]["kind"], "reference");
+    ran.says(&["no adapter on the CPU"]);
     let block = without_adapters(&["doctor", "--device", "reference"]).code(0).out;
     assert!(block.contains("all is well on reference"), "{block}");
 }
@@ -61,11 +64,17 @@ fn devices_lists_limits_and_a_verdict() {
     }
     let text = go(["devices"]).code(0).out;
     for part in
-        ["0: ", "verdict", "will do", "driver", "limits", "features", "f16", "subgroups", "timestamps"]
+        ["0: ", "status", "supported", "driver", "limits", "features", "f16", "subgroups", "timestamps"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
     let json = go(["devices", "--format", "json"]).code(0).json();
+    let kinds = json["adapters"].as_array().expect("a list").iter();
+    if kinds.clone().any(|a| a["kind"] == "cpu" && a["usable"] == true) {
+        let star = "assets/samples/star.png";
+        let ran = go(["infer", star, "--device", "cpu", "--format", "json"]).code(0);
+        assert_eq!(ran.json()["device"]["kind"], "cpu");
+    }
     let first = &json["adapters"][0];
     assert_eq!((&json["schema_version"], &first["index"]), (&1.into(), &0.into()));
     assert!(first["max_binding_bytes"].as_u64().is_some_and(|n| n >= 1 << 20), "{json}");

@@ -185,7 +185,7 @@ fn flags_for_images_and_flags_for_texts() {
         &["--cfg-scale", "2"],
         &["--entropy", "e.png"],
         &["--tokens", "t.json"],
-        &["--parallel", "2"],
+        &["--num-steps", "2"],
     ] {
         let ran = reference(&gpt2, "generate", &[&["--prompt", "a"], flags].concat());
         one(ran, &[flags[0], "draw pictures", "writes texts"]);

@@ -45,6 +45,20 @@ fn old_spellings_say_what_to_write_instead() {
     let ran = go(["infer", "--device", "reference", "-q", STAR, "-ocsv"]).code(0);
     assert!(ran.out.starts_with("input,rank") && ran.err.is_empty(), "{ran:#?}");
     go(["infer", STAR, "-o", "json", "--format", "csv"]).code(2).says(&["-o ./json"]);
+
+    let folder = scratch();
+    let frames = folder.path().join("frames");
+    let old = ["--prime", "nope.png", "--keep", "1", "--parallel", "4", "--steps"];
+    go(["generate"].into_iter().chain(old).chain([frames.to_str().expect("text")]))
+        .code(1)
+        .says(&["nope.png: cannot be read"]);
+    go(["generate", "--again", "nope.png", "--stats"]).code(1).says(&["nope.png: cannot be read"]);
+    let help = go(["generate", "--help"]).code(0).out;
+    for old in ["--prime", "--keep ", "--parallel", "--steps", "--again"] {
+        assert!(!help.contains(old), "{old}");
+    }
+    let (first, common) = (help.find("Options:"), help.find("Common options:"));
+    assert!(first.is_some() && first < common && help.find("--model") > common, "{help}");
 }
 
 #[test]

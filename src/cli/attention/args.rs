@@ -14,9 +14,9 @@ Examples:
     vit-gpu attention -m FOLDER --text \"Who sat? The cat sat.\" --answer \"the cat\" -o t5.svg
     vit-gpu attention -m FOLDER photo.jpg -o vit.png
 
-A row for each token that looks, a column for each that it looks at; the weights of a row sum to 1. What
-the architecture closes is hatched: nothing in BERT and in T5's encoder, what follows a token in GPT-2 and
-in T5's decoder. T5 has three pictures side by side: its encoder, its decoder, and the decoder looking at
+Rows are queries, columns keys: a row for each token that attends, a column for each that it attends to.
+The weights of a row sum to 1. What the architecture masks is hatched: nothing in BERT and in T5's encoder, what follows a token in GPT-2 and
+in T5's decoder. T5 has three maps side by side: its encoder, its decoder, and the decoder attending to
 what the encoder has read.
 
 JSON is {\"attention\": [{\"look\": \"…\", \"causal\": …, \"layers\": […], \"queries\": […], \"keys\": […],
@@ -24,13 +24,9 @@ JSON is {\"attention\": [{\"look\": \"…\", \"causal\": …, \"layers\": […],
 
 #[derive(Debug, Args)]
 pub(crate) struct AttentionArgs {
-    /// An image file, or - for standard input, of a model that looks at images
+    /// An image file, or - for standard input, of a vision model
     #[arg(value_name = "IMAGE")]
     pub input: Option<OsString>,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub device: DeviceArgs,
     /// The text
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub text: Option<String>,
@@ -43,8 +39,6 @@ pub(crate) struct AttentionArgs {
     /// Cut a text that is too long for the model, of a pair the longer, instead of refusing it
     #[arg(long)]
     pub truncate: bool,
-    #[command(flatten)]
-    pub image: ImageArgs,
     /// One layer instead of the mean of all; counted from 0
     #[arg(long, value_name = "N")]
     pub layer: Option<usize>,
@@ -53,6 +47,12 @@ pub(crate) struct AttentionArgs {
     pub head: Option<usize>,
     #[command(flatten)]
     pub sink: SinkArgs<Weights>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
 }
 
 impl AttentionArgs {

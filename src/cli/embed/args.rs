@@ -31,12 +31,6 @@ pub(crate) struct EmbedArgs {
     /// Take images from subdirectories too
     #[arg(short, long)]
     pub recursive: bool,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub device: DeviceArgs,
-    #[command(flatten)]
-    pub image: ImageArgs,
     /// How the vectors of tokens, or of patches, become one
     #[arg(long, value_enum)]
     pub pool: Option<Pooling>,
@@ -50,6 +44,12 @@ pub(crate) struct EmbedArgs {
     pub batch_size: Option<u32>,
     #[command(flatten)]
     pub texts: TextsArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

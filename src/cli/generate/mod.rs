@@ -51,7 +51,7 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
         return Err(Error::usage(what, "the kind of a picture is told by the extension of -o").into());
     }
     let inputs: Vec<&Path> =
-        [&args.what.prime, &args.what.again].into_iter().flatten().map(AsRef::as_ref).collect();
+        [&args.what.init_image, &args.what.reproduce].into_iter().flatten().map(AsRef::as_ref).collect();
     let outputs = Outputs::create(&args.files, &inputs)?;
     if outputs.is_empty() && !args.stats && args.preview != When::Always {
         return Err(Stop::from(Error::usage(
@@ -59,8 +59,9 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
             "name a picture with -o FILE.png, or see --animate, --entropy and --tokens; for a text pass --prompt",
         )));
     }
-    let again = args.what.again.as_deref().map(Recipe::read).transpose()?;
-    let primer = args.what.prime.as_deref().map(|path| image::decode_file(path, &DecodeOptions::default()));
+    let again = args.what.reproduce.as_deref().map(Recipe::read).transpose()?;
+    let primer =
+        args.what.init_image.as_deref().map(|path| image::decode_file(path, &DecodeOptions::default()));
     let primer = primer.transpose()?;
 
     let mut model = args.model.clone();
@@ -92,7 +93,7 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
     };
     recipe.columns = files.columns.or(recipe.columns);
     recipe.zoom = files.zoom.unwrap_or(recipe.zoom);
-    let kept = args.what.keep.map(|keep| Recipe::kept_rows(keep, looked.info())).transpose()?;
+    let kept = args.what.keep_rows.map(|keep| Recipe::kept_rows(keep, looked.info())).transpose()?;
     let given = kept.map_or(recipe.prime.len(), |rows| rows * looked.info().grid[1]);
     let shown = Shown::new(args, &outputs, (&recipe, given), looked.info(), talk)?;
 
@@ -101,10 +102,10 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
     open::say_device(generator.device(), talk);
     let mut said = Said { talk, count: 0 };
     said.warnings(&generator);
-    if args.how.seed.is_none() && args.what.again.is_none() {
+    if args.how.seed.is_none() && args.what.reproduce.is_none() {
         talk.note(format_args!("seed {} (--seed {} draws the same again)", recipe.seed, recipe.seed));
     }
-    if let (Some(primer), Some(path), Some(rows)) = (&primer, &args.what.prime, kept) {
+    if let (Some(primer), Some(path), Some(rows)) = (&primer, &args.what.init_image, kept) {
         recipe.prime = prime(&generator, primer, path, rows, talk)?;
     }
     draw(args, (&generator, &recipe), outputs, shown, &mut said, out)
@@ -136,7 +137,7 @@ fn wishes(args: &GenerateArgs, id: &str, looked: &Generator) -> Result<Wishes> {
         cfg_scale: how.cfg_scale,
         cfg_schedule: how.cfg_schedule.map(Into::into),
         order: how.order.map(Into::into),
-        steps: how.parallel,
+        steps: how.num_steps,
     })
 }
 

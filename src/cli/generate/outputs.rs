@@ -191,7 +191,7 @@ impl Gallery {
 }
 
 fn counted(count: usize, place: &str) -> String {
-    format!("{count} picture{} in {place}", if count == 1 { "" } else { "s" })
+    format!("{count} image{} in {place}", if count == 1 { "" } else { "s" })
 }
 
 /// A class's first name as a part of a file name.
@@ -220,7 +220,7 @@ impl Outputs {
         let named: Vec<(&str, &Path)> = [
             ("-o", &args.output),
             ("--animate", &args.animate),
-            ("--steps", &args.steps),
+            ("--frames-dir", &args.frames_dir),
             ("--entropy", &args.entropy),
             ("--tokens", &args.tokens),
         ]
@@ -242,7 +242,7 @@ impl Outputs {
         Ok(Self {
             gallery: args.output.as_deref().map(|p| Gallery::new(p, args.files, "-o")).transpose()?,
             animation: begin(&args.animate, "--animate")?.zip(animated),
-            steps: args.steps.as_deref().map(|p| Folder::new(p, "--steps")).transpose()?,
+            steps: args.frames_dir.as_deref().map(|p| Folder::new(p, "--frames-dir")).transpose()?,
             entropy: begin(&args.entropy, "--entropy")?.zip(mapped),
             tokens: begin(&args.tokens, "--tokens")?,
         })
@@ -281,7 +281,7 @@ mod tests {
         let picture = Picture { height: 2, width: 2, pixels: vec![7; 12] };
         let pictures = vec![picture; 11];
         let said = Gallery::new(&slashed, false, "-o").unwrap().write(&pictures, None, 2, None).unwrap();
-        assert_eq!(said, format!("11 pictures in {}", slashed.display()));
+        assert_eq!(said, format!("11 images in {}", slashed.display()));
         assert_eq!(fs::read_dir(&at).unwrap().count(), 11);
         assert_eq!(image::open(at.join("03.png")).unwrap().to_rgb8().dimensions(), (4, 4));
         let path = at.join("a.jpg");
