@@ -104,7 +104,7 @@ limited() {
 has_gpu() {
     local found
     printf '\n== devices, VK_DRIVER_FILES=%s\n' "${VK_DRIVER_FILES-}" >>"$kit/loader.log"
-    found=$(VK_LOADER_DEBUG=error,warn,driver limited "$kit/gpu" devices -o json 2>>"$kit/loader.log") || true
+    found=$(VK_LOADER_DEBUG=error,warn,driver limited "$kit/gpu" devices --format json 2>>"$kit/loader.log") || true
     printf '%s\n' "$found" >>"$kit/loader.log"
     # Not by a pipe: a program that is cut off by an early match would count as none.
     grep -Eq '"kind": *"(discrete|integrated|virtual)"' <<<"$found"

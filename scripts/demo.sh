@@ -25,7 +25,7 @@ printf '$ vit-gpu infer assets/samples\n'
 
 # Once more for the machine: one row an image, its file and its first label
 # among the fields. (Labels and sample names hold no commas.)
-rows=$("$binary" infer "${samples[@]}" --top-k 1 -o csv 2>/dev/null)
+rows=$("$binary" infer "${samples[@]}" --top-k 1 --format csv 2>/dev/null)
 
 right=0 wrong=()
 for sample in "${samples[@]}"; do

@@ -173,7 +173,7 @@ nvidia() {
         # Its results are zeros and its checks wrong; a kernel that it rejects would say so.
         if grep -o 'rejects kernel[^"]*' "$rehearsal/nvidia-$chip/rows.jsonl"; then die "NVK rejects kernels"; fi
         # The f32 row of LlamaGen refuses such scores before it decodes an image.
-        on_nvk "$chip" profile --generate -m "$rehearsal/work/llamagen-b" -r 1 -q -o csv | wc -l
+        on_nvk "$chip" profile --generate -m "$rehearsal/work/llamagen-b" -r 1 -q --format csv | wc -l
         count_shaders "$rehearsal/nvidia-$chip/shaders"
     done
 }

@@ -6,6 +6,8 @@
 //! printable name for each class: gaps become `LABEL_i`, and what was wrong becomes a warning, never
 //! an error. Class indices in a configuration never decide how much is allocated.
 
+mod search;
+
 use std::sync::OnceLock;
 
 use serde::Serialize;

@@ -31,6 +31,8 @@ mod kinds;
 mod outputs;
 #[path = "cli/profile.rs"]
 mod profile;
+#[path = "cli/sinks.rs"]
+mod sinks;
 #[path = "cli/text_embed.rs"]
 mod text_embed;
 #[path = "cli/text_faults.rs"]

@@ -22,7 +22,8 @@ fn shapes_are_named_right() {
     let mut failures = Vec::new();
     for folder in ["generated", "other"] {
         let path = format!("tests/shapes/{folder}");
-        let mut command = vit_gpu(["infer", "-q", "-k", "1", "-b", "32", "-o", "jsonl", "--device", device]);
+        let mut command =
+            vit_gpu(["infer", "-q", "-k", "1", "-b", "32", "--format", "jsonl", "--device", device]);
         let rows = run(command.arg(path)).code(0).json_lines();
         let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         let mut wrong = Vec::new();

@@ -54,7 +54,7 @@ fn has_weights(folder: &Path) -> bool {
 /// Whether the outputs agree, how many there are, and by how much the worst differs.
 fn verify(folder: &Path, dtype: &str) -> Result<Value> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["verify", "-q", "--allow-missing", "-o", "json", "--dtype", dtype, "-m"]).arg(folder);
+    command.args(["verify", "-q", "--allow-missing", "--format", "json", "--dtype", dtype, "-m"]).arg(folder);
     let done = command.stdin(Stdio::null()).output()?;
     let Ok(document) = serde_json::from_slice::<Value>(&done.stdout) else {
         let said = String::from_utf8_lossy(&done.stderr);

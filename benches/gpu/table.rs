@@ -171,12 +171,12 @@ struct Table<'a> {
 impl Table<'_> {
     fn quick(&mut self) {
         let Sizes { gemm, vit, batches, llamagen, runs, ops_runs, .. } = *self.sizes;
-        self.whole("devices", 15, "devices -o json");
+        self.whole("devices", 15, "devices --format json");
         self.items("kernels", 75, "kernels");
         self.items("gemm-f16", 40, &format!("ops --json --ways --f16{ops_runs} --gemm {gemm}"));
         // First use would measure for two seconds only, and compiling takes most of them.
-        self.whole("tune", 40, &format!("tune --synthetic {vit} --dtype f16 -b {batches} -o json"));
-        let bench = format!("bench --synthetic {vit} -r {runs} --starts 0 -o json");
+        self.whole("tune", 40, &format!("tune --synthetic {vit} --dtype f16 -b {batches} --format json"));
+        let bench = format!("bench --synthetic {vit} -r {runs} --starts 0 --format json");
         self.whole("vit-f16", 30, &format!("{bench} --dtype f16 -b {batches}"));
         self.llamagen(llamagen[0], "f16");
         let side = gemm.split('x').next().unwrap_or_default();
@@ -196,7 +196,7 @@ impl Table<'_> {
         }
         let only = self.sizes.goldens.map_or(String::new(), |only| format!(" --only {only}"));
         self.items("goldens", 70, &format!("goldens{only}"));
-        let profile = format!("profile --synthetic {vit} --dtype f16 -r {runs} -o json");
+        let profile = format!("profile --synthetic {vit} --dtype f16 -r {runs} --format json");
         self.whole("vit-profile-1", 20, &format!("{profile} -b 1"));
         let large = format!("{profile} -b {ops_batch} --roofline @out/roofline.svg --trace @out/trace.json");
         self.whole("vit-profile-batch", 30, &large);
@@ -205,7 +205,7 @@ impl Table<'_> {
         self.items("vit-ops-batch", 60, &format!("{ops} --batch {ops_batch}"));
         let steps: String = self.sizes.step_gemms.iter().map(|size| format!(" --gemm {size}")).collect();
         self.items("gemm-step", 25, &format!("ops --json --ways --f16{ops_runs}{steps}"));
-        let bench = format!("bench --synthetic {vit} -r {runs} -o json");
+        let bench = format!("bench --synthetic {vit} -r {runs} --format json");
         self.whole("vit-f32", 30, &format!("{bench} --starts 0 --dtype f32 -b {batches}"));
         self.whole("vit-more", 40, &format!("{bench} --starts 2 --dtype f16 -b {more_batches}"));
         for (name, model, _) in self.sizes.texts {
@@ -221,7 +221,7 @@ impl Table<'_> {
         self.whole(
             "llamagen-b-profile",
             30,
-            &format!("profile --generate -m {folder} --dtype f16 -r {runs} -o json"),
+            &format!("profile --generate -m {folder} --dtype f16 -r {runs} --format json"),
         );
         for model in &llamagen[1..] {
             self.llamagen(*model, "f16");

@@ -6,7 +6,11 @@ use std::ffi::OsString;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
+/// Heading of what is the same in many commands: model, device, images.
+pub(crate) const COMMON: &str = "Common options";
+
 #[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct TalkArgs {
     /// Say nothing but errors
     #[arg(short, long, global = true)]
@@ -17,9 +21,10 @@ pub(crate) struct TalkArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct ModelArgs {
     /// Model: folder or .safetensors file, hub name `org/name[@revision]`, or `builtin:NAME`
-    /// [default: builtin:shapes, to draw builtin:shapes-gpt]
+    /// [default: builtin:shapes, to generate builtin:shapes-gpt]
     #[arg(short, long, value_name = "MODEL", env = "VIT_GPU_MODEL", hide_env_values = true)]
     pub model: Option<OsString>,
     /// Never go online; models come from the cache
@@ -31,12 +36,13 @@ pub(crate) struct ModelArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct DeviceArgs {
-    /// Adapter: auto, a number or part of a name from `vit-gpu devices`, or `reference` for plain
-    /// loops on the CPU [default: auto]
+    /// Adapter: auto, a number or part of a name from `vit-gpu devices`, `cpu` for the first adapter that
+    /// computes on the CPU, or `reference` for plain loops [default: auto]
     #[arg(long, value_name = "DEVICE", env = "VIT_GPU_DEVICE", hide_env_values = true)]
     pub device: Option<String>,
-    /// Only adapters of these back ends: vulkan, metal, dx12
+    /// Only adapters of these backends: vulkan, metal, dx12
     #[arg(
         long,
         value_name = "NAME,...",
@@ -48,13 +54,13 @@ pub(crate) struct DeviceArgs {
     /// Features not to use, where an adapter has a broken one
     #[arg(long, value_enum, value_name = "FEATURE,...", value_delimiter = ',')]
     pub disable: Vec<Feature>,
-    /// Storage type of weights and activations; auto is f32
+    /// Dtype that weights and activations are stored in; auto is f32
     #[arg(long, value_enum, default_value_t = DtypeArg::Auto, env = "VIT_GPU_DTYPE", hide_env_values = true)]
     pub dtype: DtypeArg,
-    /// Compute an op in this way wherever it can be: matmul=tile64; `vit-gpu tune` lists the ways
+    /// Kernel variant of an op, wherever it can be used: matmul=tile64; `vit-gpu tune --list` shows all
     #[arg(long, value_name = "OP=NAME")]
     pub variant: Vec<String>,
-    /// Neither measure the ways of computing an op on first use (at most 2 s) nor use what was measured
+    /// Neither measure kernel variants on first use (at most 2 s) nor use what was measured
     #[arg(long)]
     pub no_tune: bool,
     /// Keep bounds checks in shaders: slower, for doubtful drivers
@@ -63,6 +69,7 @@ pub(crate) struct DeviceArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct ImageArgs {
     /// Run at another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
     #[arg(long, value_name = "N|HxW", value_parser = image_size)]
@@ -73,10 +80,10 @@ pub(crate) struct ImageArgs {
     /// Refuse images of more pixels than this [default: 178956970]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_pixels: Option<u64>,
-    /// Accept JPEG files that are cut off; what is missing is grey
+    /// Accept JPEG files that are cut off; what is missing is gray
     #[arg(long)]
     pub allow_truncated: bool,
-    /// Lay this colour under transparent pixels; otherwise alpha is dropped, as Pillow does
+    /// Lay this color under transparent pixels; otherwise alpha is dropped, as Pillow does
     #[arg(long, value_name = "RRGGBB", value_parser = colour)]
     pub background: Option<[u8; 3]>,
 }
@@ -94,9 +101,10 @@ impl ImageArgs {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people
+    #[default]
     Text,
     /// One object with model, device, results and timing
     Json,
@@ -106,9 +114,10 @@ pub(crate) enum Format {
     Csv,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Plain {
     /// For people
+    #[default]
     Text,
     /// One object
     Json,
@@ -154,7 +163,7 @@ pub(crate) fn image_size(text: &str) -> Result<[usize; 2], String> {
 
 pub(crate) fn colour(text: &str) -> Result<[u8; 3], String> {
     let digits = text.strip_prefix('#').unwrap_or(text);
-    let wrong = || "a colour is six hexadecimal digits: ffffff".to_owned();
+    let wrong = || "a color is six hexadecimal digits: ffffff".to_owned();
     if digits.len() != 6 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(wrong());
     }

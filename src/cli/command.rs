@@ -10,7 +10,7 @@ use super::doctor::DoctorArgs;
 use super::embed::args::{EMBED_HELP, EmbedArgs};
 use super::generate::args::{GENERATE_HELP, GenerateArgs, TOKENS_HELP, TokensArgs};
 use super::infer::args::{INFER_HELP, InferArgs};
-use super::inspect::args::InspectArgs;
+use super::inspect::args::{INSPECT_HELP, InspectArgs};
 use super::profile::args::{PROFILE_HELP, ProfileArgs};
 use super::tune::{TUNE_HELP, TuneArgs};
 use super::verify::{VERIFY_HELP, VerifyArgs};
@@ -24,7 +24,7 @@ Exit codes:
     1    some or all inputs failed, an output could not be written, or a check did not pass
     2    the command line is wrong
     3    the model was not found or cannot be used
-    4    no adapter will do, or the adapter's limits are too small
+    4    no adapter is supported, or the adapter's limits are too small
     5    the device ran out of memory, was lost, or did not answer in time
     6    the model produced NaN or infinity
     7    a model hub or its cache could not deliver
@@ -37,7 +37,7 @@ Environment:
                        are followed where neither a flag nor a VIT_GPU_ variable speaks
     HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN
                        where models from a hub are kept and fetched
-    NO_COLOR           no colours in help texts";
+    NO_COLOR           no colors in help texts";
 
 /// Transformers on any GPU, from plain WGSL
 #[derive(Debug, Parser)]
@@ -59,23 +59,24 @@ pub(crate) enum Command {
     /// Make embeddings of texts or images
     #[command(after_help = EMBED_HELP)]
     Embed(Box<EmbedArgs>),
-    /// Write texts, or draw pictures patch by patch, token by token
+    /// Generate texts, or images patch by patch, token by token
     #[command(after_help = GENERATE_HELP)]
     Generate(Box<GenerateArgs>),
-    /// Make tokens of a picture, or a picture of tokens
+    /// Encode an image into tokens, or decode tokens into an image
     #[command(after_help = TOKENS_HELP)]
     Tokens(Box<TokensArgs>),
-    /// Draw which tokens of a text or an image attend to which
+    /// Plot which tokens of a text or an image attend to which
     #[command(after_help = ATTENTION_HELP)]
     Attention(Box<AttentionArgs>),
-    /// List the adapters of this machine and whether they will do
+    /// List the adapters of this machine and whether they are supported
     Devices(DevicesArgs),
     /// Show a model: architecture, parameters, memory, work, graph and plan
+    #[command(after_help = INSPECT_HELP)]
     Inspect(Box<InspectArgs>),
     /// Compare a model's outputs with recorded ones
     #[command(after_help = VERIFY_HELP)]
     Verify(Box<VerifyArgs>),
-    /// Measure the ways of computing a model's ops on this adapter, and keep the fastest
+    /// Measure the kernel variants of a model's ops on this adapter, and keep the fastest
     #[command(after_help = TUNE_HELP)]
     Tune(Box<TuneArgs>),
     /// Show where the time of a forward pass goes, kernel by kernel and layer by layer

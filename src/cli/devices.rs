@@ -1,4 +1,4 @@
-//! `vit-gpu devices`: every adapter, what it offers, and whether it will do.
+//! `vit-gpu devices`: every adapter, what it offers, and whether it is supported.
 
 use std::io::{self, Write};
 
@@ -8,13 +8,14 @@ use super::args::Plain;
 use super::open::backends;
 use super::outcome::Outcome;
 use super::output::{SCHEMA_VERSION, bytes, json};
+use super::sink::{Sink, SinkArgs};
 use crate::error::Error;
 use crate::gpu::{AdapterReport, Adapters, DeviceChoice};
 use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct DevicesArgs {
-    /// Only adapters of these back ends: vulkan, metal, dx12
+    /// Only adapters of these backends: vulkan, metal, dx12
     #[arg(
         long,
         value_name = "NAME,...",
@@ -23,9 +24,8 @@ pub(crate) struct DevicesArgs {
         hide_env_values = true
     )]
     pub backend: Vec<String>,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
-    pub output: Plain,
+    #[command(flatten)]
+    pub sink: SinkArgs<Plain>,
 }
 
 #[derive(Serialize)]
@@ -58,13 +58,13 @@ struct Facts {
     reason: Option<String>,
 }
 
-/// Runs the command and yields its exit code: 4 if no adapter will do.
-pub(super) fn run(args: &DevicesArgs, out: &mut impl Write) -> Outcome {
+/// Runs the command and yields its exit code: 4 if no adapter is supported.
+pub(super) fn run(args: &DevicesArgs, out: &mut Sink<'_, Plain>) -> Outcome {
     let variable = std::env::var("WGPU_BACKEND").ok();
     let backends = backends(&args.backend, variable.as_deref());
     let adapters = Adapters::list(&DeviceChoice { backends, ..DeviceChoice::default() })?;
     let reports = adapters.reports();
-    match args.output {
+    match out.format {
         Plain::Json => {
             let adapters = reports.iter().map(facts).collect();
             json(out, &Document { schema_version: SCHEMA_VERSION, adapters })?;
@@ -79,7 +79,9 @@ pub(super) fn run(args: &DevicesArgs, out: &mut impl Write) -> Outcome {
     if reports.iter().any(|r| r.unusable.is_none()) {
         return Ok(0);
     }
-    let what = if reports.is_empty() { "no adapter found" } else { "no adapter will do" };
+    // What there is was asked for, and is told with an error too.
+    out.finish()?;
+    let what = if reports.is_empty() { "no adapter found" } else { "no adapter is supported" };
     let help = "install a driver (on Linux without a GPU: mesa-vulkan-drivers), or pass --device reference";
     Err(Error::NoDevice { what: what.to_owned(), help: help.into() }.into())
 }
@@ -88,13 +90,13 @@ pub(super) fn run(args: &DevicesArgs, out: &mut impl Write) -> Outcome {
 pub(super) fn describe(r: &AdapterReport, out: &mut impl Write) -> io::Result<()> {
     let yes = |b: bool| if b { "yes" } else { "no" };
     let pci = if r.pci.is_empty() { String::new() } else { format!(", PCI {}", r.pci) };
-    let verdict = match (&r.unusable, r.target.cpu) {
-        (Some(why), _) => format!("will not do: {why}"),
-        (None, true) => "will do, on the CPU".to_owned(),
-        (None, false) => "will do".to_owned(),
+    let status = match (&r.unusable, r.target.cpu) {
+        (Some(why), _) => format!("not supported: {why}"),
+        (None, true) => "supported, on the CPU".to_owned(),
+        (None, false) => "supported".to_owned(),
     };
     writeln!(out, "{}: {} ({}, {}{pci})", r.index, r.name, r.kind, r.backend)?;
-    writeln!(out, "   verdict     {verdict}")?;
+    writeln!(out, "   status      {status}")?;
     writeln!(out, "   driver      {}", r.driver)?;
     writeln!(
         out,

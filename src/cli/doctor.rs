@@ -73,7 +73,7 @@ struct Check {
     failure: Option<String>,
 }
 
-/// Runs the command and yields its exit code: 4 without an adapter that will do, 1 if a check fails.
+/// Runs the command and yields its exit code: 4 without a supported adapter, 1 if a check fails.
 pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcome {
     let (system, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
     writeln!(out, "vit-gpu {} on {system} {architecture}", env!("CARGO_PKG_VERSION"))?;
@@ -84,8 +84,8 @@ pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcom
     environment(out)?;
     paths(out)?;
 
-    let device = open::device(&args.device)?;
-    let choice = match &device {
+    let options = open::options(&args.device, true, talk)?;
+    let choice = match &options.device {
         Device::Gpu(choice) => choice.clone(),
         Device::Reference => DeviceChoice::default(),
     };
@@ -103,7 +103,6 @@ pub(super) fn run(args: &DoctorArgs, talk: Talk, out: &mut impl Write) -> Outcom
     writeln!(out)?;
     out.flush()?;
 
-    let options = open::options(&args.device, true)?;
     let name = match checks(&options, talk, out) {
         Ok((name, 0)) => {
             writeln!(out, "\nverdict: all is well on {name}")?;

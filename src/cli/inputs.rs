@@ -48,6 +48,14 @@ impl Input {
             Input::Failed(e) => e.message(),
         }
     }
+
+    /// Its path, if it is a file.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Input::File(path) => Some(path),
+            _ => None,
+        }
+    }
 }
 
 /// What the command line's inputs come to.

@@ -21,7 +21,9 @@ mod outcome;
 mod outfile;
 mod output;
 mod pages;
+mod pixels;
 mod profile;
+mod sink;
 mod talk;
 mod texts;
 mod tokens;
@@ -71,17 +73,19 @@ fn run(cli: &Cli) -> Outcome {
     let talk = Talk::new(cli.talk);
     let mut out = BufWriter::new(io::stdout().lock());
     let code = match &cli.command {
-        Command::Infer(args) => infer::run(args, talk, &mut out),
-        Command::Embed(args) => embed::run(args, talk, &mut out),
+        Command::Infer(args) => sink::run(&args.sink, talk, &mut out, |out| infer::run(args, talk, out)),
+        Command::Embed(args) => sink::run(&args.sink, talk, &mut out, |out| embed::run(args, talk, out)),
         Command::Generate(args) => generate::run(args, talk, &mut out),
         Command::Tokens(args) => tokens::run(args, talk, &mut out),
-        Command::Attention(args) => attention::run(args, talk, &mut out),
-        Command::Devices(args) => devices::run(args, &mut out),
-        Command::Inspect(args) => inspect::run(args, talk, &mut out),
-        Command::Verify(args) => verify::run(args, talk, &mut out),
-        Command::Tune(args) => tune::run(args, talk, &mut out),
-        Command::Profile(args) => profile::run(args, talk, &mut out),
-        Command::Bench(args) => bench::run(args, talk, &mut out),
+        Command::Attention(args) => {
+            sink::run(&args.sink, talk, &mut out, |out| attention::run(args, talk, out))
+        }
+        Command::Devices(args) => sink::run(&args.sink, talk, &mut out, |out| devices::run(args, out)),
+        Command::Inspect(args) => sink::run(&args.sink, talk, &mut out, |out| inspect::run(args, talk, out)),
+        Command::Verify(args) => sink::run(&args.sink, talk, &mut out, |out| verify::run(args, talk, out)),
+        Command::Tune(args) => sink::run(&args.sink, talk, &mut out, |out| tune::run(args, talk, out)),
+        Command::Profile(args) => sink::run(&args.sink, talk, &mut out, |out| profile::run(args, talk, out)),
+        Command::Bench(args) => sink::run(&args.sink, talk, &mut out, |out| bench::run(args, talk, out)),
         Command::Doctor(args) => doctor::run(args, talk, &mut out),
         Command::Completions { shell } => pages::completions(*shell, &mut out),
         Command::Man { command } => pages::man(command.as_deref(), &mut out),

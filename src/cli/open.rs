@@ -35,7 +35,7 @@ pub(super) struct Opened {
 /// As [`Session::open`] and [`hub::locate`].
 pub(super) fn open(model: &ModelArgs, device: &DeviceArgs, talk: Talk) -> Result<Opened> {
     let (id, source) = locate(model, talk)?;
-    let options = options(device, !model.no_mmap)?;
+    let options = options(device, !model.no_mmap, talk)?;
     open_with(id, source, &options, talk)
 }
 
@@ -198,7 +198,7 @@ fn named(spec: &OsStr, offline: bool, talk: Talk) -> Result<(String, ModelSource
 ///
 /// # Errors
 /// As [`device`].
-pub(super) fn options(args: &DeviceArgs, mmap: bool) -> Result<Options> {
+pub(super) fn options(args: &DeviceArgs, mmap: bool, talk: Talk) -> Result<Options> {
     let precision = match args.dtype {
         DtypeArg::Auto => None,
         DtypeArg::F32 => Some(Precision::F32),
@@ -206,14 +206,14 @@ pub(super) fn options(args: &DeviceArgs, mmap: bool) -> Result<Options> {
     };
     let choices = Choices::forced(args.variant.iter().map(String::as_str))?;
     let tuning_budget = if args.no_tune { Duration::ZERO } else { tune::FIRST_USE_BUDGET };
-    Ok(Options { device: device(args)?, precision, mmap, choices, tuning_budget, ..Options::default() })
+    Ok(Options { device: device(args, talk)?, precision, mmap, choices, tuning_budget, ..Options::default() })
 }
 
 /// The device that is meant: flags and `VIT_GPU_*` first, then wgpu's own variables.
 ///
 /// # Errors
 /// [`Error::Usage`] for a back end that does not exist.
-pub(super) fn device(args: &DeviceArgs) -> Result<Device> {
+pub(super) fn device(args: &DeviceArgs, talk: Talk) -> Result<Device> {
     let lookup = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
     let mut choice = DeviceChoice {
         backends: backends(&args.backend, lookup("WGPU_BACKEND").as_deref()),
@@ -226,6 +226,13 @@ pub(super) fn device(args: &DeviceArgs) -> Result<Device> {
     choice.device = match named {
         Some("reference") => return Ok(Device::Reference),
         Some("auto") => DeviceSpec::Auto,
+        Some("cpu") => match processor(&choice)? {
+            Some(spec) => spec,
+            None => {
+                talk.note("there is no adapter on the CPU: the reference computes");
+                return Ok(Device::Reference);
+            }
+        },
         Some(text) => match text.parse() {
             Ok(index) => DeviceSpec::Index(index),
             Err(_) => DeviceSpec::Name(text.to_owned()),
@@ -266,7 +273,14 @@ fn disabled(features: &[Feature]) -> Disabled {
     }
 }
 
-/// The adapter that will do and draws the least power.
+/// The first adapter that computes on the CPU, as llvmpipe, SwiftShader and WARP do.
+fn processor(choice: &DeviceChoice) -> Result<Option<DeviceSpec>> {
+    let adapters = Adapters::list(choice)?;
+    let found = adapters.reports().iter().find(|r| r.kind == "cpu" && r.unusable.is_none());
+    Ok(found.map(|r| DeviceSpec::Index(r.index)))
+}
+
+/// The supported adapter of least power.
 fn frugal(choice: &DeviceChoice) -> Result<DeviceSpec> {
     let adapters = Adapters::list(choice)?;
     let usable = adapters.reports().iter().filter(|r| r.unusable.is_none());

@@ -29,10 +29,7 @@ impl OutFile {
     /// [`Error::Write`] if nothing can be written there; [`Error::Usage`] for `-`.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let wrong = |e: std::io::Error| failed(path, &e);
-        if path.as_os_str() == "-" {
-            let help = "/dev/stdout is standard output, and ./- a file of that name";
-            return Err(Error::usage("`-` is not the name of a file", help));
-        }
+        check_name(path)?;
         let existing = fs::metadata(path).ok();
         if existing.as_ref().is_some_and(fs::Metadata::is_dir) {
             return Err(wrong(std::io::ErrorKind::IsADirectory.into()));
@@ -109,6 +106,56 @@ pub(crate) fn remove_at_end(folder: &Path) {
     if let Ok(mut drafts) = DRAFTS.lock() {
         drafts.push(folder.to_owned());
     }
+}
+
+/// Refuses `-`, which other programs take for standard output.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(crate) fn check_name(path: &Path) -> Result<()> {
+    if path.as_os_str() == "-" {
+        let help = "/dev/stdout is standard output, and ./- a file of that name";
+        return Err(Error::usage("`-` is not the name of a file", help));
+    }
+    Ok(())
+}
+
+/// Refuses two outputs in one file, and outputs in place of inputs.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(crate) fn distinct(outputs: &[(&str, &Path)], inputs: &[&Path]) -> Result<()> {
+    let same = |a: &Path, b: &Path| {
+        same_file(a, b)
+            || matches!((std::path::absolute(a), std::path::absolute(b)), (Ok(a), Ok(b)) if a == b)
+    };
+    for (i, (flag, path)) in outputs.iter().enumerate() {
+        if let Some((other, _)) = outputs[..i].iter().find(|(_, p)| same(p, path)) {
+            let what = format!("{other} and {flag} name the same file");
+            return Err(Error::usage(what, "write to two files"));
+        }
+        if inputs.iter().any(|input| same(input, path)) {
+            let what = format!("{flag} {} would replace an input", path.display());
+            return Err(Error::usage(what, "write to another file"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses outputs that would replace a file of the model.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(crate) fn spare_the_model(outputs: &[Option<&Path>], model: Option<&Path>) -> Result<()> {
+    let Some(folder) = model else { return Ok(()) };
+    for path in outputs.iter().flatten() {
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if path.is_file() && same_file(parent, folder) {
+            let what = format!("{} would replace a file of the model", path.display());
+            return Err(Error::usage(what, "write to another file"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether two paths mean the same existing file.

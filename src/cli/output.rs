@@ -4,6 +4,7 @@
 use crate::labels::Ranked;
 use crate::printable::escaped;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -72,6 +73,11 @@ impl Timing {
         let Self { load, decode, run, total } = self;
         Self { load: round(load), decode: round(decode), run: round(run), total: round(total) }
     }
+}
+
+/// A duration in milliseconds.
+pub(crate) fn millis(d: Duration) -> f64 {
+    d.as_secs_f64() * 1e3
 }
 
 /// What came of one input, in the forms that are not JSON.

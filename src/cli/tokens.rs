@@ -5,13 +5,15 @@ use crate::printable::escaped;
 use std::io::Write;
 use std::path::Path;
 
-use super::generate::{self, Begun, Gallery, distinct, read_tokens, spare_the_model, token_text};
+use super::generate::{self, Begun, Gallery};
 use super::open;
 use super::outcome::Outcome;
+use super::outfile::{distinct, spare_the_model};
+use super::sink::expect_kind;
 use super::talk::Talk;
 use crate::cli::generate::args::TokensArgs;
 use crate::error::{Error, Result};
-use crate::generate::{Generator, Rgb as Picture};
+use crate::generate::{Generator, Rgb as Picture, tokenfile};
 use crate::image;
 use crate::image::{DecodeOptions, Decoded};
 use crate::render::sheet::Sheet;
@@ -30,6 +32,9 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
     let picture = if decoding { &args.output } else { &args.reconstruct };
     let flag = if decoding { "-o" } else { "--reconstruct" };
     let gallery = picture.as_deref().map(|path| Gallery::new(path, false, flag)).transpose()?;
+    if let Some(path) = args.output.as_deref().filter(|_| !decoding) {
+        expect_kind(path, "-o", "json")?;
+    }
     let json = args.output.as_deref().filter(|_| !decoding).map(|path| Begun::new(path, "-o")).transpose()?;
     let decode = DecodeOptions {
         max_pixels: args.image.max_pixels.unwrap_or(image::MAX_PIXELS),
@@ -39,12 +44,12 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
     let path = args.input.as_deref().or(args.original.as_deref());
     let known = path.map(|path| image::decode_file(path, &decode)).transpose()?;
 
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let (id, source) = open::locate_or(&args.model, generate::DEFAULT_MODEL, talk)?;
     open::expect(ModelKind::Generator, &id, &source)?;
     spare_the_model(&[args.output.as_deref(), args.reconstruct.as_deref()], open::folder(&source))?;
     let looked = generate::look(&source, &options)?;
-    let tokens = args.decode.as_deref().map(|path| read_tokens(path, looked.info())).transpose()?;
+    let tokens = args.decode.as_deref().map(|path| tokenfile::read(path, looked.info())).transpose()?;
     let count = tokens.as_ref().map_or(1, Vec::len);
     if args.original.is_some() && count != 1 {
         let what = format!("--original is one picture, and the tokens are of {count}");
@@ -65,7 +70,7 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
         (None, None) => Vec::new(),
     };
     if !decoding {
-        let text = token_text(&id, generator.info(), None, &tokens);
+        let text = tokenfile::write(&id, generator.info(), None, &tokens);
         match json {
             Some(file) => file.finish(text.as_bytes())?,
             None => out.write_all(text.as_bytes())?,

@@ -1,4 +1,4 @@
-//! `vit-gpu tune`: measures the ways of computing a model's ops on this adapter, shows
+//! `vit-gpu tune`: measures the kernel variants of a model's ops on this adapter, shows
 //! every time, and keeps the fastest for later runs.
 
 use std::io::Write;
@@ -10,6 +10,7 @@ use super::args::{DeviceArgs, ModelArgs, Plain, image_size, seconds};
 use super::open;
 use super::outcome::Outcome;
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, json};
+use super::sink::{Sink, SinkArgs};
 use super::talk::Talk;
 use crate::error::Error;
 use crate::gpu::tune::Report;
@@ -18,19 +19,19 @@ use crate::session::ModelSource;
 use clap::Args;
 
 pub(super) const TUNE_HELP: &str = "\
+Examples:
+    vit-gpu tune -m FOLDER -b 1,8,32
+    vit-gpu tune --list
+
 What is measured is kept beside the compiled pipelines, by adapter and driver, and used by every later
 run; other runs measure on first use, for at most 2 seconds. A choice changes speed, never a result
-beyond the tolerance: `vit-gpu doctor` checks every way.";
+beyond the tolerance: `vit-gpu doctor` checks every variant.";
 
 #[derive(Debug, Args)]
 pub(crate) struct TuneArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
     /// Tune for random weights of a named size instead of a model: vit-b/16
     #[arg(long, value_name = "NAME")]
     pub synthetic: Option<String>,
-    #[command(flatten)]
-    pub device: DeviceArgs,
     /// Batch sizes to tune for
     #[arg(short, long, value_name = "N,...", value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: Vec<u32>,
@@ -43,12 +44,15 @@ pub(crate) struct TuneArgs {
     /// Measure again what is known
     #[arg(long)]
     pub fresh: bool,
-    /// Print the ways there are, as --variant takes them, and measure nothing
+    /// Print the kernel variants there are, as --variant takes them, and measure nothing
     #[arg(long)]
     pub list: bool,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
-    pub output: Plain,
+    #[command(flatten)]
+    pub sink: SinkArgs<Plain>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 #[derive(Serialize)]
@@ -81,7 +85,7 @@ struct Row {
 }
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> Outcome {
     if args.list {
         for (op, names) in ops::variants() {
             for name in names {
@@ -94,13 +98,13 @@ pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut impl Write) -> Outcome 
         Some(name) => (name.clone(), ModelSource::Synthetic(name.clone())),
         None => open::locate(&args.model, talk)?,
     };
-    let mut options = open::options(&args.device, !args.model.no_mmap)?;
+    let mut options = open::options(&args.device, !args.model.no_mmap, talk)?;
     // Nothing is measured behind the back of a command that measures.
     options.tuning_budget = Duration::from_nanos(1);
     let opened = open::open_with(id, source, &options, talk)?;
     let session = &opened.session;
     if session.device().kind == "reference" {
-        return Err(Error::usage("the reference has one way to compute", "choose an adapter").into());
+        return Err(Error::usage("the reference has no kernel variants", "choose an adapter").into());
     }
     let size = args.image_size.unwrap_or(session.info().image_size);
     let names = session.output_names(size)?;
@@ -110,14 +114,14 @@ pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut impl Write) -> Outcome 
     for (i, &batch) in args.batch_size.iter().enumerate() {
         let fresh = args.fresh && i == 0;
         let Some(report) = session.tune(batch as usize, size, &[main], budget, fresh)? else { continue };
-        if args.output == Plain::Text {
+        if out.format == Plain::Text {
             text(out, batch, &report)?;
             out.flush()?;
         }
         batches.push(rows(batch, report));
     }
     let file = session.tuning_file().map(|f| f.display().to_string());
-    if args.output == Plain::Json {
+    if out.format == Plain::Json {
         let (model, device) = (&opened.model, &opened.device);
         json(out, &Document { schema_version: SCHEMA_VERSION, model, device, file, batches })?;
     } else if let Some(file) = file {

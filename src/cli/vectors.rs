@@ -26,7 +26,12 @@ impl Vectors {
     /// # Errors
     /// [`Error::Write`].
     pub(super) fn create(path: &Path) -> Result<Self> {
-        Ok(Self { file: OutFile::create(path)?, path: path.to_owned(), names: Vec::new(), rows: Vec::new() })
+        Ok(Self::new((path.to_owned(), OutFile::create(path)?)))
+    }
+
+    /// For a file that was begun.
+    pub(super) fn new((path, file): (PathBuf, OutFile)) -> Self {
+        Self { file, path, names: Vec::new(), rows: Vec::new() }
     }
 
     /// Keeps one row.

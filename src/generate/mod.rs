@@ -15,9 +15,11 @@ mod generator;
 mod graphs;
 mod measure;
 mod pictures;
+pub mod recipe;
 mod request;
 mod run;
 mod sequences;
+pub mod tokenfile;
 
 pub use crate::models::sequence::{Codec, Defaults, GeneratorInfo};
 pub use crate::session::BUILTIN_GENERATOR as BUILTIN;

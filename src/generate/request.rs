@@ -1,12 +1,15 @@
 //! What is asked for, whether it can be, and what follows from it: the order of patches, and how many are
 //! drawn at each step.
 
+use serde::{Deserialize, Serialize};
+
 use super::generator::Generator;
 use crate::error::{Error, Result};
 use crate::ops::{Guidance, Sampling};
 
 /// In which order the patches of a picture are drawn. Patches that are given come before all others.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Order {
     /// Row by row.
     #[default]

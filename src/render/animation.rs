@@ -6,9 +6,7 @@ use image::RgbImage;
 use png::{BitDepth, BlendOp, ColorType, DisposeOp, Encoder};
 
 use super::palette::Palette;
-
-/// The text chunk of PNG files that holds the settings.
-pub const KEYWORD: &str = "vit-gpu";
+use crate::generate::recipe::KEYWORD;
 
 /// How long the last frame stays, in hundredths of a second.
 const HOLD: u16 = 200;

@@ -3,6 +3,7 @@
 pub mod animation;
 pub mod attention;
 pub mod entropy;
+pub mod growth;
 pub mod letters;
 pub mod overlay;
 mod palette;

@@ -9,7 +9,7 @@ fn a_row_for_every_combination() {
         return;
     }
     let folder = scratch();
-    let mut command = vit_gpu(["bench", "-r", "2", "-b", "1,3", "-o", "jsonl", "--no-tune"]);
+    let mut command = vit_gpu(["bench", "-r", "2", "-b", "1,3", "--format", "jsonl", "--no-tune"]);
     let ran = run(command.env("TMPDIR", folder.path())).code(0);
     let rows = ran.json_lines();
     let what: Vec<_> = rows.iter().map(|r| (r["batch"].as_u64(), r["test"].as_str())).collect();
@@ -38,7 +38,7 @@ fn every_form() {
         return;
     }
     let quick = ["bench", "-r", "1", "--warmup", "0", "--starts", "0", "-b", "1", "--no-tune"];
-    let form = |form: &str| run(vit_gpu(quick).args(["-o", form])).code(0);
+    let form = |form: &str| run(vit_gpu(quick).args(["--format", form])).code(0);
     let json = form("json").json();
     assert_eq!((&json["schema_version"], &json["rows"][0]["model"]), (&1.into(), &"builtin:shapes".into()));
     assert!(json["rows"][0]["device"]["driver"].is_string() && json["version"].is_string(), "{json}");
@@ -60,7 +60,8 @@ fn what_does_not_fit_is_a_row_and_the_rest_goes_on() {
     if common::gpu().is_none() {
         return;
     }
-    let ran = go(["bench", "-r", "1", "-b", "65536,1", "--starts", "0", "-o", "jsonl", "--no-tune"]).code(1);
+    let ran =
+        go(["bench", "-r", "1", "-b", "65536,1", "--starts", "0", "--format", "jsonl", "--no-tune"]).code(1);
     let rows = ran.json_lines();
     assert_eq!(rows.len(), 2);
     assert!(rows[0]["error"].as_str().is_some_and(|e| e.contains("the adapter allows")), "{ran:#?}");

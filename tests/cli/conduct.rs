@@ -11,7 +11,7 @@ use crate::harness::{go, infer, infer_command, names, run, scratch, vit_gpu};
 fn typing_errors_get_suggestions() {
     go(["infr", "x.png"]).code(2).says(&["unrecognized subcommand 'infr'", "'infer'"]);
     go(["infer", "--top", "3", "x.png"]).code(2).says(&["--top", "--top-k"]);
-    go(["infer", "-o", "yaml", "x.png"]).code(2).says(&["text, json, jsonl, csv"]);
+    go(["infer", "--format", "yaml", "x.png"]).code(2).says(&["text, json, jsonl, csv"]);
     go(["infer", "--disable", "f17", "x.png"]).code(2).says(&["f16, subgroups, timestamps, matrices"]);
     go(Vec::<&str>::new()).code(2);
     let version = go(["--version"]).code(0).out;
@@ -59,7 +59,7 @@ fn closed_after(lines: usize, command: &mut Command) -> (Option<i32>, String) {
 #[test]
 fn a_closed_pipe_is_quiet() {
     let many = vec!["assets/samples"; 40];
-    let mut command = infer_command(["-q", "-o", "jsonl", "-b", "2"]);
+    let mut command = infer_command(["-q", "--format", "jsonl", "-b", "2"]);
     let start = Instant::now();
     assert_eq!(closed_after(1, command.args(&many)), (Some(0), String::new()));
     assert!(start.elapsed() < Duration::from_secs(20), "it stops when nobody reads");
@@ -85,8 +85,8 @@ fn a_closed_pipe_is_quiet() {
 fn a_full_disk_is_an_error() {
     let full = || fs::File::options().write(true).open("/dev/full").expect("/dev/full");
     let star = "assets/samples/star.png";
-    let formats =
-        ["text", "json", "jsonl", "csv"].map(|f| ["infer", "--device", "reference", "-q", star, "-o", f]);
+    let formats = ["text", "json", "jsonl", "csv"]
+        .map(|f| ["infer", "--device", "reference", "-q", star, "--format", f]);
     let others: [&[&str]; 4] =
         [&["--help"], &["man"], &["completions", "zsh"], &["inspect", "--device", "reference"]];
     for arguments in formats.iter().map(|a| &a[..]).chain(others) {
@@ -125,9 +125,15 @@ fn no_escape_bytes() {
 #[test]
 fn json_stays_json_under_talk_and_failure() {
     for flag in ["-v", "-vvv", "-q"] {
-        let ran =
-            infer(["assets/samples/star.png", "nope.png", "tests/images/exif_6.png", "-o", "json", flag])
-                .code(1);
+        let ran = infer([
+            "assets/samples/star.png",
+            "nope.png",
+            "tests/images/exif_6.png",
+            "--format",
+            "json",
+            flag,
+        ])
+        .code(1);
         assert_eq!(ran.json()["results"].as_array().map(Vec::len), Some(3));
         assert_eq!(ran.err.contains("EXIF orientation 6 applied"), flag != "-q", "{ran:#?}");
         assert!(ran.err.contains("error: nope.png"), "errors are said even when quiet");
@@ -155,8 +161,19 @@ fn ctrl_c_is_quick_and_leaves_nothing() {
     let (at, path) = (at.as_str(), file.to_str().expect("text"));
     let on_gpu = crate::common::gpu().is_some();
     for device in ["reference", "auto"].into_iter().take(1 + usize::from(on_gpu)) {
-        let mut command =
-            vit_gpu(["infer", "--device", device, "-q", at, "--embeddings", path, "-o", "jsonl", "-b", "2"]);
+        let mut command = vit_gpu([
+            "infer",
+            "--device",
+            device,
+            "-q",
+            at,
+            "--embeddings",
+            path,
+            "--format",
+            "jsonl",
+            "-b",
+            "2",
+        ]);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut out = BufReader::new(child.stdout.take().expect("a pipe"));

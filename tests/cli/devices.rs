@@ -16,7 +16,7 @@ fn without_an_adapter() {
     without_adapters(&["infer", star]).code(4).says(&["no usable GPU adapter", "hint: ", "vit-gpu doctor"]);
     without_adapters(&["infer", star, "--device", "0"]).code(4).says(&["no adapter number 0"]);
     without_adapters(&["devices"]).code(4).says(&["no adapter found", "hint: "]);
-    let json = without_adapters(&["devices", "-o", "json"]).code(4).json();
+    let json = without_adapters(&["devices", "--format", "json"]).code(4).json();
     assert_eq!(json["adapters"], serde_json::json!([]));
     let block = without_adapters(&["doctor"]).code(4).out;
     assert!(
@@ -29,6 +29,9 @@ fn without_an_adapter() {
     let ran = without_adapters(&["inspect", "--plan"]).code(0).says(&["WebGPU's default limits"]);
     assert!(ran.out.contains("matmul"), "{ran:#?}");
     without_adapters(&["inspect", "--device", "0"]).code(4);
+    let ran = without_adapters(&["infer", star, "--device", "cpu", "--format", "json"]).code(0);
+    assert_eq!(ran.json()["device"]["kind"], "reference");
+    ran.says(&["no adapter on the CPU"]);
     let block = without_adapters(&["doctor", "--device", "reference"]).code(0).out;
     assert!(block.contains("all is well on reference"), "{block}");
 }
@@ -40,7 +43,7 @@ fn a_device_that_is_not_there() {
     go(["infer", star, "--device", "99"]).code(4).says(&["no adapter number 99", list]);
     go(["infer", star, "--device", "nomatch"]).code(4).says(&["no adapter named like `nomatch`", list]);
     let with = |variables: &[(&str, &str)], more: &[&str]| {
-        let mut command = vit_gpu(["infer", star, "-o", "json"]);
+        let mut command = vit_gpu(["infer", star, "--format", "json"]);
         run(command.args(more).envs(variables.iter().copied()))
     };
     with(&[("WGPU_ADAPTER_NAME", "nomatch")], &[]).code(4).says(&["nomatch", list]);
@@ -61,11 +64,17 @@ fn devices_lists_limits_and_a_verdict() {
     }
     let text = go(["devices"]).code(0).out;
     for part in
-        ["0: ", "verdict", "will do", "driver", "limits", "features", "f16", "subgroups", "timestamps"]
+        ["0: ", "status", "supported", "driver", "limits", "features", "f16", "subgroups", "timestamps"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let json = go(["devices", "-o", "json"]).code(0).json();
+    let json = go(["devices", "--format", "json"]).code(0).json();
+    let kinds = json["adapters"].as_array().expect("a list").iter();
+    if kinds.clone().any(|a| a["kind"] == "cpu" && a["usable"] == true) {
+        let star = "assets/samples/star.png";
+        let ran = go(["infer", star, "--device", "cpu", "--format", "json"]).code(0);
+        assert_eq!(ran.json()["device"]["kind"], "cpu");
+    }
     let first = &json["adapters"][0];
     assert_eq!((&json["schema_version"], &first["index"]), (&1.into(), &0.into()));
     assert!(first["max_binding_bytes"].as_u64().is_some_and(|n| n >= 1 << 20), "{json}");
@@ -78,7 +87,7 @@ fn the_gpu_answers_as_the_reference_does() {
         return;
     }
     let answers = |more: &[&str]| {
-        let mut command = vit_gpu(["infer", "assets/samples", "-o", "json", "--logits", "-b", "4"]);
+        let mut command = vit_gpu(["infer", "assets/samples", "--format", "json", "--logits", "-b", "4"]);
         run(command.args(more)).code(0)
     };
     let logits = |ran: &Ran| -> Vec<f64> {
@@ -129,10 +138,10 @@ fn inspect_shows_the_model() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let json = inspect(&["-o", "json", "-b", "2"]).json();
+    let json = inspect(&["--format", "json", "-b", "2"]).json();
     assert_eq!((&json["structure"]["hidden"], &json["plan"]["batch"]), (&128.into(), &2.into()));
     let flops = |json: &serde_json::Value| json["plan"]["flops"].as_u64().expect("a number");
-    let one = inspect(&["-o", "json"]).json();
+    let one = inspect(&["--format", "json"]).json();
     assert_eq!(flops(&json), 2 * flops(&one));
     assert!(one["plan"]["weight_bytes"].as_u64().is_some_and(|n| n > 3_000_000), "{one}");
 

@@ -60,7 +60,7 @@ fn bad_input_is_refused_before_any_device_is_opened() {
     let (out, picture, nowhere) = (at("out.png"), at("in.png"), at("no/such/out.png"));
     fs::copy("assets/samples/star.png", &picture).expect("a copy");
     let model = named(folder.path());
-    let weights = text(&model.join("vq.safetensors")).to_owned();
+    let config = text(&model.join("config.json")).to_owned();
     let (model, txt, bare, jpg, folder_dot) =
         (text(&model), at("out.txt"), at("out"), at("out.jpg"), at("x/y/"));
     let before = names(folder.path());
@@ -72,8 +72,8 @@ fn bad_input_is_refused_before_any_device_is_opened() {
         (alone(&["--class", "zebra", "-o", &out]), &["no class of this name", "circle"]),
         (alone(&["--class", "satr", "-o", &out]), &["did you mean star (2)?"]),
         (alone(&["--class", "cr", "-o", &out]), &["fits 2 classes", "cross (3), crane (4)"]),
-        (alone(&["--class", "5", "-o", &out]), &["--class 5: the model has 5 classes", "from 0 to 4"]),
-        (alone(&["--class", "-1", "-o", &out]), &["--class -1", "from 0 to 4"]),
+        (alone(&["--class", "5", "-o", &out]), &["--class: class 5: the model has 5 classes", "from 0 to 4"]),
+        (alone(&["--class", "-1", "-o", &out]), &["--class: class -1", "from 0 to 4"]),
         (alone(&["--class", "", "-o", &out]), &["names no class"]),
         (with(&["--temperature", "-0.1"]), &["--temperature", "from 0"]),
         (with(&["--temperature", "nan"]), &["--temperature", "from 0"]),
@@ -91,26 +91,29 @@ fn bad_input_is_refused_before_any_device_is_opened() {
         (with(&["-n", "-3"]), &["-3 is not in 1..=65536"]),
         (with(&["-n", "65536", "--zoom", "64"]), &["65536 samples on one sheet", "-o FOLDER/"]),
         (with(&["--class", "0", "-n", "65536"]), &["131072 samples are too many"]),
-        (with(&["--order", "random"]), &["--order random", "row by row only"]),
+        (with(&["--order", "random"]), &["random order", "row by row only"]),
         (with(&["--order", "spiral"]), &["raster, random"]),
-        (with(&["--parallel", "4"]), &["--parallel 4", "one patch at a time", "leave --parallel away"]),
-        (with(&["--parallel", "1"]), &["--parallel", "1 is not in 2.."]),
-        (with(&["--parallel", "-1"]), &["--parallel"]),
-        (with(&["--prime", &picture]), &["--keep"]),
-        (with(&["--keep", "1"]), &["--prime"]),
-        (with(&["--prime", &picture, "--keep", "0"]), &["1 or more"]),
-        (with(&["--prime", &picture, "--keep", "1.5"]), &["0.5 or 50%"]),
-        (with(&["--prime", &picture, "--keep", "4"]), &["--keep 4", "4 rows of patches", "keep 1 to 3"]),
-        (with(&["--prime", &picture, "--keep", "99"]), &["--keep 99", "keep 1 to 3"]),
+        (with(&["--num-steps", "4"]), &["4 steps", "one patch at a time", "name no steps"]),
+        (with(&["--num-steps", "1"]), &["--num-steps", "1 is not in 2.."]),
+        (with(&["--num-steps", "-1"]), &["--num-steps"]),
+        (with(&["--init-image", &picture]), &["--keep-rows"]),
+        (with(&["--keep-rows", "1"]), &["--init-image"]),
+        (with(&["--init-image", &picture, "--keep-rows", "0"]), &["1 or more"]),
+        (with(&["--init-image", &picture, "--keep-rows", "1.5"]), &["0.5 or 50%"]),
+        (
+            with(&["--init-image", &picture, "--keep-rows", "4"]),
+            &["4 rows to keep", "4 rows of patches", "keep 1 to 3"],
+        ),
+        (with(&["--init-image", &picture, "--keep-rows", "99"]), &["99 rows to keep", "keep 1 to 3"]),
         (with(&["--every", "0"]), &["--every"]),
         (with(&["--zoom", "0"]), &["--zoom"]),
         (with(&["--columns", "0"]), &["--columns"]),
         (with(&["--animate", &jpg]), &["--animate", ".gif or .png"]),
         (with(&["--animate", &out]), &["-o and --animate name the same file"]),
         (with(&["--entropy", &txt]), &["`.txt` is no kind of picture"]),
-        (with(&["--tokens", &nowhere]), &["--tokens: cannot write", "there is no folder"]),
-        (with(&["--steps", &folder_dot]), &["--steps: cannot write"]),
-        (with(&["--again", &picture]), &["--again"]),
+        (with(&["--tokens", &format!("{nowhere}.json")]), &["--tokens: cannot write", "there is no folder"]),
+        (with(&["--frames-dir", &folder_dot]), &["--frames-dir: cannot write"]),
+        (with(&["--reproduce", &picture]), &["--reproduce"]),
         (with(&["--preview", "maybe"]), &["auto, never, always"]),
         (alone(&["--class", "star"]), &["nothing to write", "-o FILE.png"]),
         (alone(&["--class", "star", "-o", &txt]), &["`.txt` is no kind of picture", ".png"]),
@@ -118,8 +121,8 @@ fn bad_input_is_refused_before_any_device_is_opened() {
         (alone(&["--class", "star", "-o", &nowhere]), &["-o: cannot write", "there is no folder"]),
         (alone(&["--class", "star", "-o", "/proc/x.png"]), &["-o: cannot write"]),
         (alone(&["--class", "star", "-o", &format!("{picture}/")]), &["-o: cannot write"]),
-        (alone(&["--prime", &picture, "--keep", "1", "-o", &picture]), &["would replace an input"]),
-        (alone(&["--class", "star", "--tokens", &weights]), &["would replace a file of the model"]),
+        (alone(&["--init-image", &picture, "--keep-rows", "1", "-o", &picture]), &["would replace an input"]),
+        (alone(&["--class", "star", "--tokens", &config]), &["would replace a file of the model"]),
     ];
     // Without an adapter, whatever opens a device ends with exit code 4.
     let refused = |model: &str, arguments: &[String], says: &[&str]| {
@@ -138,15 +141,15 @@ fn bad_input_is_refused_before_any_device_is_opened() {
     }
     let more: [(&[&str], &[&str]); 4] = [
         (&["--class", "1", "-o", &out], &["--class 1", "has no classes", "leave --class away"]),
-        (&["--cfg-scale", "2", "-o", &out], &["--cfg-scale", "guidance"]),
-        (&["--cfg-schedule", "linear", "-o", &out], &["--cfg-schedule", "guidance"]),
+        (&["--cfg-scale", "2", "-o", &out], &["guidance"]),
+        (&["--cfg-schedule", "linear", "-o", &out], &["guidance"]),
         (&["--order", "random", "-o", &out], &["row by row only"]),
     ];
     for (arguments, says) in more {
         refused(COLOURS, &alone(arguments), says);
     }
-    let steps = alone(&["--parallel", "17", "-o", &out]);
-    refused(ANY_ORDER, &steps, &["--parallel 17: a picture has 16 patches", "2 to 16 steps"]);
+    let steps = alone(&["--num-steps", "17", "-o", &out]);
+    refused(ANY_ORDER, &steps, &["17 steps: an image has 16 patches", "2 to 16 steps"]);
     let ran = run(vit_gpu(["generate", "-m", model, "--class", "star", "-o", &out])
         .env("VK_DRIVER_FILES", "/nonexistent")
         .env("VK_ICD_FILENAMES", "/nonexistent"));
@@ -160,11 +163,11 @@ fn other_inputs_that_cannot_be_used() {
     let out = at("out.png");
     fs::write(at("empty.png"), "").expect("a file");
     let cases: [(&[&str], &[&str]); 5] = [
-        (&["--prime", "nope.png", "--keep", "1", "-o", &out], &["nope.png: cannot be read"]),
-        (&["--prime", &at("empty.png"), "--keep", "1", "-o", &out], &["empty file"]),
-        (&["--again", "nope.png", "-o", &out], &["nope.png: cannot be read"]),
-        (&["--again", "Cargo.toml", "-o", &out], &["is no PNG file"]),
-        (&["--again", "assets/samples/star.png", "-o", &out], &["holds no settings"]),
+        (&["--init-image", "nope.png", "--keep-rows", "1", "-o", &out], &["nope.png: cannot be read"]),
+        (&["--init-image", &at("empty.png"), "--keep-rows", "1", "-o", &out], &["empty file"]),
+        (&["--reproduce", "nope.png", "-o", &out], &["nope.png: cannot be read"]),
+        (&["--reproduce", "Cargo.toml", "-o", &out], &["is no PNG file"]),
+        (&["--reproduce", "assets/samples/star.png", "-o", &out], &["holds no settings"]),
     ];
     for (arguments, says) in cases {
         go("generate", arguments).code(1).says(says);
@@ -184,18 +187,18 @@ fn a_picture_can_be_made_again() {
         ["--class", "2", "--class", "4", "-n", "2", "--seed", "18446744073709551615", "--top-k", "9"];
     let more =
         ["--cfg-scale", "1.7", "--cfg-schedule", "linear", "--zoom", "3", "--top-p", "0.9", "-o", text(&one)];
-    go("generate", settings.into_iter().chain(more)).code(0).says(&["4 pictures in"]);
+    go("generate", settings.into_iter().chain(more)).code(0).says(&["4 images in"]);
     assert_eq!(dimensions(&one), (18 * 3, 18 * 3), "2x2 pictures of 8x8 with a gap of 2");
-    let ran = go("generate", ["--again", text(&one), "-o", text(&two)]).code(0);
+    let ran = go("generate", ["--reproduce", text(&one), "-o", text(&two)]).code(0);
     assert!(!ran.err.contains("seed "), "the seed is known: {ran:#?}");
     assert_eq!(fs::read(&one).expect("a file"), fs::read(&two).expect("a file"));
 
     // The model comes from the file, unless another is named.
     let ran =
-        run(&mut vit_gpu(["generate", "--device", "reference", "--again", text(&one), "-o", text(&two)]));
+        run(&mut vit_gpu(["generate", "--device", "reference", "--reproduce", text(&one), "-o", text(&two)]));
     ran.code(0);
     assert_eq!(fs::read(&one).expect("a file"), fs::read(&two).expect("a file"));
-    let ran = run(&mut vit_gpu(["generate", "-m", COLOURS, "--again", text(&one), "-o", text(&two)]));
+    let ran = run(&mut vit_gpu(["generate", "-m", COLOURS, "--reproduce", text(&one), "-o", text(&two)]));
     ran.code(2).says(&["the file is of another model"]);
 
     // One of many alone is the same.
@@ -206,7 +209,7 @@ fn a_picture_can_be_made_again() {
         ["0-LABEL_2.png", "1-LABEL_2.png", "2-LABEL_4.png", "3-LABEL_4.png"].map(|n| n.replace('_', "-"))
     );
     let third = at("many").join("2-LABEL-4.png");
-    go("generate", ["--again", text(&third), "-o", text(&two)]).code(0).says(&["1 picture in"]);
+    go("generate", ["--reproduce", text(&third), "-o", text(&two)]).code(0).says(&["1 image in"]);
     assert_eq!(fs::read(&third).expect("a file"), fs::read(&two).expect("a file"));
 
     // A seed that nobody chose is said, and kept.
@@ -233,7 +236,7 @@ fn everything_that_is_written() {
             "--files",
             "--animate",
             &path("g.png"),
-            "--steps",
+            "--frames-dir",
             &path("steps"),
             "--every",
             "4",
@@ -244,7 +247,7 @@ fn everything_that_is_written() {
             "--stats",
         ],
     );
-    let ran = ran.code(0).says(&["3 pictures in", "a-0.jpg to"]);
+    let ran = ran.code(0).says(&["3 images in", "a-0.jpg to"]);
     for word in ["first token", "tokens/s", "samples            3", "pictures"] {
         assert!(ran.out.contains(word), "{ran:#?}");
     }
@@ -275,7 +278,7 @@ fn everything_that_is_written() {
     // Tokens come back as the picture they were.
     let sheet = ["--seed", "5", "-n", "3", "-o", &path("sheet.bmp")];
     go("generate", sheet).code(0);
-    go("tokens", ["--decode", &path("t.json"), "-o", &path("again.bmp")]).code(0).says(&["3 pictures"]);
+    go("tokens", ["--decode", &path("t.json"), "-o", &path("again.bmp")]).code(0).says(&["3 images"]);
     assert_eq!(fs::read(at("sheet.bmp")).expect("a file"), fs::read(at("again.bmp")).expect("a file"));
 }
 
@@ -302,7 +305,7 @@ fn a_primer_is_kept() {
     let folder = scratch();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let star = "assets/samples/star.png";
-    let prime = ["--seed", "2", "--prime", star, "--keep"];
+    let prime = ["--seed", "2", "--init-image", star, "--keep-rows"];
     let note = "it is resized and cropped to 8x8";
     colours("generate", prime.iter().chain(&["50%", "--tokens", &at("t.json"), "-o", &at("a.png")]))
         .code(0)
@@ -315,7 +318,7 @@ fn a_primer_is_kept() {
     let two = ["4", "--tokens", &at("u.json"), "--entropy", &at("e.png"), "--animate", &at("g.gif")];
     colours("generate", prime.iter().chain(&two)).code(0);
     assert_eq!(json(Path::new(&at("u.json"))), drawn);
-    colours("generate", ["--again", &at("a.png"), "-o", &at("b.png")]).code(0);
+    colours("generate", ["--reproduce", &at("a.png"), "-o", &at("b.png")]).code(0);
     assert_eq!(fs::read(at("a.png")).expect("a file"), fs::read(at("b.png")).expect("a file"));
 }
 
@@ -341,20 +344,20 @@ fn patches_in_any_order_and_several_at_a_time() {
         "4",
         "--entropy",
         &at("e.png"),
-        "--parallel",
+        "--num-steps",
         "6",
         "--stats",
     ]);
     assert!(ran.out.contains("decode             30 tokens"), "{ran:#?}");
     // Random is what such models are made for, and rising guidance, too.
-    let same = ["--order", "random", "--cfg-schedule", "linear", "--parallel", "6", "--tokens"];
+    let same = ["--order", "random", "--cfg-schedule", "linear", "--num-steps", "6", "--tokens"];
     draw(&[&same[..], &[&at("b.json")]].concat());
     assert_eq!(tokens("a.json"), tokens("b.json"));
     for (other, name) in [(&["--order", "raster", "--tokens"][..], "c.json"), (&["--tokens"], "d.json")] {
         draw(&[other, &[&at(name)]].concat());
         assert_ne!(tokens("a.json"), tokens(name), "{other:?}");
     }
-    run(vit_gpu(generate).args(["--again", &png, "-o", &at("b.png")])).code(0);
+    run(vit_gpu(generate).args(["--reproduce", &png, "-o", &at("b.png")])).code(0);
     assert_eq!(fs::read(&png).expect("a file"), fs::read(at("b.png")).expect("a file"));
 }
 
@@ -459,7 +462,7 @@ fn ctrl_c_leaves_nothing_half_written() {
         "16",
         "--tokens",
         &at("c.json"),
-        "--steps",
+        "--frames-dir",
         &at("d/"),
     ]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");

@@ -60,15 +60,18 @@ fn r2_primers_that_cannot_be_used() {
         ("folder.png", "folder.png"),
         ("none.png", "cannot be read"),
     ] {
-        let ran = generate(LLAMAGEN, &["--prime", &at(primer), "--keep", "1", "-o", &at("out.png")]);
+        let ran =
+            generate(LLAMAGEN, &["--init-image", &at(primer), "--keep-rows", "1", "-o", &at("out.png")]);
         ran.code(1).says(&["error: ", says]);
         assert_eq!(names(folder.path()), before, "{primer}");
     }
     // As many rows as there are, or more, leave nothing to draw.
     for keep in ["4", "5", "18446744073709551615"] {
-        let ran =
-            generate(LLAMAGEN, &["--prime", "assets/samples/star.png", "--keep", keep, "-o", &at("out.png")]);
-        ran.code(2).says(&["--keep", "keep 1 to 3"]);
+        let ran = generate(
+            LLAMAGEN,
+            &["--init-image", "assets/samples/star.png", "--keep-rows", keep, "-o", &at("out.png")],
+        );
+        ran.code(2).says(&["rows to keep", "keep 1 to 3"]);
     }
     assert_eq!(names(folder.path()), before);
 }
@@ -89,7 +92,7 @@ fn outputs_that_cannot_be_written() {
         &["--animate", &dir],
         &["--entropy", &dir],
         &["--tokens", &dir],
-        &["--steps", &file],
+        &["--frames-dir", &file],
     ];
     for case in cases {
         let ran = generate(LLAMAGEN, &[&["--class", "1"], case].concat()).code(2).says(&["error: "]);

@@ -21,8 +21,16 @@ fn repository() -> Repository {
 }
 
 fn infer(model: &str, server: &HubServer, cache: &Path) -> Command {
-    let mut command =
-        vit_gpu(["infer", "--device", "reference", "assets/samples/star.png", "-o", "json", "-m", model]);
+    let mut command = vit_gpu([
+        "infer",
+        "--device",
+        "reference",
+        "assets/samples/star.png",
+        "--format",
+        "json",
+        "-m",
+        model,
+    ]);
     command.env("HF_ENDPOINT", server.url()).env("HF_HUB_CACHE", cache).env("NO_PROXY", "127.0.0.1");
     command
 }

@@ -49,8 +49,8 @@ fn natural_order_and_recursion() {
     }
     fs::write(root.join("notes.txt"), "not an image, not offered").expect("a file");
     let path = root.to_str().expect("text");
-    assert_eq!(answered(&infer([path, "-o", "jsonl"]).code(0)), ["img1.png", "img9.PNG", "img10.png"]);
-    let all = infer([path, "-r", "-o", "jsonl", "-b", "2"]).code(0);
+    assert_eq!(answered(&infer([path, "--format", "jsonl"]).code(0)), ["img1.png", "img9.PNG", "img10.png"]);
+    let all = infer([path, "-r", "--format", "jsonl", "-b", "2"]).code(0);
     assert_eq!(answered(&all), ["img1.png", "img9.PNG", "img10.png", "x2.png", "x10.png"]);
 }
 
@@ -61,7 +61,7 @@ fn globs_are_expanded_here() {
     for name in ["a2.png", "a10.png", "b.png", "c/a3.png", "[x].png"] {
         put(root.join(name));
     }
-    let glob = |pattern: &str| infer([root.join(pattern).to_str().expect("text"), "-o", "jsonl"]);
+    let glob = |pattern: &str| infer([root.join(pattern).to_str().expect("text"), "--format", "jsonl"]);
     assert_eq!(answered(&glob("a*.png").code(0)), ["a2.png", "a10.png"]);
     assert_eq!(answered(&glob("**/a?.png").code(0)), ["a2.png", "a3.png"]);
     assert_eq!(answered(&glob("[x].png").code(0)), ["[x].png"], "a file of that very name comes first");
@@ -80,11 +80,11 @@ fn lists_name_files() {
     let at = format!("@{}", list.display());
     fs::write(&list, format!("{}\r\n\n{}\n{}\n", line("one two.png"), line("gone.png"), line("dir")))
         .expect("a file");
-    let ran = infer([at.as_str(), "-o", "jsonl"]).code(1);
+    let ran = infer([at.as_str(), "--format", "jsonl"]).code(1);
     assert_eq!(answered(&ran), ["one two.png", "gone.png", "three.png"]);
     fs::write(&list, format!("{}\0{}", line("one two.png"), line("dir/three.png"))).expect("a file");
-    assert_eq!(answered(&infer([at.as_str(), "-o", "jsonl"]).code(0)), ["one two.png", "three.png"]);
-    let ran = piped(&["@-", "-o", "jsonl"], line("one two.png").as_bytes()).code(0);
+    assert_eq!(answered(&infer([at.as_str(), "--format", "jsonl"]).code(0)), ["one two.png", "three.png"]);
+    let ran = piped(&["@-", "--format", "jsonl"], line("one two.png").as_bytes()).code(0);
     assert_eq!(answered(&ran), ["one two.png"]);
 
     fs::write(&list, "\n").expect("a file");
@@ -95,7 +95,7 @@ fn lists_name_files() {
 #[test]
 fn standard_input() {
     let bytes = fs::read(sample("star")).expect("a sample");
-    let json = piped(&["-", "-o", "json"], &bytes).code(0).json();
+    let json = piped(&["-", "--format", "json"], &bytes).code(0).json();
     assert_eq!(json["results"][0]["input"], "-");
     assert_eq!(json["results"][0]["predictions"][0]["label"], "star");
     piped(&["-"], b"").code(1).says(&["error: -: empty file"]);
@@ -135,7 +135,7 @@ fn nothing_to_do() {
     let folder = scratch();
     let path = folder.path().to_str().expect("text");
     infer([path]).code(1).says(&[path, "no images in this directory (looked for .png", "-r"]);
-    let json = infer([path, "assets/samples/star.png", "-o", "json"]).code(1).json();
+    let json = infer([path, "assets/samples/star.png", "--format", "json"]).code(1).json();
     assert!(json["results"][0]["error"].as_str().is_some_and(|e| e.starts_with("no images")), "{json}");
     assert_eq!(json["results"][1]["predictions"][0]["label"], "star");
 }
@@ -159,7 +159,7 @@ fn odd_things_in_a_directory_are_skipped_and_said() {
     assert!(made.success());
 
     let start = Instant::now();
-    let ran = infer([root.to_str().expect("text"), "-r", "-o", "jsonl"]);
+    let ran = infer([root.to_str().expect("text"), "-r", "--format", "jsonl"]);
     assert!(start.elapsed() < Duration::from_secs(10), "a FIFO must not be waited for");
     assert_eq!(answered(&ran), ["good.png", "linked.png", "secret.png", "good.png"]);
     let errors = ran.json_lines().iter().filter(|r| r.get("error").is_some()).count();
@@ -190,7 +190,7 @@ fn odd_names_work() {
     for name in names {
         put(folder.path().join(OsStr::from_bytes(name)));
     }
-    let rows = infer([folder.path().as_os_str(), OsStr::new("-o"), OsStr::new("jsonl")]).code(0);
+    let rows = infer([folder.path().as_os_str(), OsStr::new("--format"), OsStr::new("jsonl")]).code(0);
     assert_eq!(answered(&rows), ["-x.png", "=1+1.png", "new\nline.png", "not \u{fffd} utf8.png"]);
     for name in names {
         infer([OsStr::new("--"), folder.path().join(OsStr::from_bytes(name)).as_os_str()]).code(0);
@@ -201,13 +201,14 @@ fn odd_names_work() {
     program(["-x.png", "-q"]).code(2);
     let text = infer([folder.path().as_os_str(), OsStr::new("-k1")]).code(0).out;
     assert!(text.contains("new\\nline.png\n"), "a name cannot fake a line: {text}");
-    let csv = infer([folder.path().as_os_str(), OsStr::new("-k1"), OsStr::new("-ocsv")]).code(0).out;
+    let csv = infer([folder.path().as_os_str(), OsStr::new("-k1"), OsStr::new("--format=csv")]).code(0).out;
     assert!(csv.contains("/new\nline.png\",1,10,star,"), "{csv}");
 }
 
 #[test]
 fn image_flags_reach_the_decoder() {
-    let rows = |arguments: &[&str]| infer(arguments.iter().chain(&["-o", "jsonl", "--logits"])).json_lines();
+    let rows =
+        |arguments: &[&str]| infer(arguments.iter().chain(&["--format", "jsonl", "--logits"])).json_lines();
     let logits = |arguments: &[&str]| rows(arguments)[0]["logits"].clone();
     let error = |arguments: &[&str]| rows(arguments)[0]["error"].as_str().unwrap_or_default().to_owned();
     assert_ne!(logits(&["tests/images/exif_6.png"]), logits(&["tests/images/exif_6.png", "--no-exif"]));
@@ -229,7 +230,8 @@ fn image_flags_reach_the_decoder() {
 
 #[test]
 fn the_first_failure_ends_it_if_asked() {
-    let arguments = ["infer", "--device", "reference", "nope.png", "assets/samples/star.png", "-o", "jsonl"];
+    let arguments =
+        ["infer", "--device", "reference", "nope.png", "assets/samples/star.png", "--format", "jsonl"];
     assert_eq!(answered(&go(arguments).code(1)).len(), 2);
     assert_eq!(answered(&go(arguments.iter().chain(&["--fail-fast"])).code(1)), ["nope.png"]);
 }

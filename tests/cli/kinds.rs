@@ -48,7 +48,7 @@ fn inspect_shows_a_model_that_draws() {
 
 #[test]
 fn inspect_of_a_model_that_draws_as_json_graph_and_plans() {
-    let json = |more: &[&str]| inspect(LLAMAGEN, &[&["-o", "json"], more].concat()).code(0).json();
+    let json = |more: &[&str]| inspect(LLAMAGEN, &[&["--format", "json"], more].concat()).code(0).json();
     let one = json(&[]);
     let facts = [("layers", 2), ("heads", 3), ("hidden", 36), ("vocabulary", 64), ("tokens", 16)];
     for (name, value) in facts {
@@ -106,9 +106,10 @@ fn inspect_counts_what_a_token_must_read_as_generate_does() {
         };
         let stats = generator.generate(&request, &mut |_| Ok(())).expect("two pictures").stats;
         let json =
-            run(vit_gpu(["inspect", "-q", "--no-tune", "-b", "2", "-o", "json", "-m"]).arg(golden(model)))
-                .code(0)
-                .json();
+            run(vit_gpu(["inspect", "-q", "--no-tune", "-b", "2", "--format", "json", "-m"])
+                .arg(golden(model)))
+            .code(0)
+            .json();
         assert_eq!(json["plans"][1]["must_read_bytes"], stats.bytes_per_step, "{model}");
         assert_eq!(json["plans"][1]["launches"], stats.launches_per_step, "{model}");
     }
@@ -186,7 +187,7 @@ fn flags_for_images_and_flags_for_texts() {
         &["--cfg-scale", "2"],
         &["--entropy", "e.png"],
         &["--tokens", "t.json"],
-        &["--parallel", "2"],
+        &["--num-steps", "2"],
     ] {
         let ran = reference(&gpt2, "generate", &[&["--prompt", "a"], flags].concat());
         one(ran, &[flags[0], "draw pictures", "writes texts"]);

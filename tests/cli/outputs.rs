@@ -25,8 +25,14 @@ fn text_is_for_people() {
 
 #[test]
 fn json_has_the_documented_form() {
-    let ran =
-        infer(["assets/samples/star.png", "nope.png", "assets/samples/heart.png", "-o", "json", "--logits"]);
+    let ran = infer([
+        "assets/samples/star.png",
+        "nope.png",
+        "assets/samples/heart.png",
+        "--format",
+        "json",
+        "--logits",
+    ]);
     let json = ran.code(1).says(&["error: nope.png: cannot be read"]).json();
     assert_eq!(json["schema_version"], 1);
     assert_eq!(json["model"]["id"], "builtin:shapes");
@@ -51,7 +57,7 @@ fn json_has_the_documented_form() {
 
 #[test]
 fn probabilities_are_the_softmax_of_the_logits() {
-    let json = infer(["assets/samples/star.png", "-o", "json", "--logits", "-k", "0"]).code(0).json();
+    let json = infer(["assets/samples/star.png", "--format", "json", "--logits", "-k", "0"]).code(0).json();
     let row = &json["results"][0];
     let logits: Vec<f64> =
         row["logits"].as_array().expect("logits").iter().map(|x| x.as_f64().expect("a number")).collect();
@@ -70,7 +76,8 @@ fn probabilities_are_the_softmax_of_the_logits() {
 
 #[test]
 fn json_lines_are_the_results_of_json() {
-    let arguments = ["assets/samples/star.png", "nope.png", "assets/samples/heart.png", "-k", "2", "-o"];
+    let arguments =
+        ["assets/samples/star.png", "nope.png", "assets/samples/heart.png", "-k", "2", "--format"];
     let lines = infer(arguments.iter().chain(&["jsonl"])).code(1).json_lines();
     let json = infer(arguments.iter().chain(&["json"])).code(1).json();
     assert_eq!(serde_json::Value::Array(lines), json["results"]);
@@ -82,7 +89,7 @@ fn csv_has_a_row_a_class_and_quotes() {
     let odd = folder.path().join("a, \"b\".png");
     fs::copy(sample("star"), &odd).expect("a copy");
     let csv = |extra: &[&str]| {
-        let mut arguments = vec![odd.to_str().expect("text"), "nope.png", "-k", "2", "-o", "csv"];
+        let mut arguments = vec![odd.to_str().expect("text"), "nope.png", "-k", "2", "--format", "csv"];
         arguments.extend(extra);
         infer(arguments).code(1).out
     };
@@ -99,7 +106,7 @@ fn csv_has_a_row_a_class_and_quotes() {
 #[test]
 fn how_many_classes() {
     let count = |k: &str| {
-        let json = infer(["assets/samples/star.png", "-o", "json", "-k", k]).code(0).json();
+        let json = infer(["assets/samples/star.png", "--format", "json", "-k", k]).code(0).json();
         json["results"][0]["predictions"].as_array().map(Vec::len)
     };
     assert_eq!(count("0"), Some(16), "0 is all");
@@ -139,7 +146,8 @@ fn a_model_without_classes_gives_embeddings() {
     let (model, path) = (golden("clip_vision"), file.to_str().expect("text").to_owned());
     let model = model.to_str().expect("text");
     infer(["-m", model, "assets/samples/star.png"]).code(2).says(&["no classifier head", "--embeddings"]);
-    let lines = infer(["-m", model, "assets/samples/star.png", "--embeddings", &path, "-o", "jsonl"]).code(0);
+    let lines =
+        infer(["-m", model, "assets/samples/star.png", "--embeddings", &path, "--format", "jsonl"]).code(0);
     assert_eq!(lines.json_lines()[0], serde_json::json!({"input": "assets/samples/star.png"}));
     let bytes = fs::read(&file).expect("the embeddings");
     let read = SafeTensors::deserialize(&bytes).expect("safetensors");
@@ -174,7 +182,7 @@ fn attention_is_a_picture_of_the_right_size() {
         "assets/samples/heart.png",
         "--attention",
         &at("maps"),
-        "-o",
+        "--format",
         "json",
     ]);
     let json = ran.code(0).json();
@@ -254,10 +262,10 @@ fn nan_is_an_error_and_never_json() {
     fs::write(folder.path().join("model.safetensors"), weights).expect("a file");
     let model = folder.path().to_str().expect("text");
     for format in ["text", "json", "jsonl", "csv"] {
-        let ran = infer(["-m", model, "assets/samples/star.png", "-o", format]).code(6);
+        let ran = infer(["-m", model, "assets/samples/star.png", "--format", format]).code(6);
         let ran = ran.says(&["logits for assets/samples/star.png", "not finite", "warning: "]);
         assert!(!ran.out.contains("NaN") && !ran.out.contains("nan"), "{ran:#?}");
     }
-    let json = infer(["-m", model, "assets/samples/star.png", "-o", "json", "--logits"]).code(6).json();
+    let json = infer(["-m", model, "assets/samples/star.png", "--format", "json", "--logits"]).code(6).json();
     assert!(json["results"][0]["error"].as_str().is_some_and(|e| e.contains("not finite")), "{json}");
 }

@@ -13,7 +13,7 @@ fn every_form_holds_the_same_tables() {
     for part in ["builtin:shapes f32, batch 1", "end to end", "roofs", "bound by", "layer.5", "embeddings"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let json = go(["profile", "-r", "2", "-b", "2", "-o", "json", "--no-tune"]).code(0).json();
+    let json = go(["profile", "-r", "2", "-b", "2", "--format", "json", "--no-tune"]).code(0).json();
     assert_eq!((&json["schema_version"], &json["batch"], &json["runs"]), (&1.into(), &2.into(), &2.into()));
     let launches = json["launches"].as_array().expect("launches");
     assert_eq!(json["totals"]["launches"], launches.len());
@@ -23,11 +23,11 @@ fn every_form_holds_the_same_tables() {
     assert!((0.5..1.5).contains(&shares), "shares of layers add up to {shares}");
     assert!(json["ceilings"]["f32"].as_f64().is_some_and(|f| f > 0.0), "{json}");
 
-    let csv = go(["profile", "-r", "1", "-o", "csv", "--no-tune"]).code(0).out;
+    let csv = go(["profile", "-r", "1", "--format", "csv", "--no-tune"]).code(0).out;
     let lines: Vec<&str> = csv.split("\r\n").filter(|l| !l.is_empty()).collect();
     assert!(lines[0].starts_with("table,name,kernel,calls,median_us"), "{csv}");
     assert!(lines.iter().any(|l| l.starts_with("layer,\"layer.0\"")), "{csv}");
-    let markdown = go(["profile", "-r", "1", "-o", "md", "--no-tune"]).code(0).out;
+    let markdown = go(["profile", "-r", "1", "--format", "md", "--no-tune"]).code(0).out;
     assert!(markdown.contains("| kernel | calls |") && markdown.contains("| layer | calls |"), "{markdown}");
 }
 
@@ -40,7 +40,7 @@ fn without_timestamps_it_says_wall_clock() {
         go(["profile", "-r", "1", "--disable", "timestamps", "--no-tune"]).code(0).says(&["wall clock"]);
     assert!(ran.out.contains("Wall clock, one round"), "{ran:#?}");
     let json =
-        go(["profile", "-r", "1", "--disable", "timestamps", "-o", "json", "--no-tune"]).code(0).json();
+        go(["profile", "-r", "1", "--disable", "timestamps", "--format", "json", "--no-tune"]).code(0).json();
     assert_eq!(json["clock"], "wall clock");
 }
 
@@ -89,7 +89,7 @@ fn a_generator_is_profiled_in_its_three_parts() {
     let folder = scratch();
     let trace = folder.path().join("t.json").to_str().expect("text").to_owned();
     let model = ["profile", "--generate", "-m", "tests/golden/llamagen", "-r", "1"];
-    let json = go(model.iter().chain(&["-o", "json", "--trace", &trace])).code(0).json();
+    let json = go(model.iter().chain(&["--format", "json", "--trace", &trace])).code(0).json();
     let parts: Vec<&str> =
         json["parts"].as_array().expect("parts").iter().filter_map(|p| p["part"].as_str()).collect();
     assert_eq!(parts, ["prompt", "token", "picture"]);

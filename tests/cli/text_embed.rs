@@ -48,9 +48,11 @@ fn texts_pooled_in_every_way() {
         embed(other.at(), &["--text", "the cat"]).code(0);
         embed(other.at(), &["--text", "the cat", "--pool", "cls"]).code(2).says(&["--pool mean"]);
     }
-    let lines = embed(model.at(), &[&texts[..], &["-o", "jsonl"]].concat()).code(0).json_lines();
+    let lines = embed(model.at(), &[&texts[..], &["--format", "jsonl"]].concat()).code(0).json_lines();
     assert_eq!(lines.len(), 2);
-    embed(model.at(), &[&texts[..], &["-o", "csv"]].concat()).code(2).says(&["json or jsonl"]);
+    embed(model.at(), &[&texts[..], &["--format", "csv"]].concat())
+        .code(2)
+        .says(&["json, jsonl, safetensors"]);
     embed(model.at(), &[]).code(2).says(&["no input", "--text"]);
 }
 

@@ -125,7 +125,7 @@ fn empty_and_awkward_texts() {
     fs::write(&file, lines.join("\r\n")).expect("a file");
     let path = file.to_str().expect("text");
     for format in ["text", "json", "jsonl", "csv"] {
-        let out = reference(&bert, "infer", &["--input", path, "-o", format]).code(0).out;
+        let out = reference(&bert, "infer", &["--input", path, "--format", format]).code(0).out;
         assert!(format != "text" || !out.contains(['\u{1b}', '\0', '\u{202e}']), "{out}");
     }
     let rows = reference(&bert, "embed", &["--input", path]).code(0).json()["results"].clone();
@@ -154,7 +154,7 @@ fn a_text_of_a_megabyte() {
     let ran = reference(
         &Tiny::new("bert_seqcls"),
         "infer",
-        &["--input", list.to_str().expect("text"), "-o", "jsonl"],
+        &["--input", list.to_str().expect("text"), "--format", "jsonl"],
     )
     .code(1);
     let rows = ran.says(&["line 1", "--truncate"]).json_lines();
@@ -177,8 +177,9 @@ fn bytes_that_are_no_text() {
         .code(1)
         .says(&["byte 5 (0xff)"]);
     for (list, says) in [("a.jsonl", "not UTF-8"), ("b.jsonl", "not valid JSON")] {
-        let ran =
-            reference(&bert, "infer", &["--input", &at(list), "-o", "json"]).code(1).says(&["line 2", says]);
+        let ran = reference(&bert, "infer", &["--input", &at(list), "--format", "json"])
+            .code(1)
+            .says(&["line 2", says]);
         // What was answered before is not lost, and nothing is answered behind a line that is left out.
         assert_eq!(ran.json()["results"].as_array().map(Vec::len), Some(1));
     }
@@ -214,7 +215,7 @@ fn lists_that_cannot_be_read() {
             reference(&bert, command, &["--input", &at(name)]).code(1).says(&[name, says]);
         }
     }
-    let none = reference(&bert, "infer", &["--input", &at("none.jsonl"), "-o", "json"]).code(0).json();
+    let none = reference(&bert, "infer", &["--input", &at("none.jsonl"), "--format", "json"]).code(0).json();
     assert_eq!(none["results"], json!([]));
     let ran = reference(&bert, "embed", &["--input", &at("none.jsonl"), "-o", &at("e.safetensors")]).code(0);
     assert!(ran.out.is_empty() && !Path::new(&at("e.safetensors")).exists());
@@ -298,7 +299,7 @@ fn standard_output_that_takes_nothing() {
     let full = || fs::File::options().write(true).open("/dev/full").expect("/dev/full");
     for (command, model, flags) in [
         ("infer", &bert, &["--text", "a"][..]),
-        ("infer", &bert, &["--text", "a", "-o", "json"]),
+        ("infer", &bert, &["--text", "a", "--format", "json"]),
         ("embed", &bert, &["--text", "a"]),
         ("generate", &gpt2, &["--prompt", "the cat"]),
         ("generate", &gpt2, &["--prompt", "the cat", "--samples", "2", "--top-k", "3"]),

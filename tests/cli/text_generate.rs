@@ -211,10 +211,10 @@ fn inspect_shows_models_of_texts() {
     let text = inspect(&t5, &[]).out;
     assert!(text.contains("relative positions") && text.contains("2 layers and 2 of the decoder"), "{text}");
     assert!(text.contains("tokenizer      none: "), "{text}");
-    let json = inspect(&t5, &["-o", "json"]).json();
+    let json = inspect(&t5, &["--format", "json"]).json();
     assert_eq!((&json["kind"], &json["structure"]["decoder_layers"]), (&"encoder-decoder".into(), &2.into()));
     assert!(json.get("tokenizer").is_none());
-    let json = inspect(&bert, &["-o", "json", "--outputs", "mean"]).json();
+    let json = inspect(&bert, &["--format", "json", "--outputs", "mean"]).json();
     assert_eq!(json["tokenizer"]["special"]["mask"], serde_json::json!({"token": "[MASK]", "id": 4}));
     assert_eq!(json["plans"].as_array().map(Vec::len), Some(1));
     assert!(inspect(&bert, &["--graph", "dot"]).out.starts_with("digraph"));

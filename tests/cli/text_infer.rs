@@ -13,7 +13,7 @@ fn ask(model: &Tiny, more: &[&str]) -> Ran {
 }
 
 fn json(model: &Tiny, more: &[&str]) -> Value {
-    ask(model, &[&["-o", "json"], more].concat()).code(0).json()
+    ask(model, &[&["--format", "json"], more].concat()).code(0).json()
 }
 
 #[test]
@@ -84,15 +84,25 @@ fn files_are_answered_in_order_as_one_by_one() {
             assert_eq!((&row["input"], &row["pair"]), (&text.as_str().into(), &"a man".into()), "{name}");
             assert_eq!(row["predictions"], alone[i], "{name} {i}");
         }
-        let csv = ask(&model, &["--input", path, "-o", "csv", "-k", "1"]).code(0).out;
+        let csv = ask(&model, &["--input", path, "--format", "csv", "-k", "1"]).code(0).out;
         assert!(csv.starts_with("input,pair,rank,index,label,probability,error\r\n"), "{csv}");
         assert_eq!(csv.lines().count(), 10);
-        let lines = ask(&model, &["--input", path, "-o", "jsonl"]).code(0).json_lines();
+        let lines = ask(&model, &["--input", path, "--format", "jsonl"]).code(0).json_lines();
         assert_eq!(lines[3]["line"], if name == "a.jsonl" { 4 } else { 5 });
     }
     // Standard input is JSON lines.
-    let mut command =
-        vit_gpu(["infer", "--device", "reference", "-q", "-o", "json", "-m", model.at(), "--input", "-"]);
+    let mut command = vit_gpu([
+        "infer",
+        "--device",
+        "reference",
+        "-q",
+        "--format",
+        "json",
+        "-m",
+        model.at(),
+        "--input",
+        "-",
+    ]);
     let path = folder.path().join("a.jsonl");
     let ran = run(command.stdin(fs::File::open(path).expect("a file"))).code(0);
     assert_eq!(ran.json()["results"].as_array().map(Vec::len), Some(9));
@@ -110,7 +120,7 @@ fn words_for_masks_and_whether_a_sentence_follows() {
     assert!(masks[0]["tokens"][0]["token"].is_string() && masks[0]["tokens"][0]["id"].is_u64());
     let text = ask(&model, &["--text", "the [MASK] sat [MASK].", "-k", "2"]).code(0).out;
     assert!(text.contains("  mask 2, character 15\n"), "{text}");
-    let csv = ask(&model, &["--text", "the [MASK] sat.", "-k", "2", "-o", "csv"]).code(0).out;
+    let csv = ask(&model, &["--text", "the [MASK] sat.", "-k", "2", "--format", "csv"]).code(0).out;
     assert!(csv.starts_with("input,mask,rank,id,token,probability,error\r\nthe [MASK] sat.,1,1,"), "{csv}");
 
     // Two texts ask the only thing that such a model can do with them; the flag says so.
@@ -161,15 +171,16 @@ fn answers_with_their_places() {
     fs::write(&records, format!("{record}\n{{\"question\":\"who?\",\"context\":\"\"}}\n{record}\n"))
         .expect("a file");
     let records = records.to_str().expect("text");
-    let ran = ask(&model, &["--input", records, "-k", "0", "--no-answer", "-o", "jsonl"]).code(1);
+    let ran = ask(&model, &["--input", records, "-k", "0", "--no-answer", "--format", "jsonl"]).code(1);
     let ran = ran.says(&["line 2", "empty"]);
     let rows = ran.json_lines();
     assert_eq!((&rows[0]["answers"], &rows[2]["answers"]), (&row["answers"], &row["answers"]));
     assert!(rows[1]["error"].as_str().is_some_and(|e| e.contains("empty")), "{ran:#?}");
     let text = ask(&model, &["--question", "who?", "--context", "the man", "-k", "1"]).code(0).out;
     assert!(text.starts_with("who?\n") && text.contains("  (characters "), "{text}");
-    let csv =
-        ask(&model, &["--question", "who?", "--context", "the man", "--no-answer", "-o", "csv"]).code(0).out;
+    let csv = ask(&model, &["--question", "who?", "--context", "the man", "--no-answer", "--format", "csv"])
+        .code(0)
+        .out;
     assert!(csv.starts_with("input,rank,start,end,answer,probability,score,error\r\nwho?,1,"), "{csv}");
     assert!(csv.contains("\r\nwho?,,,,,0."), "{csv}");
 
@@ -199,7 +210,7 @@ fn without_training() {
         let text = ask(model, &flags).code(0).out;
         assert!(text.contains("log likelihood -"), "{text}");
     }
-    let csv = ask(&gpt2, &[&flags[..], &["-o", "csv", "-k", "1"]].concat()).code(0).out;
+    let csv = ask(&gpt2, &[&flags[..], &["--format", "csv", "-k", "1"]].concat()).code(0).out;
     assert!(
         csv.starts_with("input,pair,rank,index,label,probability,tokens,log_likelihood,error\r\nthe cat,,1,"),
         "{csv}"

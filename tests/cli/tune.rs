@@ -44,7 +44,7 @@ fn what_is_measured_is_kept_and_used() {
     }
     let cache = scratch();
     let tune = |more: &[&str]| {
-        let mut command = vit_gpu(["tune", "--synthetic", "vit-ti/16", "-b", "1", "-o", "json"]);
+        let mut command = vit_gpu(["tune", "--synthetic", "vit-ti/16", "-b", "1", "--format", "json"]);
         run(command.args(more).env("XDG_CACHE_HOME", cache.path())).code(0).json()
     };
     let first = tune(&[]);

@@ -71,7 +71,7 @@ fn every_golden_passes(more: &[&str]) {
         let unscaled =
             more.contains(&"f16") && model.file_name().is_some_and(|n| n.to_string_lossy().starts_with("t5"));
         let wide: &[&str] = if unscaled { &["--atol", "8e-2", "--rtol", "8e-2"] } else { &[] };
-        let arguments = [more, wide, &["-o", "json"]].concat();
+        let arguments = [more, wide, &["--format", "json"]].concat();
         let json = verify(model, &arguments).code(0).json();
         assert_eq!(json["pass"], true, "{}", model.display());
         let outputs = json["outputs"].as_array().expect("outputs");
@@ -118,7 +118,7 @@ fn a_difference_fails() {
     let ran = with(&path, &[]).code(1);
     assert!(ran.out.contains("FAIL: 1 of 1224 values differ, worst at 1223"), "{ran:#?}");
     assert!(ran.out.lines().last().is_some_and(|l| l.starts_with("FAIL: 5 of 6")), "{ran:#?}");
-    let json = with(&path, &["-o", "json"]).code(1).json();
+    let json = with(&path, &["--format", "json"]).code(1).json();
     assert_eq!(json["pass"], false);
     let failed: Vec<_> =
         json["outputs"].as_array().expect("outputs").iter().filter(|o| o["pass"] == false).collect();
@@ -131,7 +131,7 @@ fn a_difference_fails() {
     with(&path, &["--atol", "nan"]).code(2);
 
     let path = spoiled("out.logits", f32::NAN, folder.path());
-    let json = with(&path, &["-o", "json", "--atol", "1e30"]).code(1).json();
+    let json = with(&path, &["--format", "json", "--atol", "1e30"]).code(1).json();
     assert_eq!(json["pass"], false, "NaN agrees with nothing");
 }
 
@@ -157,7 +157,7 @@ fn what_cannot_be_produced_fails_unless_allowed() {
         ran.out.contains("skipped: ") && ran.out.contains("pass: 5 of 5 outputs agree, 1 not produced"),
         "{ran:#?}"
     );
-    let json = with(&["--allow-missing", "-o", "json"]).code(0).json();
+    let json = with(&["--allow-missing", "--format", "json"]).code(0).json();
     assert_eq!(json["outputs"].as_array().map(Vec::len), Some(6));
 }
 

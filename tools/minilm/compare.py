@@ -48,7 +48,7 @@ def original(folder, texts):
 def vit_gpu(options, model, texts):
     """Embeddings by `vit-gpu embed`."""
     command = [*options.gpu_prefix.split(), options.vit_gpu, "embed", "-m", model, *options.embed_options.split(),
-               "--input", options.sentences, "-o", "json"]  # fmt: skip
+               "--input", options.sentences, "--format", "json"]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))} failed with {done.returncode}:\n{done.stderr[-2000:]}")

@@ -1,11 +1,11 @@
 //! Arguments of `attention`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DeviceArgs, ImageArgs, ModelArgs, first};
+use crate::cli::sink::SinkArgs;
 
 pub(crate) const ATTENTION_HELP: &str = "\
 Examples:
@@ -14,9 +14,9 @@ Examples:
     vit-gpu attention -m FOLDER --text \"Who sat? The cat sat.\" --answer \"the cat\" -o t5.svg
     vit-gpu attention -m FOLDER photo.jpg -o vit.png
 
-A row for each token that looks, a column for each that it looks at; the weights of a row sum to 1. What
-the architecture closes is hatched: nothing in BERT and in T5's encoder, what follows a token in GPT-2 and
-in T5's decoder. T5 has three pictures side by side: its encoder, its decoder, and the decoder looking at
+Rows are queries, columns keys: a row for each token that attends, a column for each that it attends to.
+The weights of a row sum to 1. What the architecture masks is hatched: nothing in BERT and in T5's encoder, what follows a token in GPT-2 and
+in T5's decoder. T5 has three maps side by side: its encoder, its decoder, and the decoder attending to
 what the encoder has read.
 
 JSON is {\"attention\": [{\"look\": \"…\", \"causal\": …, \"layers\": […], \"queries\": […], \"keys\": […],
@@ -24,13 +24,9 @@ JSON is {\"attention\": [{\"look\": \"…\", \"causal\": …, \"layers\": […],
 
 #[derive(Debug, Args)]
 pub(crate) struct AttentionArgs {
-    /// An image file, or - for standard input, of a model that looks at images
+    /// An image file, or - for standard input, of a vision model
     #[arg(value_name = "IMAGE")]
     pub input: Option<OsString>,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub device: DeviceArgs,
     /// The text
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub text: Option<String>,
@@ -43,17 +39,20 @@ pub(crate) struct AttentionArgs {
     /// Cut a text that is too long for the model, of a pair the longer, instead of refusing it
     #[arg(long)]
     pub truncate: bool,
-    #[command(flatten)]
-    pub image: ImageArgs,
     /// One layer instead of the mean of all; counted from 0
     #[arg(long, value_name = "N")]
     pub layer: Option<usize>,
     /// One head instead of the mean of all (of the last layer unless one is named); from 0
     #[arg(long, value_name = "N")]
     pub head: Option<usize>,
-    /// The picture to write, or json for the weights on standard output
-    #[arg(short, long, value_name = "FILE.svg|FILE.png|FILE.json|json", value_parser = picture, default_value = "json")]
-    pub output: PictureSink,
+    #[command(flatten)]
+    pub sink: SinkArgs<Weights>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
 }
 
 impl AttentionArgs {
@@ -68,30 +67,13 @@ impl AttentionArgs {
     }
 }
 
-/// Where weights go.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum PictureSink {
-    /// As JSON to standard output.
-    Print,
-    /// To a file, in a form that its name says.
-    File(PathBuf, PictureForm),
-}
-
-/// Forms of a file.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum PictureForm {
-    Svg,
-    Png,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Weights {
+    /// The weights
+    #[default]
     Json,
-}
-
-fn picture(text: &str) -> Result<PictureSink, String> {
-    if text == "json" {
-        return Ok(PictureSink::Print);
-    }
-    let lower = text.to_ascii_lowercase();
-    let forms = [(".svg", PictureForm::Svg), (".png", PictureForm::Png), (".json", PictureForm::Json)];
-    let form = forms.into_iter().find(|(end, _)| lower.ends_with(end));
-    let (_, form) = form.ok_or("a picture is a .svg or .png file; json prints the weights")?;
-    Ok(PictureSink::File(text.into(), form))
+    /// A vector image
+    Svg,
+    /// A raster image, for a file
+    Png,
 }

@@ -7,20 +7,18 @@ pub(super) mod args;
 
 use crate::printable::escaped;
 use std::io::Write;
-use std::path::Path;
 
 use serde::Serialize;
 
-use super::generate::{distinct, spare_the_model};
-use super::infer::{Ready, decode, decode_options, preprocess};
 use super::inputs::{self, Input};
 use super::open;
 use super::outcome::Outcome;
-use super::outfile::OutFile;
 use super::output::{DeviceFacts, SCHEMA_VERSION};
+use super::pixels::{Ready, decode, decode_options, preprocess};
+use super::sink::Sink;
 use super::talk::Talk;
 use super::texts::{self, Opened};
-use crate::cli::attention::args::{AttentionArgs, PictureForm, PictureSink};
+use crate::cli::attention::args::{AttentionArgs, Weights};
 use crate::error::{Error, Result};
 use crate::render::attention::{self, Panel};
 use crate::render::letters;
@@ -28,7 +26,7 @@ use crate::session::{ModelKind, ModelSource};
 use crate::text::{Layers, Look, MOST_TOKENS, TooLong, mean};
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &AttentionArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &AttentionArgs, talk: Talk, out: &mut Sink<'_, Weights>) -> Outcome {
     let text = args.of_texts();
     let (id, source) = match (text, &args.input) {
         (Some(flag), Some(_)) => {
@@ -46,38 +44,22 @@ pub(super) fn run(args: &AttentionArgs, talk: Talk, out: &mut impl Write) -> Out
         }
         image = inputs::expand(std::slice::from_ref(input), false)?.list;
     }
-    let file = match &args.output {
-        PictureSink::Print => None,
-        PictureSink::File(path, form) => {
-            let files: Vec<&Path> = image.iter().filter_map(file_of).collect();
-            distinct(&[("-o", path)], &files)?;
-            spare_the_model(&[Some(path)], open::folder(&source))?;
-            Some((OutFile::create(path)?, *form))
-        }
-    };
+    out.spare(&image.iter().filter_map(Input::file).collect::<Vec<_>>(), open::folder(&source))?;
     let shown = match text {
         Some(_) => of_text(args, (id, &source), talk)?,
         None => of_image(args, (id, source), &image, talk)?,
     };
-    match file {
-        None => out.write_all(&shown.json()?)?,
-        Some((file, PictureForm::Json)) => file.finish(&shown.json()?)?,
-        Some((file, PictureForm::Svg)) => file.finish(shown.scene().svg().as_bytes())?,
-        Some((file, PictureForm::Png)) => {
+    match out.format {
+        Weights::Json => out.write_all(&shown.json()?)?,
+        Weights::Svg => out.write_all(shown.scene().svg().as_bytes())?,
+        Weights::Png => {
             if shown.labels().any(|token| !letters::known(&attention::short(token))) {
                 talk.warn("PNG has no letters for some tokens, and boxes stand for them; SVG has");
             }
-            file.finish(&shown.scene().png()?)?;
+            out.write_all(&shown.scene().png()?)?;
         }
     }
     Ok(0)
-}
-
-fn file_of(input: &Input) -> Option<&Path> {
-    match input {
-        Input::File(path) => Some(path),
-        _ => None,
-    }
 }
 
 /// Everything there is to show.
@@ -167,7 +149,7 @@ fn of_text(args: &AttentionArgs, (id, source): (String, &ModelSource), talk: Tal
     let Some(text) = &args.text else {
         return Err(Error::usage("there is no text", "pass --text"));
     };
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let mut opened = Opened::new(id.clone(), source, &options, talk)?;
     let info = opened.session.info();
     check_head(args.head, info.heads)?;
@@ -211,7 +193,7 @@ fn of_image(
         let what = format!("{} images", inputs.len());
         return Err(Error::usage(what, "a picture of attention is of one; name one file"));
     };
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let opened = open::open_with(id.clone(), source, &options, talk)?;
     let info = opened.session.info();
     check_head(args.head, info.heads)?;

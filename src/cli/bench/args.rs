@@ -7,13 +7,18 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DtypeArg, Feature, image_size};
+use crate::cli::sink::SinkArgs;
 
 pub(crate) const BENCH_HELP: &str = "\
-Each combination of model, storage type, device and batch is a row: mean and standard deviation of
+Examples:
+    vit-gpu bench --synthetic vit-b/16 -b 1,8 --dtype f32,f16
+    vit-gpu bench -m FOLDER -o bench.json
+
+Each combination of model, dtype, device and batch is a row: mean and standard deviation of
 -r runs after the warm-up, from pixels on the host to results on the host, by wall clock. JSON
 holds every sample.
 
-Two more rows for each model, storage type and device tell how long a process of its own takes from
+Two more rows for each model, dtype and device tell how long a process of its own takes from
 its start to its first answer: cold, with nothing kept on disk (no compiled pipelines, no measured
 choices, and the driver's own cache moved away where Mesa or NVIDIA let it), and warm, with what
 the cold one left. What the operating system keeps of files that were read is not touched.
@@ -50,7 +55,7 @@ pub(crate) struct BenchArgs {
         hide_env_values = true
     )]
     pub device: Vec<String>,
-    /// Only adapters of these back ends: vulkan, metal, dx12
+    /// Only adapters of these backends: vulkan, metal, dx12
     #[arg(
         long,
         value_name = "NAME,...",
@@ -62,7 +67,7 @@ pub(crate) struct BenchArgs {
     /// Features not to use, where an adapter has a broken one
     #[arg(long, value_enum, value_name = "FEATURE,...", value_delimiter = ',')]
     pub disable: Vec<Feature>,
-    /// Storage types of weights and activations
+    /// Dtypes that weights and activations are stored in
     #[arg(
         long,
         value_enum,
@@ -73,10 +78,10 @@ pub(crate) struct BenchArgs {
         hide_env_values = true
     )]
     pub dtype: Vec<DtypeArg>,
-    /// Compute an op in this way wherever it can be: matmul=tile64; `vit-gpu tune` lists the ways
+    /// Kernel variant of an op, wherever it can be used: matmul=tile64; `vit-gpu tune --list` shows all
     #[arg(long, value_name = "OP=NAME")]
     pub variant: Vec<String>,
-    /// Neither measure the ways of computing an op on first use (at most 2 s) nor use what was measured
+    /// Neither measure kernel variants on first use (at most 2 s) nor use what was measured
     #[arg(long)]
     pub no_tune: bool,
     /// Keep bounds checks in shaders: slower, for doubtful drivers
@@ -97,9 +102,8 @@ pub(crate) struct BenchArgs {
     /// Pairs of a cold and a warm start; 0 leaves them out
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub starts: u32,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Rows::Md)]
-    pub output: Rows,
+    #[command(flatten)]
+    pub sink: SinkArgs<Rows>,
     /// Answer once and tell how long it took: what a start is measured with
     #[arg(long, value_name = "UNIX_NANOSECONDS", hide = true)]
     pub answer_once: Option<u64>,
@@ -108,9 +112,10 @@ pub(crate) struct BenchArgs {
     pub cache_dir: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Rows {
     /// Markdown tables, a row as soon as it is measured
+    #[default]
     Md,
     /// One object, with every sample
     Json,

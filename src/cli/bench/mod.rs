@@ -5,40 +5,33 @@
 pub(super) mod args;
 mod report;
 mod start;
+mod subject;
 
 use std::io::Write;
-use std::time::Instant;
 
-use super::args::{DeviceArgs, DtypeArg, ModelArgs};
 use super::open;
 use super::outcome::{FAILED, Outcome};
 use super::talk::Talk;
-use crate::cli::bench::args::BenchArgs;
+use crate::cli::bench::args::{BenchArgs, Rows};
+use crate::cli::sink::Sink;
 use crate::error::{Error, Result};
-use crate::session::{Device, ModelKind, ModelSource, Session};
+use crate::session::Session;
 use report::{Report, Row, Stats};
 use start::Start;
-
-/// What is measured: one model in one storage type on one device.
-struct Subject {
-    id: String,
-    source: ModelSource,
-    /// Flag and value by which another process means the same model.
-    flag: [std::ffi::OsString; 2],
-    device: DeviceArgs,
-}
+use subject::{forget_peak, name_of, outputs, peak, subjects};
 
 /// Runs the command and yields its exit code: 1 if a row could not be measured.
-pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut Sink<'_, Rows>) -> Outcome {
     let subjects = subjects(args, talk)?;
     if let Some(begun) = args.answer_once {
         let subject = subjects.first().ok_or_else(nothing)?;
-        let start = start::answer(args, subject, begun)?;
+        let start = start::answer(args, subject, begun, talk)?;
         serde_json::to_writer(&mut *out, &start).map_err(std::io::Error::from)?;
         writeln!(out)?;
         return Ok(0);
     }
-    let mut report = Report::new(out, args.output, args.device.len() > 1, &subjects);
+    let format = out.format;
+    let mut report = Report::new(out, format, args.device.len() > 1, &subjects);
     report.begin()?;
     let mut failed = false;
     for subject in &subjects {
@@ -46,7 +39,7 @@ pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut impl Write) -> Outcome
         let opened = match open::open_with(
             subject.id.clone(),
             subject.source.clone(),
-            &open::options(&subject.device, !args.no_mmap)?,
+            &open::options(&subject.device, !args.no_mmap, talk)?,
             talk,
         ) {
             Ok(opened) => opened,
@@ -102,57 +95,6 @@ pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut impl Write) -> Outcome
     Ok(if failed { FAILED } else { 0 })
 }
 
-/// Every combination of model, storage type and device, each model's together.
-fn subjects(args: &BenchArgs, talk: Talk) -> Result<Vec<Subject>> {
-    let mut models = Vec::new();
-    for name in &args.synthetic {
-        // Refuses names that do not exist before anything is measured.
-        open::expect(ModelKind::Vision, name, &ModelSource::Synthetic(name.clone()))?;
-        let made = crate::synthetic::vision::Synthetic::named(name)?;
-        let source = ModelSource::Synthetic(made.name().to_owned());
-        models.push((made.name().to_owned(), source, ["--synthetic".into(), made.name().into()]));
-    }
-    for model in &args.model {
-        let one = ModelArgs { model: Some(model.clone()), offline: args.offline, no_mmap: args.no_mmap };
-        let (id, source) = open::locate(&one, talk)?;
-        models.push((id, source, ["-m".into(), model.clone()]));
-    }
-    if models.is_empty() {
-        // Not by clap: a model of the environment must not join one that was named.
-        let model = std::env::var_os("VIT_GPU_MODEL");
-        let one = ModelArgs { model, offline: args.offline, no_mmap: args.no_mmap };
-        let (id, source) = open::locate(&one, talk)?;
-        models.push((id.clone(), source, ["-m".into(), id.into()]));
-    }
-    let devices: Vec<Option<String>> = match args.device.as_slice() {
-        [] => vec![None],
-        names => names.iter().cloned().map(Some).collect(),
-    };
-    let mut subjects = Vec::new();
-    for (id, source, flag) in models {
-        for device in &devices {
-            for &dtype in &args.dtype {
-                let device = DeviceArgs {
-                    device: device.clone(),
-                    backend: args.backend.clone(),
-                    disable: args.disable.clone(),
-                    dtype,
-                    variant: args.variant.clone(),
-                    no_tune: args.no_tune,
-                    checked: args.checked,
-                };
-                if open::device(&device)? == Device::Reference {
-                    let what = "--device reference is not there to be fast";
-                    return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"));
-                }
-                let (id, source, flag) = (id.clone(), source.clone(), flag.clone());
-                subjects.push(Subject { id, source, flag, device });
-            }
-        }
-    }
-    Ok(subjects)
-}
-
 /// What a row of runs is made of.
 struct Timed {
     /// Milliseconds from pixels on the host to results on the host.
@@ -197,35 +139,6 @@ fn started(row: Row, test: &'static str, starts: Vec<Start>) -> Row {
     }
 }
 
-/// What `infer` would compute.
-fn outputs(session: &Session, size: [usize; 2]) -> Result<Vec<String>> {
-    Ok(super::inspect::default_outputs(&session.output_names(size)?))
-}
-
 fn nothing() -> Error {
     Error::usage("nothing to measure", "pass -m or --synthetic")
-}
-
-fn name_of(dtype: DtypeArg) -> &'static str {
-    match dtype {
-        DtypeArg::Auto | DtypeArg::F32 => "f32",
-        DtypeArg::F16 => "f16",
-    }
-}
-
-/// The most memory that this process has had at a time, in bytes, where the system tells.
-fn peak() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
-}
-
-/// Starts the count of [`peak`] anew, where the system can.
-fn forget_peak() {
-    _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-/// Seconds since an instant, as milliseconds.
-fn ms(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1e3
 }

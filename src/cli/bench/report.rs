@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::Subject;
 use super::start::Start;
+use super::subject::Subject;
 use crate::cli::bench::args::Rows;
 use crate::cli::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, count, field, json};
 

@@ -14,9 +14,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use clap::ValueEnum as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Subject, ms, name_of, outputs, peak};
+use super::subject::{Subject, name_of, outputs, peak};
 use crate::cli::bench::args::BenchArgs;
 use crate::cli::open;
+use crate::cli::output::millis;
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::session::{Device, Session};
@@ -70,13 +71,13 @@ impl Start {
 ///
 /// # Errors
 /// As [`Session::open`] and [`Session::prepare`].
-pub(super) fn answer(args: &BenchArgs, subject: &Subject, begun: u64) -> Result<Start> {
+pub(super) fn answer(args: &BenchArgs, subject: &Subject, begun: u64, talk: Talk) -> Result<Start> {
     let since_begun = || {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         now.saturating_sub(u128::from(begun)) as f64 / 1e6
     };
     let process = since_begun();
-    let mut options = open::options(&subject.device, !args.no_mmap)?;
+    let mut options = open::options(&subject.device, !args.no_mmap, talk)?;
     if let Device::Gpu(choice) = &mut options.device {
         choice.cache_dir = args.cache_dir.clone();
     }
@@ -90,7 +91,7 @@ pub(super) fn answer(args: &BenchArgs, subject: &Subject, begun: u64) -> Result<
     let ready = prepared.preparation();
     let first = Instant::now();
     prepared.run()?;
-    let first_run = ms(first);
+    let first_run = millis(first.elapsed());
     Ok(Start {
         process,
         load: opened.files * 1e3,

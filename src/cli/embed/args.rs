@@ -1,11 +1,11 @@
 //! Arguments of `embed`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::args::{DeviceArgs, Format, ImageArgs, ModelArgs};
+use crate::cli::args::{DeviceArgs, ImageArgs, ModelArgs};
+use crate::cli::sink::SinkArgs;
 use crate::cli::texts::args::TextsArgs;
 use crate::text::Pool;
 
@@ -31,35 +31,36 @@ pub(crate) struct EmbedArgs {
     /// Take images from subdirectories too
     #[arg(short, long)]
     pub recursive: bool,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub device: DeviceArgs,
-    #[command(flatten)]
-    pub image: ImageArgs,
     /// How the vectors of tokens, or of patches, become one
     #[arg(long, value_enum)]
     pub pool: Option<Pooling>,
     /// Bring embeddings to length 1
     #[arg(long)]
     pub normalize: bool,
-    /// How to print results, or the file to write
-    #[arg(short, long, value_name = "json|jsonl|FILE.safetensors", value_parser = sink, default_value = "json")]
-    pub output: Sink,
+    #[command(flatten)]
+    pub sink: SinkArgs<Vector>,
     /// Images or texts computed at a time [default: 8 images, 64 texts]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: Option<u32>,
     #[command(flatten)]
     pub texts: TextsArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
 }
 
-/// Where embeddings go.
-#[derive(Debug, Clone)]
-pub(crate) enum Sink {
-    /// To standard output.
-    Print(Format),
-    /// To a safetensors file.
-    File(PathBuf),
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Vector {
+    /// One object with model, device, embeddings and timing
+    #[default]
+    Json,
+    /// One object a line for each input
+    Jsonl,
+    /// A tensor `embeddings` (N,E), for a file
+    Safetensors,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,14 +81,5 @@ impl Pooling {
             Pooling::Mean => Pool::Mean,
             Pooling::Pooler => Pool::Pooler,
         }
-    }
-}
-
-fn sink(text: &str) -> Result<Sink, String> {
-    match text {
-        "json" => Ok(Sink::Print(Format::Json)),
-        "jsonl" => Ok(Sink::Print(Format::Jsonl)),
-        _ if text.to_ascii_lowercase().ends_with(".safetensors") => Ok(Sink::File(text.into())),
-        _ => Err("embeddings are printed as json or jsonl, or written to a .safetensors file".to_owned()),
     }
 }

@@ -1,19 +1,18 @@
 //! Embeddings of images: what the model's head reads, token 0, or the mean of the patches.
 
 use crate::printable::escaped;
-use std::io::Write;
-use std::path::Path;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Answers, millis};
-use crate::cli::embed::args::{EmbedArgs, Pooling, Sink};
-use crate::cli::generate::{distinct, spare_the_model};
-use crate::cli::infer::{Ready, decode, decode_options, preprocess};
+use super::answers::Answers;
+use crate::cli::embed::args::{EmbedArgs, Pooling, Vector};
 use crate::cli::inputs::Input;
 use crate::cli::open::{self, Opened};
 use crate::cli::outcome::{Outcome, Stop};
+use crate::cli::output::millis;
+use crate::cli::pixels::{Ready, decode, decode_options, preprocess};
+use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::models::ModelInfo;
@@ -28,25 +27,17 @@ pub(super) fn run(
     (id, source): (String, ModelSource),
     inputs: &[Input],
     talk: Talk,
-    out: &mut impl Write,
+    out: &mut Sink<'_, Vector>,
 ) -> Outcome {
     let begun = Instant::now();
-    if let Sink::File(path) = &args.output {
-        let files = inputs.iter().filter_map(|input| match input {
-            Input::File(path) => Some(path.as_path()),
-            _ => None,
-        });
-        let files: Vec<&Path> = files.collect();
-        distinct(&[("-o", path)], &files)?;
-        spare_the_model(&[Some(path)], open::folder(&source))?;
-    }
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    out.spare(&inputs.iter().filter_map(Input::file).collect::<Vec<_>>(), open::folder(&source))?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let opened = open::open_with(id.clone(), source, &options, talk)?;
     let preprocess = preprocess(&args.image, &opened, talk)?;
     let decoding = decode_options(&args.image);
     let size = preprocess.size().map_or(opened.session.info().image_size, |(h, w)| [h, w]);
     let pooled = Pooled::new(args.pool, &opened, size)?;
-    let mut answers = Answers::new(args, args.normalize, &mut *out, begun, talk)?;
+    let mut answers = Answers::new(args.normalize, &mut *out, begun, talk);
     let mut said = 0;
     let mut answer = || {
         for chunk in inputs.chunks(args.batch_size.unwrap_or(BATCH) as usize) {

@@ -1,15 +1,15 @@
 //! Embeddings of texts.
 
-use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Answers, millis};
+use super::answers::Answers;
 use crate::cli::args::first;
-use crate::cli::embed::args::{EmbedArgs, Pooling, Sink};
-use crate::cli::generate::{distinct, spare_the_model};
+use crate::cli::embed::args::{EmbedArgs, Pooling, Vector};
 use crate::cli::open;
 use crate::cli::outcome::{Outcome, Stop};
+use crate::cli::output::millis;
+use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::cli::texts::{self, BATCH, Opened, on_line};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ pub(super) fn run(
     args: &EmbedArgs,
     (id, source): (String, &ModelSource),
     talk: Talk,
-    out: &mut impl Write,
+    out: &mut Sink<'_, Vector>,
 ) -> Outcome {
     let begun = Instant::now();
     let image = first(&[("an image", !args.inputs.is_empty()), ("--recursive", args.recursive)]);
@@ -34,19 +34,15 @@ pub(super) fn run(
         return Err(Error::usage("there is nothing to read", "pass --text or --input").into());
     }
     let folder = open::folder(source).unwrap_or(Path::new("."));
-    if let Sink::File(path) = &args.output {
-        let inputs: Vec<&Path> = args.texts.input.iter().map(AsRef::as_ref).collect();
-        distinct(&[("-o", path)], &inputs)?;
-        spare_the_model(&[Some(path)], Some(folder))?;
-    }
+    out.spare(&args.texts.input.iter().map(AsRef::as_ref).collect::<Vec<_>>(), Some(folder))?;
     let (pool, normalize, limit) = settings(args, folder)?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let mut opened = Opened::new(id.clone(), source, &options, talk)?;
     if let Some(limit) = limit {
         opened.shorten(limit);
     }
     let mut items = items(args)?;
-    let mut answers = Answers::new(args, normalize, &mut *out, begun, talk)?;
+    let mut answers = Answers::new(normalize, &mut *out, begun, talk);
     let outcome = embed_all(args, &mut opened, pool, &mut items, &mut answers);
     let name = match pool {
         Pooling::Cls => "cls",
@@ -99,7 +95,7 @@ fn embed_all(
     opened: &mut Opened,
     pool: Pooling,
     items: &mut dyn Iterator<Item = Result<Item>>,
-    answers: &mut Answers<impl Write>,
+    answers: &mut Answers<'_, '_>,
 ) -> Result<(), Stop> {
     let batch = args.batch_size.unwrap_or(BATCH) as usize;
     let too_long = if args.texts.truncate { TooLong::Cut } else { TooLong::Refuse };

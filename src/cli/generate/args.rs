@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
 
-use crate::cli::args::{DeviceArgs, ModelArgs};
+use crate::cli::args::{COMMON, DeviceArgs, ModelArgs, Plain};
 use crate::cli::texts::args::WriteArgs;
+use crate::generate::recipe::{self, Keep, MAX_SCALE, MAX_TEMPERATURE};
+use crate::generate::{self};
 
 pub(crate) const GENERATE_HELP: &str = "\
 Examples:
     vit-gpu generate --class star --seed 1 -o star.png
     vit-gpu generate --class star --class heart -n 8 -o both.png --animate growth.gif
-    vit-gpu generate -m FOLDER --class 207 --prime dog.jpg --keep 0.5 -o again.png
-    vit-gpu generate --again star.png -o same.png
+    vit-gpu generate -m FOLDER --class 207 --init-image dog.jpg --keep-rows 0.5 -o other.png
+    vit-gpu generate --reproduce star.png -o same.png
     vit-gpu generate -m gpt2 --prompt \"Once upon a time\" -n 40 --temperature 0.8 --top-k 50
     vit-gpu generate -m t5 --prompt \"translate English to German: The house is small.\"
     vit-gpu generate -m t5 --prompt \"The <extra_id_0> walks in <extra_id_1> park\" --keep-special
@@ -21,14 +22,14 @@ Examples:
 A text comes to standard output as it is written, without its prompt; -o FILE.txt or FILE.json
 also writes a file when it is whole, and then -q keeps it off standard output. The likeliest token
 is taken unless --temperature, --top-k or --top-p is given; a temperature that is not given is then
-1.
+1. --format json prints what -o FILE.json holds.
 
-The kind of a picture file is told by its extension: png, jpg, webp, bmp, tiff, ppm or gif.
+The kind of an image file is told by its extension: png, jpg, webp, bmp, tiff, ppm or gif.
 Several samples go into one file side by side, or with `-o FOLDER/` into a file each.
 
 A sample depends on model, class, settings, seed and its own number, and not on the batch it is
-drawn in. PNG files hold all of these (the text chunk `vit-gpu`, as JSON), and --again reads them:
-the same file comes out on the same device; another adapter may round differently, and draw another
+generated in. PNG files hold all of these (the text chunk `vit-gpu`, as JSON), and --reproduce reads them:
+the same file comes out on the same device; another adapter may round differently, and choose another
 token now and then.
 
 --tokens writes what `vit-gpu tokens` reads and writes:
@@ -44,34 +45,37 @@ Examples:
 A token file is JSON:
     {\"model\": NAME, \"grid\": [ROWS, COLUMNS], \"vocabulary\": V, \"samples\": [
       {\"tokens\": [[ID, ...], ...]}]}
-with a list of ids for each row of patches, from the top; missing rows at the end are drawn grey.
-Of the rest, `grid` must be the model's, and what is left out or unknown is passed over.
+with a list of ids for each row of patches, from the top; missing rows at the end become grey. Of
+the rest, `grid` must be the model's, and what is omitted or unknown is ignored.
 
-The signal-to-noise ratio is that of the picture as the model takes it, cropped and resized.";
+The signal-to-noise ratio is that of the image as the model takes it, cropped and resized.";
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub device: DeviceArgs,
     #[command(flatten)]
     pub what: WhatArgs,
     #[command(flatten)]
     pub how: HowArgs,
     #[command(flatten)]
     pub files: FileArgs,
-    /// Say how long the first token took and how many tokens a second; of pictures also the memory traffic
+    /// Format of texts [default: by the extension of -o, else text]
+    #[arg(long, value_enum)]
+    pub format: Option<Plain>,
+    /// Say how long the first token took and how many tokens a second; of images also the memory traffic
     #[arg(long)]
     pub stats: bool,
-    /// Show the picture as it grows, in terminals that can (kitty, iTerm2, WezTerm, Ghostty)
+    /// Show the image as it grows, in terminals that can (kitty, iTerm2, WezTerm, Ghostty)
     #[arg(long, value_enum, default_value_t = When::Auto)]
     pub preview: When,
     #[command(flatten)]
     pub write: WriteArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
-/// What is drawn.
+/// What is generated.
 #[derive(Debug, Args)]
 pub(crate) struct WhatArgs {
     /// Class by name, beginning of a name, or number; may be given several times [default: all in turn]
@@ -81,18 +85,18 @@ pub(crate) struct WhatArgs {
     /// is named, one of each]; of a text the most new tokens [default: 64]
     #[arg(short = 'n', long, value_name = "COUNT", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub count: Option<u32>,
-    /// Begin with the upper rows of this picture
-    #[arg(long, value_name = "IMAGE", requires = "keep")]
-    pub prime: Option<PathBuf>,
-    /// How much of it: so many rows of patches, or a part of the picture as 0.5 or 50%
-    #[arg(long, value_name = "ROWS|FRACTION", value_parser = keep, requires = "prime", allow_negative_numbers = true)]
-    pub keep: Option<Keep>,
-    /// Make the samples of a PNG file again, by the model, seed and settings that it holds
-    #[arg(long, value_name = "FILE.png", conflicts_with_all = ["class", "count", "prime", "keep", "HowArgs"])]
-    pub again: Option<PathBuf>,
+    /// Begin with the upper rows of this image
+    #[arg(long, alias = "prime", value_name = "IMAGE", requires = "keep_rows")]
+    pub init_image: Option<PathBuf>,
+    /// How much of it: so many rows of patches, or a part of the image as 0.5 or 50%
+    #[arg(long, alias = "keep", value_name = "ROWS|FRACTION", value_parser = keep, requires = "init_image", allow_negative_numbers = true)]
+    pub keep_rows: Option<Keep>,
+    /// Generate the samples of a PNG file again, by the model, seed and settings that it holds
+    #[arg(long, alias = "again", value_name = "FILE.png", conflicts_with_all = ["class", "count", "init_image", "keep_rows", "HowArgs"])]
+    pub reproduce: Option<PathBuf>,
 }
 
-/// How tokens are drawn; where nothing is said, as the model's authors did, or of a text the likeliest.
+/// How tokens are sampled; where nothing is said, as the model's authors did, or of a text the likeliest.
 #[derive(Debug, Args)]
 #[group(id = "HowArgs", multiple = true)]
 pub(crate) struct HowArgs {
@@ -108,8 +112,8 @@ pub(crate) struct HowArgs {
     /// Only the likeliest tokens that make up this part of the probability; 1 for all
     #[arg(long, value_name = "P", value_parser = top_p, allow_negative_numbers = true)]
     pub top_p: Option<f32>,
-    /// Guidance: how far to go from what the model draws without the class to what it draws with it, and
-    /// beyond; 1 is none
+    /// Classifier-free guidance: how far to go from what the model generates without the class to what it
+    /// generates with it, and beyond; 1 is none
     #[arg(long, value_name = "S", value_parser = cfg_scale, allow_negative_numbers = true)]
     pub cfg_scale: Option<f32>,
     /// Guidance from the first token to the last: constant, or linear from 1 to S; as the model suits
@@ -120,36 +124,36 @@ pub(crate) struct HowArgs {
     /// was trained for where nothing is said
     #[arg(long, value_enum)]
     pub order: Option<Order>,
-    /// Draw several patches at a time, all in so many steps, where a model can [default: one a step]
-    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(2..=1_048_576), allow_negative_numbers = true)]
-    pub parallel: Option<u32>,
+    /// Generate several patches at a time, all in so many steps, where a model can [default: one a step]
+    #[arg(long, alias = "parallel", value_name = "STEPS", value_parser = clap::value_parser!(u32).range(2..=1_048_576), allow_negative_numbers = true)]
+    pub num_steps: Option<u32>,
 }
 
 /// What is written, and where.
 #[derive(Debug, Args)]
 pub(crate) struct FileArgs {
-    /// Picture, or folder with `/` at the end for a file each; text as .txt or .json
+    /// Image, or folder with `/` at the end for a file each; text as .txt or .json
     #[arg(short, long, value_name = "FILE|DIR/")]
     pub output: Option<PathBuf>,
     /// A file for each sample beside -o: star.png becomes star-0.png, star-1.png, ...
     #[arg(long, requires = "output")]
     pub files: bool,
-    /// Samples beside each other [default: so that the picture is nearly square]
+    /// Samples beside each other [default: so that the whole is nearly square]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub columns: Option<u32>,
-    /// Enlarge pictures so many times, each pixel becoming a square [default: 1]
+    /// Enlarge images so many times, each pixel becoming a square [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub zoom: Option<u32>,
-    /// Write the growth of the picture as an animation
+    /// Write the growth of the image as an animation
     #[arg(long, value_name = "FILE.gif|FILE.png")]
     pub animate: Option<PathBuf>,
-    /// Write the growth of the picture as PNG files
-    #[arg(long, value_name = "DIR")]
-    pub steps: Option<PathBuf>,
+    /// Write the growth of the image as PNG files, a frame each, into this folder
+    #[arg(long, alias = "steps", value_name = "DIR")]
+    pub frames_dir: Option<PathBuf>,
     /// Tokens from one frame to the next [default: so that there are at most 64 frames]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub every: Option<u32>,
-    /// Draw how uncertain the model was of each patch, beside the picture
+    /// Plot how uncertain the model was of each patch, beside the image
     #[arg(long, value_name = "FILE.png")]
     pub entropy: Option<PathBuf>,
     /// Write the tokens as JSON
@@ -159,37 +163,38 @@ pub(crate) struct FileArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TokensArgs {
-    /// Picture to make tokens of
+    /// Image to encode
     #[arg(value_name = "IMAGE", required_unless_present = "decode", conflicts_with = "decode")]
     pub input: Option<PathBuf>,
+    /// Decode these tokens into an image instead
+    #[arg(long, value_name = "FILE.json", requires = "output")]
+    pub decode: Option<PathBuf>,
+    /// Tokens as JSON [default: standard output]; with --decode the image, or DIR/ for a file each
+    #[arg(short, long, value_name = "FILE|DIR/")]
+    pub output: Option<PathBuf>,
+    /// Also write the image that the tokens stand for, and print how near it comes
+    #[arg(long, value_name = "FILE", conflicts_with = "decode")]
+    pub reconstruct: Option<PathBuf>,
+    /// Print how near the decoded image comes to this one
+    #[arg(long, value_name = "IMAGE", requires = "decode")]
+    pub original: Option<PathBuf>,
+    /// Samples beside each other [default: so that the whole is nearly square]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub columns: Option<u32>,
+    /// Enlarge images so many times, each pixel becoming a square
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub zoom: u32,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
     #[command(flatten)]
     pub image: ReadArgs,
-    /// Make a picture of these tokens instead
-    #[arg(long, value_name = "FILE.json", requires = "output")]
-    pub decode: Option<PathBuf>,
-    /// Tokens as JSON [default: standard output]; with --decode the picture, or DIR/ for a file each
-    #[arg(short, long, value_name = "FILE|DIR/")]
-    pub output: Option<PathBuf>,
-    /// Also write the picture that the tokens stand for, and print how near it comes
-    #[arg(long, value_name = "FILE", conflicts_with = "decode")]
-    pub reconstruct: Option<PathBuf>,
-    /// Print how near the decoded picture comes to this one
-    #[arg(long, value_name = "IMAGE", requires = "decode")]
-    pub original: Option<PathBuf>,
-    /// Samples beside each other [default: so that the picture is nearly square]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub columns: Option<u32>,
-    /// Enlarge pictures so many times, each pixel becoming a square
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub zoom: u32,
 }
 
-/// How pictures are read.
+/// How images are read.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct ReadArgs {
     /// Ignore the EXIF orientation
     #[arg(long)]
@@ -199,17 +204,7 @@ pub(crate) struct ReadArgs {
     pub max_pixels: Option<u64>,
 }
 
-/// How much of a primer is kept.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Keep {
-    /// Rows of patches.
-    Rows(usize),
-    /// A part of the picture's height, above 0 and below 1.
-    Part(f32),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Schedule {
     /// The same for every token
     Constant,
@@ -217,8 +212,7 @@ pub(crate) enum Schedule {
     Linear,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Order {
     /// Row by row from the upper left
     Raster,
@@ -236,10 +230,23 @@ pub(crate) enum When {
     Always,
 }
 
-/// Highest temperature: all tokens are as good as equally likely long before.
-pub(crate) const MAX_TEMPERATURE: f32 = 100.0;
-/// Strongest guidance.
-pub(crate) const MAX_SCALE: f32 = 100.0;
+impl From<Schedule> for recipe::Schedule {
+    fn from(schedule: Schedule) -> Self {
+        match schedule {
+            Schedule::Constant => recipe::Schedule::Constant,
+            Schedule::Linear => recipe::Schedule::Linear,
+        }
+    }
+}
+
+impl From<Order> for generate::Order {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Raster => generate::Order::Raster,
+            Order::Random => generate::Order::Random,
+        }
+    }
+}
 
 fn temperature(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {

@@ -5,37 +5,34 @@
 //! the model is first looked at without one.
 
 pub(super) mod args;
-mod classes;
-mod growth;
 mod outputs;
 mod preview;
-mod recipe;
 mod texts;
-mod tokenfile;
 
 use crate::printable::escaped;
+use crate::render::growth::{FRAMES, Growth, Show};
 use crate::render::sheet::Sheet;
 use crate::render::{animation, entropy, sheet};
-pub(super) use outputs::{Begun, Gallery, distinct, spare_the_model};
-pub(super) use tokenfile::{read as read_tokens, write as token_text};
+pub(super) use outputs::{Begun, Gallery};
 
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::args::DtypeArg;
+use super::open;
+use super::outcome::{Outcome, Stop};
+use super::outfile::spare_the_model;
 use super::talk::Talk;
-use super::{Outcome, Stop, open};
 use crate::cli::generate::args::{GenerateArgs, When};
 use crate::error::{Error, Result};
-use crate::generate::{Generator, GeneratorInfo, Stats};
+use crate::generate::recipe::{Recipe, Wishes};
+use crate::generate::{Generator, GeneratorInfo, Stats, tokenfile};
 use crate::image;
 use crate::image::{DecodeOptions, Decoded};
 use crate::session::{Device, ModelKind, ModelSource, Options};
-use growth::{FRAMES, Growth};
 use outputs::Outputs;
 use preview::Preview;
-use recipe::Recipe;
 
 /// The model where none is named.
 pub(super) const DEFAULT_MODEL: &str = "builtin:shapes-gpt";
@@ -49,8 +46,12 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
         let (id, source) = super::texts::locate(&args.model, flag, talk)?;
         return texts::run(args, (id, &source), talk, out);
     }
+    if args.format.is_some() {
+        let what = "--format is for texts, and there is no --prompt";
+        return Err(Error::usage(what, "the kind of a picture is told by the extension of -o").into());
+    }
     let inputs: Vec<&Path> =
-        [&args.what.prime, &args.what.again].into_iter().flatten().map(AsRef::as_ref).collect();
+        [&args.what.init_image, &args.what.reproduce].into_iter().flatten().map(AsRef::as_ref).collect();
     let outputs = Outputs::create(&args.files, &inputs)?;
     if outputs.is_empty() && !args.stats && args.preview != When::Always {
         return Err(Stop::from(Error::usage(
@@ -58,8 +59,9 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
             "name a picture with -o FILE.png, or see --animate, --entropy and --tokens; for a text pass --prompt",
         )));
     }
-    let again = args.what.again.as_deref().map(Recipe::read).transpose()?;
-    let primer = args.what.prime.as_deref().map(|path| image::decode_file(path, &DecodeOptions::default()));
+    let again = args.what.reproduce.as_deref().map(Recipe::read).transpose()?;
+    let primer =
+        args.what.init_image.as_deref().map(|path| image::decode_file(path, &DecodeOptions::default()));
     let primer = primer.transpose()?;
 
     let mut model = args.model.clone();
@@ -70,7 +72,7 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
             device.dtype = DtypeArg::F16;
         }
     }
-    let options = open::options(&device, !model.no_mmap)?;
+    let options = open::options(&device, !model.no_mmap, talk)?;
     let (id, source) = open::locate_or(&model, DEFAULT_MODEL, talk)?;
     open::expect(ModelKind::Generator, &id, &source)?;
     let files = &args.files;
@@ -86,12 +88,12 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
         }
         None => {
             let dtype = options.precision.unwrap_or_default().to_string();
-            Recipe::new((&args.what, &args.how), (id.clone(), dtype), looked.info(), looked.labels())?
+            Recipe::new(&wishes(args, &id, &looked)?, (id.clone(), dtype), looked.info(), looked.labels())?
         }
     };
     recipe.columns = files.columns.or(recipe.columns);
     recipe.zoom = files.zoom.unwrap_or(recipe.zoom);
-    let kept = args.what.keep.map(|keep| Recipe::kept_rows(keep, looked.info())).transpose()?;
+    let kept = args.what.keep_rows.map(|keep| Recipe::kept_rows(keep, looked.info())).transpose()?;
     let given = kept.map_or(recipe.prime.len(), |rows| rows * looked.info().grid[1]);
     let shown = Shown::new(args, &outputs, (&recipe, given), looked.info(), talk)?;
 
@@ -100,13 +102,43 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
     open::say_device(generator.device(), talk);
     let mut said = Said { talk, count: 0 };
     said.warnings(&generator);
-    if args.how.seed.is_none() && args.what.again.is_none() {
+    if args.how.seed.is_none() && args.what.reproduce.is_none() {
         talk.note(format_args!("seed {} (--seed {} draws the same again)", recipe.seed, recipe.seed));
     }
-    if let (Some(primer), Some(path), Some(rows)) = (&primer, &args.what.prime, kept) {
+    if let (Some(primer), Some(path), Some(rows)) = (&primer, &args.what.init_image, kept) {
         recipe.prime = prime(&generator, primer, path, rows, talk)?;
     }
     draw(args, (&generator, &recipe), outputs, shown, &mut said, out)
+}
+
+/// What the flags say of the samples.
+///
+/// # Errors
+/// [`Error::Usage`] for a class that the model does not have.
+fn wishes(args: &GenerateArgs, id: &str, looked: &Generator) -> Result<Wishes> {
+    let (what, how) = (&args.what, &args.how);
+    if let (Some(class), None) = (what.class.first(), looked.info().classes) {
+        let what = format!("--class {class}: {id} has no classes");
+        return Err(Error::usage(what, "leave --class away; -n COUNT draws several pictures"));
+    }
+    let find = |text: &String| {
+        looked.labels().find(text).map_err(|e| match e {
+            Error::Usage { what, help } => Error::usage(format!("--class: {what}"), help),
+            other => other,
+        })
+    };
+    Ok(Wishes {
+        classes: what.class.iter().map(find).collect::<Result<_>>()?,
+        count: what.count.map(|n| n as usize),
+        seed: how.seed,
+        temperature: how.temperature,
+        top_k: how.top_k,
+        top_p: how.top_p,
+        cfg_scale: how.cfg_scale,
+        cfg_schedule: how.cfg_schedule.map(Into::into),
+        order: how.order.map(Into::into),
+        steps: how.num_steps,
+    })
 }
 
 /// The model without a device: what it is and what its classes are called.
@@ -210,11 +242,19 @@ fn draw(
     let info = generator.info();
     let request = recipe.request(info, shown.every);
     let samples = request.classes.len();
-    let bar = shown.preview.is_none().then(|| talk.progress("tokens", (samples * info.tokens) as u64, false));
+    let mut bar =
+        shown.preview.is_none().then(|| talk.progress("tokens", (samples * info.tokens) as u64, false));
     let begun = (samples, recipe.prime.as_slice());
-    let growth = Growth::new(generator, begun, shown.sheet, shown.preview, outputs.has_frames())?;
-    let mut growth = growth.with_bar(bar);
-    let generated = generator.generate(&request, &mut |progress| growth.report(progress));
+    let show = shown.preview.map(|mut preview| Box::new(move |image: &_| preview.show(image)) as Show<'_>);
+    let mut growth = Growth::new(generator, begun, shown.sheet, show, outputs.has_frames())?;
+    let generated = generator.generate(&request, &mut |progress| {
+        if let Some(bar) = &mut bar {
+            // Batches come one after the other.
+            let done = progress.samples.start * progress.total + progress.samples.len() * progress.done;
+            bar.at(done as u64);
+        }
+        growth.report(progress)
+    });
     said.warnings(generator);
     let generated = generated?;
 
@@ -222,6 +262,7 @@ fn draw(
     let wanted = outputs.gallery.is_some() || outputs.entropy.is_some() || growth.is_drawn();
     let pictures = if wanted { generator.decode(&generated.tokens)? } else { Vec::new() };
     let decoding = start.elapsed();
+    drop(bar);
     growth.end(&pictures);
     if outputs.has_frames() {
         let frames = growth.frames(&pictures, args.files.every.is_none())?;
@@ -233,7 +274,7 @@ fn draw(
         file.finish(&bytes)?;
     }
     if let Some(file) = outputs.tokens {
-        file.finish(token_text(&recipe.model, info, Some(recipe), &generated.tokens).as_bytes())?;
+        file.finish(tokenfile::write(&recipe.model, info, Some(recipe), &generated.tokens).as_bytes())?;
     }
     if let Some(gallery) = outputs.gallery {
         talk.note(escaped(&gallery.write(&pictures, recipe.columns, recipe.zoom, Some(recipe))?));

@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::recipe::Recipe;
 use crate::cli::generate::args::FileArgs;
-use crate::cli::outfile::{self, OutFile, same_file};
+use crate::cli::outfile::{self, OutFile, distinct};
+use crate::cli::sink::expect_kind;
 use crate::error::{Error, Result};
 use crate::generate::Rgb as Picture;
+use crate::generate::recipe::Recipe;
 use crate::render::sheet::{Kind, Sheet};
 
 /// A file that was begun.
@@ -190,7 +191,7 @@ impl Gallery {
 }
 
 fn counted(count: usize, place: &str) -> String {
-    format!("{count} picture{} in {place}", if count == 1 { "" } else { "s" })
+    format!("{count} image{} in {place}", if count == 1 { "" } else { "s" })
 }
 
 /// A class's first name as a part of a file name.
@@ -219,7 +220,7 @@ impl Outputs {
         let named: Vec<(&str, &Path)> = [
             ("-o", &args.output),
             ("--animate", &args.animate),
-            ("--steps", &args.steps),
+            ("--frames-dir", &args.frames_dir),
             ("--entropy", &args.entropy),
             ("--tokens", &args.tokens),
         ]
@@ -227,6 +228,7 @@ impl Outputs {
         .filter_map(|(flag, path)| path.as_deref().map(|p| (flag, p)))
         .collect();
         distinct(&named, inputs)?;
+        args.tokens.as_deref().map_or(Ok(()), |path| expect_kind(path, "--tokens", "json"))?;
         let kind =
             |path: &Option<PathBuf>, flag: &str| path.as_deref().map(|p| Kind::of(p, flag)).transpose();
         let animated = kind(&args.animate, "--animate")?;
@@ -240,7 +242,7 @@ impl Outputs {
         Ok(Self {
             gallery: args.output.as_deref().map(|p| Gallery::new(p, args.files, "-o")).transpose()?,
             animation: begin(&args.animate, "--animate")?.zip(animated),
-            steps: args.steps.as_deref().map(|p| Folder::new(p, "--steps")).transpose()?,
+            steps: args.frames_dir.as_deref().map(|p| Folder::new(p, "--frames-dir")).transpose()?,
             entropy: begin(&args.entropy, "--entropy")?.zip(mapped),
             tokens: begin(&args.tokens, "--tokens")?,
         })
@@ -255,44 +257,6 @@ impl Outputs {
     pub(super) fn has_frames(&self) -> bool {
         self.animation.is_some() || self.steps.is_some()
     }
-}
-
-/// Refuses two outputs in one file, and outputs in place of inputs.
-///
-/// # Errors
-/// [`Error::Usage`].
-pub(crate) fn distinct(outputs: &[(&str, &Path)], inputs: &[&Path]) -> Result<()> {
-    let same = |a: &Path, b: &Path| {
-        same_file(a, b)
-            || matches!((std::path::absolute(a), std::path::absolute(b)), (Ok(a), Ok(b)) if a == b)
-    };
-    for (i, (flag, path)) in outputs.iter().enumerate() {
-        if let Some((other, _)) = outputs[..i].iter().find(|(_, p)| same(p, path)) {
-            let what = format!("{other} and {flag} name the same file");
-            return Err(Error::usage(what, "write to two files"));
-        }
-        if inputs.iter().any(|input| same(input, path)) {
-            let what = format!("{flag} {} would replace an input", path.display());
-            return Err(Error::usage(what, "write to another file"));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses outputs that would replace a file of the model.
-///
-/// # Errors
-/// [`Error::Usage`].
-pub(crate) fn spare_the_model(outputs: &[Option<&Path>], model: Option<&Path>) -> Result<()> {
-    let Some(folder) = model else { return Ok(()) };
-    for path in outputs.iter().flatten() {
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if path.is_file() && same_file(parent, folder) {
-            let what = format!("{} would replace a file of the model", path.display());
-            return Err(Error::usage(what, "write to another file"));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -317,7 +281,7 @@ mod tests {
         let picture = Picture { height: 2, width: 2, pixels: vec![7; 12] };
         let pictures = vec![picture; 11];
         let said = Gallery::new(&slashed, false, "-o").unwrap().write(&pictures, None, 2, None).unwrap();
-        assert_eq!(said, format!("11 pictures in {}", slashed.display()));
+        assert_eq!(said, format!("11 images in {}", slashed.display()));
         assert_eq!(fs::read_dir(&at).unwrap().count(), 11);
         assert_eq!(image::open(at.join("03.png")).unwrap().to_rgb8().dimensions(), (4, 4));
         let path = at.join("a.jpg");

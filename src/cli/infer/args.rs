@@ -6,9 +6,15 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::args::{DeviceArgs, Format, ImageArgs, ModelArgs};
+use crate::cli::sink::SinkArgs;
 use crate::cli::texts::args::AskArgs;
 
 pub(crate) const INFER_HELP: &str = "\
+Examples:
+    vit-gpu infer photo.jpg
+    vit-gpu infer photos -r -m google/vit-base-patch16-224 -o classes.csv
+    vit-gpu infer -m FOLDER --text \"What a day!\" --format json
+
 Inputs:
     FILE      an image: PNG, JPEG, GIF, WebP, BMP, TIFF or PNM, recognised by content
     DIR       the images in it by extension, hidden files left out; with -r, also below it
@@ -24,7 +30,7 @@ Texts, by what the checkpoint was made to do:
     --text \"The [MASK] sat.\"              words for every mask
     --text A --pair B --next-sentence     whether B follows A
     --question Q --context C              answers, and where they stand in characters
-and by models that only write, without training:
+and by generative models, without training:
     --labels yes,no --template \"{text} Is it true? {label}\" --text T
     --perplexity --text T
 Many at once come from --input FILE.
@@ -40,25 +46,18 @@ pub(crate) struct InferArgs {
     /// Take images from subdirectories too
     #[arg(short, long)]
     pub recursive: bool,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub device: DeviceArgs,
-    #[command(flatten)]
-    pub image: ImageArgs,
     /// How many classes, words or answers to show, best first; 0 shows all
     #[arg(short = 'k', long, value_name = "N", default_value_t = 5, allow_negative_numbers = true)]
     pub top_k: usize,
-    /// How to print results
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub output: Format,
+    #[command(flatten)]
+    pub sink: SinkArgs<Format>,
     /// Also give raw class scores, before the softmax (JSON: of all classes; CSV, text: of those shown)
     #[arg(long)]
     pub logits: bool,
     /// Write pooled features to a safetensors file: `embedding`, a row for each image that worked
     #[arg(long, value_name = "FILE.safetensors")]
     pub embeddings: Option<PathBuf>,
-    /// Write a picture of where the model looks (attention rollout over the preprocessed image) as PNG;
+    /// Write where the model looks (attention rollout over the preprocessed image) as PNG;
     /// for several images a directory
     #[arg(long, value_name = "FILE.png")]
     pub attention: Option<PathBuf>,
@@ -77,4 +76,10 @@ pub(crate) struct InferArgs {
     pub fail_fast: bool,
     #[command(flatten)]
     pub ask: AskArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
 }

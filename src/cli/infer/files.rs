@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::infer::args::InferArgs;
 use crate::cli::inputs::Input;
-use crate::cli::outfile::{OutFile, same_file};
+use crate::cli::outfile::{OutFile, distinct};
+use crate::cli::sink::{self, Form, Sink};
 use crate::cli::talk::Talk;
 use crate::cli::vectors::Vectors;
 use crate::error::{Error, Result};
@@ -23,27 +24,21 @@ pub(super) fn view(args: &InferArgs) -> View {
     View { layer: args.attention_layer, head: args.attention_head }
 }
 
-/// Refuses outputs that would replace a file of the model.
+/// Refuses names that contradict their content, two outputs in one file, and outputs in place of inputs.
 ///
 /// # Errors
 /// [`Error::Usage`].
-pub(super) fn spare_the_model(args: &InferArgs, model: Option<&Path>) -> Result<()> {
-    let Some(folder) = model else { return Ok(()) };
-    for path in [&args.embeddings, &args.attention].into_iter().flatten() {
-        let inside = path.is_file() && path.parent().is_some_and(|p| same_file(&or_here(p), folder));
-        if inside {
-            return Err(refuse(path, "a file of the model"));
-        }
+pub(super) fn check<F: Form>(args: &InferArgs, inputs: &[Input], out: &Sink<'_, F>) -> Result<()> {
+    let files: Vec<&Path> = inputs.iter().filter_map(Input::file).collect();
+    let outputs =
+        [("--embeddings", &args.embeddings, "safetensors"), ("--attention", &args.attention, "png")];
+    let outputs = outputs.into_iter().filter_map(|(flag, path, kind)| Some((flag, path.as_deref()?, kind)));
+    let outputs: Vec<(&str, &Path, &str)> = outputs.collect();
+    distinct(&outputs.iter().map(|(flag, path, _)| (*flag, *path)).collect::<Vec<_>>(), &files)?;
+    for (flag, path, kind) in outputs.iter().filter(|(_, path, _)| !path.is_dir()) {
+        sink::expect_kind(path, flag, kind)?;
     }
-    Ok(())
-}
-
-fn or_here(folder: &Path) -> PathBuf {
-    if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() }
-}
-
-fn refuse(path: &Path, what: &str) -> Error {
-    Error::usage(format!("{} would replace {what}", path.display()), "write to another file")
+    out.spare(&outputs.iter().map(|(_, path, _)| *path).chain(files).collect::<Vec<_>>(), None)
 }
 
 /// Inputs as files that no output may replace.
@@ -64,21 +59,9 @@ impl Embeddings {
     /// Begins the file, if one was asked for.
     ///
     /// # Errors
-    /// [`Error::Usage`] if it would replace an input, [`Error::Write`].
-    pub(super) fn create(args: &InferArgs, inputs: &[Input]) -> Result<Self> {
-        let file = match &args.embeddings {
-            Some(path) if fs::canonicalize(path).is_ok_and(|p| real_inputs(inputs).contains(&p)) => {
-                return Err(refuse(path, "an input"));
-            }
-            Some(path) if args.attention.as_ref().is_some_and(|a| a == path || same_file(a, path)) => {
-                return Err(Error::usage(
-                    "--embeddings and --attention name the same file",
-                    "write to two files",
-                ));
-            }
-            Some(path) => Some(Vectors::create(path)?),
-            None => None,
-        };
+    /// [`Error::Write`].
+    pub(super) fn create(args: &InferArgs) -> Result<Self> {
+        let file = args.embeddings.as_deref().map(Vectors::create).transpose()?;
         Ok(Self { file })
     }
 
@@ -136,7 +119,8 @@ impl Pictures {
         };
         let real = real_inputs(inputs);
         if let Some(path) = paths.iter().find(|p| fs::canonicalize(p).is_ok_and(|p| real.contains(&p))) {
-            return Err(refuse(path, "an input"));
+            let what = format!("{} would replace an input", path.display());
+            return Err(Error::usage(what, "write to another file"));
         }
         if let [only] = paths.as_slice() {
             // Fails now rather than after the work, if it must.

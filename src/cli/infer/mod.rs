@@ -7,48 +7,35 @@
 
 use crate::printable::escaped;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::advice::with_flag;
-use super::args::{Format, ImageArgs};
+use super::args::Format;
 use super::inputs::{self, Input};
 use super::open::{self, Opened};
-use super::outcome::{FAILED, Outcome, Stop, exit_code};
-use super::output::{Report, Row, Timing, columns};
+use super::outcome::{Outcome, Stop};
+use super::outfile::spare_the_model;
+use super::output::{Report, Row, columns, millis};
+use super::pixels::{Ready, decode, decode_options, preprocess};
+use super::sink::Sink;
 use super::talk::{self, Talk};
 use crate::cli::infer::args::InferArgs;
 use crate::error::{Error, Result};
-use crate::image;
 use crate::image::DecodeOptions;
 use crate::image::preprocess::Preprocess;
 use crate::session::Pending;
 use crate::tensor::HostTensor;
 use files::{Embeddings, Pictures};
+use tally::Tally;
 
 pub(super) mod args;
 mod files;
 mod rows;
+mod tally;
 mod texts;
-
-/// An input, decoded and preprocessed, or why not.
-pub(super) struct Ready {
-    pub(super) name: String,
-    pub(super) picture: Result<Picture>,
-    pub(super) notes: Vec<String>,
-    pub(super) took: Duration,
-}
-
-/// What the device takes.
-pub(super) struct Picture {
-    /// (H,W,3) bytes.
-    pub(super) pixels: Vec<u8>,
-    /// Height and width.
-    pub(super) size: [usize; 2],
-}
 
 /// A batch that the device works on: its inputs, and their indices by size with what is under way.
 struct Started<'a> {
@@ -57,7 +44,7 @@ struct Started<'a> {
 }
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> Outcome {
     if let Some(flag) = args.ask.given() {
         let (id, source) = super::texts::locate(&args.model, flag, talk)?;
         return texts::run(args, (id, &source), talk, out);
@@ -67,17 +54,22 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome
     for skipped in &inputs.skipped {
         talk.warn(escaped(skipped));
     }
-    let mut embeddings = Embeddings::create(args, &inputs.list)?;
+    files::check(args, &inputs.list, out)?;
+    let mut embeddings = Embeddings::create(args)?;
     let mut pictures = Pictures::create(args, &inputs.list)?;
     let opened = open::open(&args.model, &args.device, talk)?;
-    files::spare_the_model(args, open::folder(&opened.source))?;
+    let folder = open::folder(&opened.source);
+    spare_the_model(&[args.embeddings.as_deref(), args.attention.as_deref()], folder)?;
+    out.spare(&[], folder)?;
     let preprocess = preprocess(&args.image, &opened, talk)?;
     let mut work = Work::new(args, &opened, &preprocess, talk)?;
     let load = start.elapsed();
 
-    let mut report = Report::new(out, args.output, args.logits);
+    let format = out.format;
+    let mut report = Report::new(out, format, args.logits);
     report.begin(&columns(args.logits))?;
-    let mut tally = Tally { timing: Timing { load: millis(load), ..Timing::default() }, ..Tally::default() };
+    let mut tally = Tally::default();
+    tally.timing.load = millis(load);
     let options = decode_options(&args.image);
     let batch = work.batch(args.batch_size.unwrap_or(8) as usize);
     let mut progress =
@@ -105,7 +97,7 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut impl Write) -> Outcome
                         talk::error(&e);
                         tally.failed(&e);
                     }
-                    if !(failed && args.output == Format::Text) {
+                    if !(failed && format == Format::Text) {
                         report.row(row)?;
                     }
                     if failed && args.fail_fast {
@@ -140,32 +132,6 @@ fn stop(receiver: Receiver<Vec<Ready>>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// How images are read.
-pub(super) fn decode_options(args: &ImageArgs) -> DecodeOptions {
-    DecodeOptions {
-        max_pixels: args.max_pixels.unwrap_or(image::MAX_PIXELS),
-        apply_exif: !args.no_exif,
-        allow_truncated: args.allow_truncated,
-        background: args.background,
-    }
-}
-
-/// The model's preprocessing at the size that was asked for.
-pub(super) fn preprocess(args: &ImageArgs, opened: &Opened, talk: Talk) -> Result<Preprocess> {
-    let own = opened.session.preprocess();
-    if let Some([height, width]) = args.image_size {
-        return own.with_size(height, width);
-    }
-    let [height, width] = opened.session.info().image_size;
-    if let Some(size) = own.size().filter(|size| *size != (height, width)) {
-        talk.warn(format_args!(
-            "preprocessing yields {}x{} pixels, the model was trained on {height}x{width}: positions are resampled",
-            size.0, size.1
-        ));
-    }
-    Ok(own.clone())
-}
-
 /// Decodes and preprocesses everything in batches, in order, until nobody listens.
 fn decode_all(
     inputs: &[Input],
@@ -182,28 +148,6 @@ fn decode_all(
             return;
         }
     }
-}
-
-/// Decodes and preprocesses one input.
-pub(super) fn decode(input: &Input, options: &DecodeOptions, preprocess: &Preprocess) -> Ready {
-    let start = Instant::now();
-    let name = input.name();
-    let decoded = match input {
-        Input::Failed(e) => Err(e.clone()),
-        Input::File(path) => image::decode_file(path, options),
-        Input::Stdin => inputs::read_stdin().and_then(|bytes| image::decode_bytes("-", &bytes, options)),
-    };
-    let mut notes = Vec::new();
-    let picture = decoded.and_then(|mut decoded| {
-        notes = std::mem::take(&mut decoded.notes);
-        let (width, height) = preprocess.output_size(decoded.width, decoded.height);
-        let pixels = preprocess.pixels(&decoded).map_err(|e| match e {
-            Error::Input { what, help, .. } => Error::Input { input: name.clone(), what, help },
-            other => other,
-        })?;
-        Ok(Picture { pixels, size: [height, width] })
-    });
-    Ready { name, picture, notes, took: start.elapsed() }
 }
 
 /// What is asked of the model, and what becomes of its answers.
@@ -404,39 +348,4 @@ fn failed(name: &str, e: &Error) -> (Row, Option<Error>) {
     let row =
         Row { input: name.to_owned(), predictions: None, logits: None, attention: None, error: Some(what) };
     (row, Some(e.clone()))
-}
-
-/// Counts and times over the whole run.
-#[derive(Default)]
-struct Tally {
-    inputs: usize,
-    failures: usize,
-    worst: u8,
-    timing: Timing,
-}
-
-impl Tally {
-    fn failed(&mut self, e: &Error) {
-        self.failures += 1;
-        self.worst = self.worst.max(exit_code(e)).max(FAILED);
-    }
-
-    fn exit_code(&self) -> u8 {
-        self.worst
-    }
-
-    fn say(&self, talk: Talk) {
-        let t = &self.timing;
-        talk.detail(format_args!(
-            "{} inputs, {} failed; load {:.0} ms, decode {:.0} ms, run {:.0} ms, total {:.0} ms",
-            self.inputs, self.failures, t.load, t.decode, t.run, t.total
-        ));
-        if self.failures > 0 && self.inputs > 1 {
-            talk.warn(format_args!("{} of {} inputs failed", self.failures, self.inputs));
-        }
-    }
-}
-
-fn millis(d: Duration) -> f64 {
-    d.as_secs_f64() * 1e3
 }

@@ -2,15 +2,17 @@
 //! was made to do. Texts of a file are computed in batches and answered in their order.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Instant;
 
 use super::rows::{Content, Row};
-use super::{Tally, millis};
+use super::tally::Tally;
 use crate::cli::args::{Format, first};
 use crate::cli::infer::args::InferArgs;
 use crate::cli::open;
 use crate::cli::outcome::{Outcome, Stop};
-use crate::cli::output::Report;
+use crate::cli::output::{Report, millis};
+use crate::cli::sink::Sink;
 use crate::cli::talk::{self, Talk};
 use crate::cli::texts::args::AskArgs;
 use crate::cli::texts::{self, BATCH, Opened, on_line};
@@ -47,20 +49,24 @@ pub(super) fn run(
     args: &InferArgs,
     (id, source): (String, &ModelSource),
     talk: Talk,
-    out: &mut impl Write,
+    out: &mut Sink<'_, Format>,
 ) -> Outcome {
     let start = Instant::now();
     texts::without(image_flag(args), &id)?;
     let ask = &args.ask;
     pairs_fit(ask)?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let inputs = [&ask.texts.input, &ask.context_file];
+    let inputs: Vec<&Path> = inputs.into_iter().flatten().map(AsRef::as_ref).collect();
+    out.spare(&inputs, open::folder(source))?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let opened = Opened::new(id, source, &options, talk)?;
     let question = question(ask, opened.session.info(), opened.session.name())?;
-    let mut work = Work { args, opened, question };
+    let mut work = Work { args, format: out.format, opened, question };
     let mut items = items(ask, &work.question)?;
     let mut tally = Tally::default();
     tally.timing.load = millis(start.elapsed());
-    let mut report = Report::new(&mut *out, args.output, args.logits);
+    let format = out.format;
+    let mut report = Report::new(&mut *out, format, args.logits);
     report.begin(&work.question.columns(args.logits))?;
 
     let outcome = work.answer_all(&mut items, &mut report, &mut tally);
@@ -237,6 +243,7 @@ fn items(ask: &AskArgs, question: &Question) -> Result<Box<dyn Iterator<Item = R
 /// What is asked of the model.
 struct Work<'a> {
     args: &'a InferArgs,
+    format: Format,
     opened: Opened,
     question: Question,
 }
@@ -272,7 +279,7 @@ impl Work<'_> {
                     talk::error(e);
                     tally.failed(e);
                 }
-                if failed.is_none() || self.args.output != Format::Text {
+                if failed.is_none() || self.format != Format::Text {
                     report.row(Row {
                         line: item.line,
                         input: item.first,

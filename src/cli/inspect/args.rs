@@ -3,14 +3,17 @@
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DeviceArgs, ModelArgs, Plain, image_size};
+use crate::cli::sink::SinkArgs;
+
+pub(crate) const INSPECT_HELP: &str = "\
+Examples:
+    vit-gpu inspect -m FOLDER
+    vit-gpu inspect -m FOLDER --plan -b 8
+    vit-gpu inspect --graph dot -o graph.dot";
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub device: DeviceArgs,
-    /// Images computed, or samples drawn, at a time
+    /// Images computed, or samples generated, at a time
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: u32,
     /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
@@ -19,15 +22,18 @@ pub(crate) struct InspectArgs {
     /// Outputs to plan for, by name; `vit-gpu inspect` lists them [default: what `infer` needs]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub outputs: Vec<String>,
-    /// Print the graph instead (of a model that draws, of one token): as text, or for Graphviz
-    #[arg(long, value_enum, value_name = "text|dot", conflicts_with_all = ["plan", "output"])]
+    /// Print the graph instead (of a generative model, of one token): as text, or for Graphviz
+    #[arg(long, value_enum, value_name = "text|dot", conflicts_with_all = ["plan", "format"])]
     pub graph: Option<GraphForm>,
     /// Print the plan instead: a line for each launch
-    #[arg(long, conflicts_with = "output")]
+    #[arg(long, conflicts_with = "format")]
     pub plan: bool,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Plain::Text)]
-    pub output: Plain,
+    #[command(flatten)]
+    pub sink: SinkArgs<Plain>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -5,13 +5,14 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{CheckpointFacts, LabelFacts, label_facts, somehow};
+use super::facts::{CheckpointFacts, LabelFacts, label_facts, somehow};
 use crate::checkpoint::Checkpoint;
 use crate::cli::args::Plain;
 use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
 use crate::cli::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, json};
+use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::generate::{Codec, Generator, GeneratorInfo, bytes_read};
@@ -95,7 +96,7 @@ pub(super) fn run(
     args: &InspectArgs,
     (id, source, options): (String, &ModelSource, &Options),
     talk: Talk,
-    out: &mut impl Write,
+    out: &mut Sink<'_, Plain>,
 ) -> Outcome {
     if args.image_size.is_some() || !args.outputs.is_empty() {
         let flag = if args.outputs.is_empty() { "--image-size" } else { "--outputs" };
@@ -124,7 +125,7 @@ pub(super) fn run(
         return Ok(0);
     }
     let document = document(id, &generator, samples, &plans)?;
-    match args.output {
+    match out.format {
         Plain::Json => json(out, &document)?,
         Plain::Text => describe(&document, out)?,
     }

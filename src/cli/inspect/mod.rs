@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+pub(super) mod facts;
 mod generation;
 mod texts;
 
@@ -13,12 +14,13 @@ use super::args::Plain;
 use super::open;
 use super::outcome::Outcome;
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, json};
+use super::sink::Sink;
 use super::talk::Talk;
 use crate::cli::inspect::args::{GraphForm, InspectArgs};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::image::preprocess::{Geometry, Preprocess, Resize};
-use crate::labels::{LabelSource, Labels, short};
-use crate::session::{Device, ModelKind, Options};
+use crate::session::ModelKind;
+use facts::{CheckpointFacts, LabelFacts, default_outputs, folded, label_facts, somehow};
 
 /// What is shown of a model, as JSON. Sizes in bytes.
 #[derive(Serialize)]
@@ -49,19 +51,6 @@ struct Structure {
 }
 
 #[derive(Serialize)]
-struct CheckpointFacts {
-    dtypes: String,
-    bytes: u64,
-}
-
-#[derive(Serialize)]
-struct LabelFacts {
-    count: usize,
-    source: &'static str,
-    first: Vec<String>,
-}
-
-#[derive(Serialize)]
 struct PlanFacts {
     batch: usize,
     image_size: [usize; 2],
@@ -75,9 +64,12 @@ struct PlanFacts {
 }
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> Outcome {
+    if (args.graph.is_some() || args.plan) && out.format != Plain::Text {
+        return Err(Error::usage("graphs and plans are written as text", "name the file .txt or .dot").into());
+    }
     let (id, source) = open::locate(&args.model, talk)?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     match open::kind(&source) {
         ModelKind::Text => return texts::run(args, (id, &source, &options), talk, out),
         ModelKind::Generator => return generation::run(args, (id, &source, &options), talk, out),
@@ -146,27 +138,11 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut impl Write) -> Outco
         },
         warnings: session.warnings(),
     };
-    match args.output {
+    match out.format {
         Plain::Json => json(out, &document)?,
         Plain::Text => describe(&document, out)?,
     }
     Ok(0)
-}
-
-/// Opens on the device that was asked for; where nothing was asked for and nothing is there, on none.
-fn somehow<T>(
-    args: &InspectArgs,
-    options: &Options,
-    talk: Talk,
-    open: impl Fn(&Options) -> Result<T>,
-) -> Result<T> {
-    match open(options) {
-        Err(Error::NoDevice { what, .. }) if args.device.device.is_none() => {
-            talk.note(format_args!("{what}: the plan is made for WebGPU's default limits"));
-            open(&Options { device: Device::Reference, ..options.clone() })
-        }
-        opened => opened,
-    }
 }
 
 /// The steps from a picture to the model's input, in words.
@@ -199,25 +175,6 @@ fn pixels(p: &Preprocess) -> String {
         format!("{} as {backend}", p.processor)
     };
     format!("{processor} does: {resize}, {filter}{rescale}{normalise}")
-}
-
-/// What `infer` computes without further flags: class scores, else pooled features, else the last.
-pub(super) fn default_outputs(all: &[String]) -> Vec<String> {
-    let known = ["logits", "embedding", "last_hidden_state"];
-    let found = known.iter().find(|n| all.iter().any(|a| a == *n)).map(|n| (*n).to_owned());
-    found.or_else(|| all.last().cloned()).into_iter().collect()
-}
-
-fn label_facts(labels: &Labels) -> LabelFacts {
-    LabelFacts {
-        count: labels.names.len(),
-        source: match labels.source {
-            LabelSource::Config => "configuration",
-            LabelSource::ImageNet => "ImageNet-1k",
-            LabelSource::Numbers => "numbers",
-        },
-        first: labels.names.iter().take(16).map(|n| short(n).to_owned()).collect(),
-    }
 }
 
 fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
@@ -279,44 +236,4 @@ fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "warning        {warning}")?;
     }
     out.flush()
-}
-
-/// Names with `hidden.0, hidden.1, ...` written as a range.
-fn folded(names: &[String]) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut seen: Vec<&str> = Vec::new();
-    for name in names {
-        match name.split_once('.').filter(|(_, n)| n.parse::<usize>().is_ok()) {
-            Some((stem, _)) if seen.contains(&stem) => {}
-            Some((stem, first)) => {
-                seen.push(stem);
-                let of_stem = |n: &&String| n.split_once('.').is_some_and(|(s, _)| s == stem);
-                let last = names
-                    .iter()
-                    .filter(of_stem)
-                    .filter_map(|n| n.split_once('.')?.1.parse::<usize>().ok())
-                    .max();
-                match last {
-                    Some(last) if last.to_string() != first => {
-                        parts.push(format!("{stem}.{first} to {stem}.{last}"))
-                    }
-                    _ => parts.push(name.clone()),
-                }
-            }
-            None => parts.push(name.clone()),
-        }
-    }
-    parts.join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::folded;
-
-    #[test]
-    fn numbered_outputs_are_ranges() {
-        let names: Vec<String> =
-            ["hidden.0", "attention.0", "hidden.1", "hidden.10", "logits", "a.b"].map(str::to_owned).into();
-        assert_eq!(folded(&names), "hidden.0 to hidden.10, attention.0, logits, a.b");
-    }
 }

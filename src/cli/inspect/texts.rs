@@ -6,13 +6,14 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::facts::{CheckpointFacts, LabelFacts, default_outputs, folded, label_facts, somehow};
 use super::generation::{PlanFacts, plan_facts, work};
-use super::{CheckpointFacts, LabelFacts, default_outputs, folded, label_facts, somehow};
 use crate::cli::args::Plain;
 use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
 use crate::cli::output::{DeviceFacts, SCHEMA_VERSION, bytes, count, json};
+use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::cli::texts::TextFacts;
 use crate::error::Error;
@@ -80,7 +81,7 @@ pub(super) fn run(
     args: &InspectArgs,
     (id, source, options): (String, &ModelSource, &Options),
     talk: Talk,
-    out: &mut impl Write,
+    out: &mut Sink<'_, Plain>,
 ) -> Outcome {
     if args.image_size.is_some() {
         let what = format!("--image-size is for models of images, and {id} reads texts");
@@ -123,7 +124,7 @@ pub(super) fn run(
         return Ok(0);
     }
     let document = document(id, &session, all, (batch, tokens), &plans);
-    match args.output {
+    match out.format {
         Plain::Json => json(out, &document)?,
         Plain::Text => describe(&document, &session, &pass, out)?,
     }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{Document, OutFile, Picture, document, files, heading};
+use super::document::{Document, Picture, document, files, heading};
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
+use crate::cli::outfile::OutFile;
 use crate::cli::output::json as print_json;
 use crate::cli::profile::args::{ProfileArgs, Tabular};
+use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::error::Error;
 use crate::generate::{BUILTIN, Generator};
@@ -20,7 +22,7 @@ use crate::profile::Profile;
 use crate::session::{Device, ModelKind, ModelSource};
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -> Outcome {
     // What cannot be written should fail before minutes of measuring.
     if let Some(path) = &args.roofline {
         Picture::of(path)?;
@@ -31,7 +33,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outco
         (None, Some(_)) => open::locate(&args.model, talk)?,
     };
     open::expect(ModelKind::Generator, &id, &source)?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     if options.device == Device::Reference {
         let what = "--device reference has no launches to measure";
         return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`").into());
@@ -71,7 +73,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outco
         let model = open::generator_facts(format!("{id} {part}"), &generator);
         let device = open::device_facts(generator.device());
         files(&profile, &model, &device, trace, roofline)?;
-        match args.output {
+        match out.format {
             Tabular::Json => documents.push((part, document(&profile, model, device))),
             Tabular::Csv => write!(out, "{}", profile.csv())?,
             Tabular::Md => writeln!(out, "{}\n\n{}", heading(&profile, &model, &device), profile.markdown())?,
@@ -85,7 +87,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut impl Write) -> Outco
     for warning in generator.warnings() {
         talk.warn(warning);
     }
-    if args.output == Tabular::Json {
+    if out.format == Tabular::Json {
         let parts: Vec<_> = documents.iter().map(|(part, d)| json!({"part": part, "profile": d})).collect();
         print_json(out, &json!({ "parts": parts }))?;
     }

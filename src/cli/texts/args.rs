@@ -62,7 +62,7 @@ pub(crate) struct AskArgs {
     /// Also say how likely it is that the context holds no answer, for models of SQuAD 2.0
     #[arg(long, conflicts_with = "text")]
     pub no_answer: bool,
-    /// Choose among these by their likelihood under a model that writes; needs no training
+    /// Choose among these by their likelihood under a generative model; needs no training
     #[arg(
         long,
         value_name = "LABEL,...",
@@ -71,10 +71,10 @@ pub(crate) struct AskArgs {
         allow_hyphen_values = true
     )]
     pub labels: Vec<String>,
-    /// What is weighed: "{text} Question: {pair}? Answer: {label}"
+    /// What is scored: "{text} Question: {pair}? Answer: {label}"
     #[arg(long, value_name = "TEXT", requires = "labels", allow_hyphen_values = true)]
     pub template: Option<String>,
-    /// Weigh texts: how uncertain a model that writes is of the next token
+    /// Score texts: how uncertain a generative model is of the next token
     #[arg(long, conflicts_with_all = ["labels", "pair", "question"])]
     pub perplexity: bool,
 }
@@ -99,10 +99,10 @@ impl AskArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Texts")]
 pub(crate) struct WriteArgs {
-    /// Write: what GPT-2 goes on with, or T5 answers; -n is then the number of tokens
+    /// Generate: what GPT-2 continues, or T5 answers; -n is then the number of tokens
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
-    /// The prompt from a file, or - for standard input; one line end at its end is left away
+    /// The prompt from a file, or - for standard input; one line end at its end is omitted
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompt_file: Option<PathBuf>,
     /// So many texts for one prompt [default: 1]

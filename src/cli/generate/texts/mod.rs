@@ -8,18 +8,20 @@ mod document;
 mod page;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{distinct, recipe::random_seed, spare_the_model};
-use crate::cli::args::first;
+use crate::cli::args::{Plain, first};
 use crate::cli::generate::args::{GenerateArgs, When};
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
 use crate::cli::outfile::OutFile;
+use crate::cli::outfile::{distinct, spare_the_model};
+use crate::cli::sink::{SinkArgs, resolve};
 use crate::cli::talk::{Talk, say};
 use crate::cli::texts::{self, Opened};
 use crate::error::{Error, Result};
+use crate::generate::recipe::random_seed;
 use crate::ops::Sampling;
 use crate::session::ModelSource;
 use crate::text::{Beams, Ended, Piece, TextSession, TooLong, Writing, WritingStats};
@@ -35,9 +37,8 @@ pub(super) fn run(
 ) -> Outcome {
     without_pictures(args, &id)?;
     let input = args.write.prompt_file.as_deref().filter(|p| p.as_os_str() != "-");
-    let file =
-        args.files.output.as_deref().map(|path| Kind::of(path).map(|kind| (path, kind))).transpose()?;
-    if let Some((path, _)) = file {
+    let (format, file) = format(args, talk)?;
+    if let Some(path) = &file {
         distinct(&[("-o", path)], &input.into_iter().collect::<Vec<_>>())?;
         spare_the_model(&[Some(path)], open::folder(source))?;
     }
@@ -50,20 +51,23 @@ pub(super) fn run(
         }
     };
     let way = way(args, talk)?;
-    let file = file.map(|(path, kind)| Ok::<_, Error>((OutFile::create(path)?, kind))).transpose()?;
-    let options = open::options(&args.device, !args.model.no_mmap)?;
+    let file = file.as_deref().map(OutFile::create).transpose()?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let mut opened = Opened::new(id, source, &options, talk)?;
-    let mut page = Page::new(out, samples(args), file.is_some() && talk.is_quiet());
+    let silent = if file.is_some() { talk.is_quiet() } else { format == Plain::Json };
+    let mut page = Page::new(&mut *out, samples(args), silent);
     let begun = Instant::now();
     let written = write(args, &opened.session, (&prompt, way), &mut |piece| page.hear(piece));
     opened.say_warnings();
     let (samples, stats) = page.end(written)?;
-    if let Some((file, kind)) = file {
-        let bytes = match kind {
-            Kind::Plain => plain(&samples.iter().map(|s| s.text.as_str()).collect::<Vec<_>>()).into_bytes(),
-            Kind::Json => document(&opened, &prompt, way, &samples, stats.as_ref())?,
-        };
-        file.finish(&bytes)?;
+    let whole = || match format {
+        Plain::Text => Ok(plain(&samples.iter().map(|s| s.text.as_str()).collect::<Vec<_>>()).into_bytes()),
+        Plain::Json => document(&opened, &prompt, way, &samples, stats.as_ref()),
+    };
+    match file {
+        Some(file) => file.finish(&whole()?)?,
+        None if format == Plain::Json => out.write_all(&whole()?)?,
+        None => {}
     }
     if args.stats {
         say(&told(&samples, stats.as_ref(), begun.elapsed()));
@@ -128,17 +132,17 @@ fn without_pictures(args: &GenerateArgs, id: &str) -> Result<()> {
     let (what, how, files) = (&args.what, &args.how, &args.files);
     let flag = first(&[
         ("--class", !what.class.is_empty()),
-        ("--prime", what.prime.is_some()),
-        ("--again", what.again.is_some()),
+        ("--init-image", what.init_image.is_some()),
+        ("--reproduce", what.reproduce.is_some()),
         ("--cfg-scale", how.cfg_scale.is_some()),
         ("--cfg-schedule", how.cfg_schedule.is_some()),
         ("--order", how.order.is_some()),
-        ("--parallel", how.parallel.is_some()),
+        ("--num-steps", how.num_steps.is_some()),
         ("--files", files.files),
         ("--columns", files.columns.is_some()),
         ("--zoom", files.zoom.is_some()),
         ("--animate", files.animate.is_some()),
-        ("--steps", files.steps.is_some()),
+        ("--frames-dir", files.frames_dir.is_some()),
         ("--every", files.every.is_some()),
         ("--entropy", files.entropy.is_some()),
         ("--tokens", files.tokens.is_some()),
@@ -189,27 +193,15 @@ fn without_line_end(mut text: String) -> String {
     text
 }
 
-/// What is written to a file.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Plain,
-    Json,
-}
-
-impl Kind {
-    fn of(path: &Path) -> Result<Self> {
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        match extension.as_str() {
-            "txt" => Ok(Kind::Plain),
-            "json" => Ok(Kind::Json),
-            // A device or a pipe is told by what it is.
-            _ if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) => Ok(Kind::Plain),
-            _ => {
-                let what = format!("-o {}: texts are written as .txt or .json", path.display());
-                Err(Error::usage(what, "name it .txt or .json"))
-            }
-        }
-    }
+/// The format of the texts, and the file for them.
+fn format(args: &GenerateArgs, talk: Talk) -> Result<(Plain, Option<PathBuf>)> {
+    let output = args.files.output.clone();
+    // A device or a pipe is told by what it is.
+    let device = output.as_ref().is_some_and(|p| p.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()));
+    let format = args.format.or(device.then_some(Plain::Text));
+    let asked = SinkArgs { format, output };
+    let (format, path) = resolve(&asked, talk)?;
+    Ok((format, path.map(Path::to_owned)))
 }
 
 /// How fast it was, on one line.
@@ -240,12 +232,5 @@ mod tests {
         for (text, without) in [("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a"), ("", "")] {
             assert_eq!(without_line_end(text.to_owned()), without);
         }
-    }
-
-    #[test]
-    fn files_by_extension() {
-        assert_eq!(Kind::of(Path::new("a.TXT")), Ok(Kind::Plain));
-        assert_eq!(Kind::of(Path::new("b/c.json")), Ok(Kind::Json));
-        assert!(Kind::of(Path::new("a.png")).is_err() && Kind::of(Path::new("a")).is_err());
     }
 }

@@ -1,18 +1,16 @@
-//! What the engine reports while it draws: a bar or a live picture, and the tokens from which
-//! the frames of an animation are made when all is done.
+//! Images as they grow: shown while the engine reports, and kept as tokens from which the frames of an
+//! animation are made when all is done.
 
 use std::ops::Range;
 
 use image::RgbImage;
 
-use super::preview::Preview;
-use crate::cli::talk;
+use super::sheet::Sheet;
 use crate::error::Result;
 use crate::generate::{Generator, NOT_DRAWN, Progress, Rgb as Picture};
-use crate::render::sheet::Sheet;
 
 /// Most frames where the user does not say how far they are apart.
-pub(super) const FRAMES: usize = 64;
+pub const FRAMES: usize = 64;
 
 /// Pictures that are decoded in one go, about.
 const AT_ONCE: usize = 32;
@@ -23,29 +21,31 @@ struct Moment {
     tokens: Vec<Vec<u32>>,
 }
 
-/// Pictures as they grow.
-pub(super) struct Growth<'a> {
+/// Called with every new state of the sheet.
+pub type Show<'a> = Box<dyn FnMut(&RgbImage) + 'a>;
+
+/// Images as they grow.
+pub struct Growth<'a> {
     generator: &'a Generator,
     sheet: Option<Sheet>,
     /// What every sample begins as.
     begun: Vec<Picture>,
     shown: Vec<Picture>,
-    preview: Option<Preview>,
-    bar: Option<talk::Progress>,
+    show: Option<Show<'a>>,
     moments: Option<Vec<Moment>>,
 }
 
 impl<'a> Growth<'a> {
-    /// Begins with `count` pictures of which `prime` is given. Without a sheet nothing is drawn;
-    /// `record` keeps what frames need.
+    /// Begins with `count` images of which `prime` is given. Without a sheet nothing is decoded; `show` is
+    /// called with it as it grows, and `record` keeps what frames need.
     ///
     /// # Errors
     /// Of the device.
-    pub(super) fn new(
+    pub fn new(
         generator: &'a Generator,
         (count, prime): (usize, &[u32]),
         sheet: Option<Sheet>,
-        preview: Option<Preview>,
+        show: Option<Show<'a>>,
         record: bool,
     ) -> Result<Self> {
         let mut begun = Vec::new();
@@ -58,35 +58,25 @@ impl<'a> Growth<'a> {
             begun = vec![first; count];
         }
         let moments = record.then(Vec::new);
-        Ok(Self { generator, sheet, shown: begun.clone(), begun, preview, bar: None, moments })
+        Ok(Self { generator, sheet, shown: begun.clone(), begun, show, moments })
     }
 
     /// Whether pictures are needed at the end.
-    pub(super) fn is_drawn(&self) -> bool {
+    pub fn is_drawn(&self) -> bool {
         self.sheet.is_some()
-    }
-
-    /// Shows a bar.
-    pub(super) fn with_bar(self, bar: Option<talk::Progress>) -> Self {
-        Self { bar, ..self }
     }
 
     /// What the engine says.
     ///
     /// # Errors
     /// Of the device.
-    pub(super) fn report(&mut self, progress: &Progress<'_>) -> Result<()> {
-        if let Some(bar) = &mut self.bar {
-            // Batches come one after the other.
-            let done = progress.samples.start * progress.total + progress.samples.len() * progress.done;
-            bar.at(done as u64);
-        }
+    pub fn report(&mut self, progress: &Progress<'_>) -> Result<()> {
         if progress.tokens.is_empty() {
             return Ok(());
         }
-        if let (Some(preview), Some(sheet)) = (&mut self.preview, &self.sheet) {
+        if let (Some(show), Some(sheet)) = (&mut self.show, &self.sheet) {
             put(&mut self.shown, &progress.samples, unfinished(self.generator, progress.tokens)?);
-            preview.show(&sheet.draw(&self.shown));
+            show(&sheet.draw(&self.shown));
         }
         if let Some(moments) = &mut self.moments {
             moments.push(Moment { samples: progress.samples.clone(), tokens: progress.tokens.to_vec() });
@@ -95,19 +85,17 @@ impl<'a> Growth<'a> {
     }
 
     /// The last picture, where it was watched.
-    pub(super) fn end(&mut self, pictures: &[Picture]) {
-        self.bar = None;
-        if let (Some(preview), Some(sheet)) = (&mut self.preview, &self.sheet) {
-            preview.show(&sheet.draw(pictures));
+    pub fn end(&mut self, pictures: &[Picture]) {
+        if let (Some(mut show), Some(sheet)) = (self.show.take(), &self.sheet) {
+            show(&sheet.draw(pictures));
         }
-        self.preview = None;
     }
 
     /// Sheets from nothing to `last`; `thin` leaves some out where there are many.
     ///
     /// # Errors
     /// Of the device.
-    pub(super) fn frames(&mut self, last: &[Picture], thin: bool) -> Result<Vec<RgbImage>> {
+    pub fn frames(&mut self, last: &[Picture], thin: bool) -> Result<Vec<RgbImage>> {
         let Some(sheet) = &self.sheet else { return Ok(Vec::new()) };
         let moments = self.moments.take().unwrap_or_default();
         let count = moments.len();

@@ -1,25 +1,19 @@
-//! Tokens as JSON, for `generate --tokens` and `tokens`: written a row of patches a line, and
-//! read with suspicion.
+//! Tokens of images as JSON: written a row of patches a line, and read with suspicion.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::GeneratorInfo;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
-use crate::generate::GeneratorInfo;
 
 /// Largest token file that is read, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// A token file's text. `recipe` tells what drew the samples, if they were drawn.
-pub(crate) fn write(
-    model: &str,
-    info: &GeneratorInfo,
-    recipe: Option<&Recipe>,
-    tokens: &[Vec<u32>],
-) -> String {
+pub fn write(model: &str, info: &GeneratorInfo, recipe: Option<&Recipe>, tokens: &[Vec<u32>]) -> String {
     let mut out = format!(
         "{{\"model\": {}, \"grid\": [{}, {}], \"vocabulary\": {}, \"samples\": [",
         Value::from(model),
@@ -65,7 +59,7 @@ struct Sample {
 ///
 /// # Errors
 /// [`Error::Input`] that names the file for anything that this model cannot draw.
-pub(crate) fn read(path: &Path, info: &GeneratorInfo) -> Result<Vec<Vec<u32>>> {
+pub fn read(path: &Path, info: &GeneratorInfo) -> Result<Vec<Vec<u32>>> {
     let wrong = |what: String, help: &str| Error::input(path.display(), what, help);
     let unreadable = |e: std::io::Error| wrong(format!("cannot be read: {e}"), "check the path");
     let metadata = path.metadata().map_err(unreadable)?;
@@ -74,21 +68,22 @@ pub(crate) fn read(path: &Path, info: &GeneratorInfo) -> Result<Vec<Vec<u32>>> {
         return Err(wrong(what, "name a file that `vit-gpu tokens` wrote"));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    let file: TokenFile = serde_json::from_slice(&bytes)
-        .map_err(|e| wrong(format!("is no token file: {e}"), "`vit-gpu tokens --help` shows the form"))?;
+    let file: TokenFile = serde_json::from_slice(&bytes).map_err(|e| {
+        wrong(format!("is no token file: {e}"), "write one with `vit-gpu tokens` to see the form")
+    })?;
     let [rows, columns] = info.grid;
     if file.grid != info.grid {
         let what = format!("has {}x{} patches, the model {rows}x{columns}", file.grid[0], file.grid[1]);
-        return Err(wrong(what, "pass the model that made the tokens with -m"));
+        return Err(wrong(what, "open the model that made the tokens"));
     }
     if file.samples.is_empty() {
-        return Err(wrong("has no samples".into(), "`vit-gpu tokens --help` shows the form"));
+        return Err(wrong("has no samples".into(), "write one with `vit-gpu tokens` to see the form"));
     }
     let mut samples = Vec::new();
     for (i, sample) in file.samples.into_iter().enumerate() {
         if sample.tokens.len() > rows {
             let what = format!("sample {i} has {} rows, the model's pictures {rows}", sample.tokens.len());
-            return Err(wrong(what, "pass the model that made the tokens with -m"));
+            return Err(wrong(what, "open the model that made the tokens"));
         }
         let last = sample.tokens.len().saturating_sub(1);
         for (r, row) in sample.tokens.iter().enumerate() {

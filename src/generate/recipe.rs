@@ -7,101 +7,146 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::classes;
-use crate::cli::generate::args::{HowArgs, Keep, MAX_SCALE, MAX_TEMPERATURE, Order, Schedule, WhatArgs};
+use super::GeneratorInfo;
+use super::request::{Order, Request};
 use crate::error::{Error, Result};
-use crate::generate::{self, GeneratorInfo, Request};
 use crate::labels::Labels;
 use crate::ops::{Guidance, Sampling};
-use crate::render::animation::KEYWORD;
 
+/// Keyword of the text in PNG files that a recipe is kept in.
+pub const KEYWORD: &str = "vit-gpu";
+/// Highest temperature: all tokens are as good as equally likely long before.
+pub const MAX_TEMPERATURE: f32 = 100.0;
+/// Strongest guidance.
+pub const MAX_SCALE: f32 = 100.0;
 /// Version of the text in PNG files.
 const VERSION: u32 = 1;
-/// Without `--class`, one sample of each class where there are at most so many.
+/// Where no class is named, one sample of each where there are at most so many.
 const FEW_CLASSES: usize = 16;
 /// Largest number of samples.
 const MAX_SAMPLES: usize = 65_536;
 
+/// What a user says of samples; where nothing is said, as the model's authors did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wishes {
+    /// Classes by number; none is all in turn, if the model has classes.
+    pub classes: Vec<usize>,
+    /// Samples of each class that is named.
+    pub count: Option<usize>,
+    /// Seed of all random numbers.
+    pub seed: Option<u64>,
+    /// Divides the logits; 0 takes the likeliest token.
+    pub temperature: Option<f32>,
+    /// Only so many likeliest tokens; 0 for all.
+    pub top_k: Option<u32>,
+    /// Only the likeliest tokens that make up this part of the probability.
+    pub top_p: Option<f32>,
+    /// Scale of classifier-free guidance; 1 is none.
+    pub cfg_scale: Option<f32>,
+    /// Guidance from the first token to the last.
+    pub cfg_schedule: Option<Schedule>,
+    /// Order of the patches.
+    pub order: Option<Order>,
+    /// In how many steps, several patches at a time.
+    pub steps: Option<u32>,
+}
+
+/// Guidance from the first token to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// The same for every token.
+    Constant,
+    /// From 1 at the first token to the scale at the last.
+    Linear,
+}
+
+/// How much of an image to begin with is kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Keep {
+    /// Rows of patches.
+    Rows(usize),
+    /// A part of the image's height, above 0 and below 1.
+    Part(f32),
+}
+
 /// One sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Subject {
+pub struct Subject {
     /// Its number, which chooses its random numbers.
-    pub(crate) sample: usize,
+    pub sample: usize,
     /// Its class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) class: Option<usize>,
+    pub class: Option<usize>,
     /// What the class is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) name: Option<String>,
+    pub name: Option<String>,
 }
 
 /// Samples and how they are drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Recipe {
-    pub(crate) version: u32,
-    /// As `-m` named it.
-    pub(crate) model: String,
+pub struct Recipe {
+    /// Of the text.
+    pub version: u32,
+    /// As the user named it.
+    pub model: String,
     /// Storage type, `f32` or `f16`.
-    pub(crate) dtype: String,
-    pub(crate) seed: u64,
-    pub(crate) temperature: f32,
-    pub(crate) top_k: u32,
-    pub(crate) top_p: f32,
+    pub dtype: String,
+    /// See [`Wishes`], as the next ones.
+    pub seed: u64,
+    /// Temperature.
+    pub temperature: f32,
+    /// Likeliest tokens.
+    pub top_k: u32,
+    /// Part of the probability.
+    pub top_p: f32,
     /// Absent where the model has no guidance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) cfg_scale: Option<f32>,
-    pub(crate) cfg_schedule: Schedule,
-    pub(crate) order: Order,
+    pub cfg_scale: Option<f32>,
+    /// Schedule of guidance.
+    pub cfg_schedule: Schedule,
+    /// Order of patches.
+    pub order: Order,
     /// In how many steps, if several patches are drawn at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) parallel: Option<u32>,
-    pub(crate) samples: Vec<Subject>,
+    pub parallel: Option<u32>,
+    /// Numbered one after the other.
+    pub samples: Vec<Subject>,
     /// The tokens that every sample begins with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) prime: Vec<u32>,
+    pub prime: Vec<u32>,
     /// Samples beside each other, if the user said how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) columns: Option<u32>,
-    pub(crate) zoom: u32,
+    pub columns: Option<u32>,
+    /// How many times images are enlarged.
+    pub zoom: u32,
 }
 
 impl Recipe {
-    /// What is asked for, of this model.
+    /// What is wished for, of this model; where nothing is said, as its authors did. `model` is what it is
+    /// called and its dtype.
     ///
     /// # Errors
     /// [`Error::Usage`] for anything that the model cannot do.
-    pub(crate) fn new(
-        (what, how): (&WhatArgs, &HowArgs),
+    pub fn new(
+        wishes: &Wishes,
         model: (String, String),
         info: &GeneratorInfo,
         labels: &Labels,
     ) -> Result<Self> {
-        let named: Vec<usize> = match info.classes {
-            Some(_) => what.class.iter().map(|c| classes::find(labels, c)).collect::<Result<_>>()?,
-            None => match what.class.first() {
-                Some(class) => {
-                    let what = format!("--class {class}: {} has no classes", model.0);
-                    return Err(Error::usage(what, "leave --class away; -n COUNT draws several pictures"));
-                }
-                None => Vec::new(),
-            },
-        };
-        let classes = choose(&named, info.classes, what.count.map(|n| n as usize))?;
+        if info.classes.is_none() && !wishes.classes.is_empty() {
+            return Err(Error::usage(format!("{} has no classes", model.0), "name none"));
+        }
+        let classes = choose(&wishes.classes, info.classes, wishes.count)?;
         let subject = |(sample, class): (usize, Option<usize>)| Subject {
             sample,
             class,
             name: class.and_then(|c| labels.names.get(c).cloned()),
         };
-        if how.cfg_scale.is_some_and(|s| s != 1.0) && !info.guided {
+        if !info.guided && (wishes.cfg_scale.is_some_and(|s| s != 1.0) || wishes.cfg_schedule.is_some()) {
             return Err(Error::usage(
-                format!("--cfg-scale: {} was not trained for guidance", model.0),
-                "leave --cfg-scale away",
-            ));
-        }
-        if how.cfg_schedule.is_some() && !info.guided {
-            return Err(Error::usage(
-                format!("--cfg-schedule: {} was not trained for guidance", model.0),
-                "leave --cfg-schedule away",
+                format!("{} was not trained for guidance", model.0),
+                "leave its scale and its schedule out",
             ));
         }
         let defaults = &info.defaults;
@@ -111,14 +156,14 @@ impl Recipe {
             version: VERSION,
             model: model.0,
             dtype: model.1,
-            seed: how.seed.unwrap_or_else(random_seed),
-            temperature: how.temperature.unwrap_or(defaults.temperature),
-            top_k: how.top_k.unwrap_or(defaults.top_k),
-            top_p: how.top_p.unwrap_or(defaults.top_p),
-            cfg_scale: info.guided.then(|| how.cfg_scale.unwrap_or(defaults.cfg_scale)),
-            cfg_schedule: how.cfg_schedule.unwrap_or(usual_schedule),
-            order: how.order.unwrap_or(usual_order),
-            parallel: how.parallel,
+            seed: wishes.seed.unwrap_or_else(random_seed),
+            temperature: wishes.temperature.unwrap_or(defaults.temperature),
+            top_k: wishes.top_k.unwrap_or(defaults.top_k),
+            top_p: wishes.top_p.unwrap_or(defaults.top_p),
+            cfg_scale: info.guided.then(|| wishes.cfg_scale.unwrap_or(defaults.cfg_scale)),
+            cfg_schedule: wishes.cfg_schedule.unwrap_or(usual_schedule),
+            order: wishes.order.clone().unwrap_or(usual_order),
+            parallel: wishes.steps,
             samples: classes.into_iter().enumerate().map(subject).collect(),
             prime: Vec::new(),
             columns: None,
@@ -132,7 +177,7 @@ impl Recipe {
     ///
     /// # Errors
     /// [`Error::Input`] if it is no PNG file, or holds nothing of the kind.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path) -> Result<Self> {
         let name = &path.display();
         let wrong = &|what: String, help: &str| Error::input(name, what, help);
         let metadata =
@@ -168,7 +213,7 @@ impl Recipe {
     ///
     /// # Errors
     /// [`Error::Usage`] for what it cannot.
-    pub(crate) fn check(&self, info: &GeneratorInfo) -> Result<()> {
+    pub fn check(&self, info: &GeneratorInfo) -> Result<()> {
         let refuse = |what: String, help: &str| Err(Error::usage(what, help));
         if !(0.0..=MAX_TEMPERATURE).contains(&self.temperature) {
             return refuse(
@@ -188,30 +233,30 @@ impl Recipe {
                 (None, None) => {}
                 (Some(class), _) => {
                     let what = format!("{} has no class {class}", self.model);
-                    return refuse(what, "the file is of another model; pass it with -m");
+                    return refuse(what, "the file is of another model; name that one");
                 }
                 (None, _) => {
                     let what = format!("{} draws by class, and the file names none", self.model);
-                    return refuse(what, "the file is of another model; pass it with -m");
+                    return refuse(what, "the file is of another model; name that one");
                 }
             }
         }
-        if self.order == Order::Random && !info.any_order {
+        if self.order != Order::Raster && !info.any_order {
             return refuse(
-                format!("--order random: {} draws patches row by row only", self.model),
-                "leave --order away; RandAR models draw in any order",
+                format!("random order: {} generates patches row by row only", self.model),
+                "choose raster order; RandAR models generate in any order",
             );
         }
         if let Some(steps) = self.parallel {
             if !info.any_order {
                 return refuse(
-                    format!("--parallel {steps}: {} draws one patch at a time", self.model),
-                    "leave --parallel away; RandAR models draw several",
+                    format!("{steps} steps: {} generates one patch at a time", self.model),
+                    "name no steps; RandAR models generate several at a time",
                 );
             }
             if !(2..=info.tokens).contains(&(steps as usize)) {
-                let what = format!("--parallel {steps}: a picture has {} patches", info.tokens);
-                return refuse(what, &format!("draw them in 2 to {} steps", info.tokens));
+                let what = format!("{steps} steps: an image has {} patches", info.tokens);
+                return refuse(what, &format!("generate them in 2 to {} steps", info.tokens));
             }
         }
         if self.prime.len() >= info.tokens {
@@ -221,7 +266,7 @@ impl Recipe {
         }
         if let Some(id) = self.prime.iter().find(|id| **id as usize >= info.vocabulary) {
             let what = format!("token {id} to begin with: the model has {} tokens", info.vocabulary);
-            return refuse(what, "the file is of another model; pass it with -m");
+            return refuse(what, "the file is of another model; name that one");
         }
         Ok(())
     }
@@ -230,13 +275,13 @@ impl Recipe {
     ///
     /// # Errors
     /// [`Error::Usage`] if nothing were left to draw.
-    pub(crate) fn kept_rows(keep: Keep, info: &GeneratorInfo) -> Result<usize> {
+    pub fn kept_rows(keep: Keep, info: &GeneratorInfo) -> Result<usize> {
         let rows = info.grid[0];
         match keep {
             Keep::Rows(kept) if kept < rows => Ok(kept),
             Keep::Rows(kept) => {
                 let what =
-                    format!("--keep {kept}: a picture has {rows} rows of patches, and one must be left");
+                    format!("{kept} rows to keep: an image has {rows} rows of patches, and one must be left");
                 Err(Error::usage(what, format!("keep 1 to {}", rows.saturating_sub(1))))
             }
             Keep::Part(part) => {
@@ -247,18 +292,18 @@ impl Recipe {
     }
 
     /// The same for one of the samples alone.
-    pub(crate) fn only(&self, sample: usize) -> Self {
+    pub fn only(&self, sample: usize) -> Self {
         let samples = self.samples.get(sample).cloned().into_iter().collect();
         Self { samples, columns: None, ..self.clone() }
     }
 
     /// As the text of a PNG file.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         serde_json::to_string(self).expect("plain data with text keys")
     }
 
     /// What the engine is asked for; `every` tokens it reports.
-    pub(crate) fn request(&self, info: &GeneratorInfo, every: usize) -> Request {
+    pub fn request(&self, info: &GeneratorInfo, every: usize) -> Request {
         let last = self.cfg_scale.unwrap_or(1.0);
         let first = if self.cfg_schedule == Schedule::Linear { 1.0 } else { last };
         // RandAR's own schedule would reach the last scale one token after the last.
@@ -275,10 +320,7 @@ impl Recipe {
                 guidance: Guidance { first, last, places },
             },
             prime: self.prime.clone(),
-            order: match self.order {
-                Order::Raster => generate::Order::Raster,
-                Order::Random => generate::Order::Random,
-            },
+            order: self.order.clone(),
             parallel: self.parallel.map(|steps| steps as usize),
             every,
         }
@@ -305,7 +347,7 @@ fn choose(named: &[usize], classes: Option<usize>, count: Option<usize>) -> Resu
 }
 
 /// A seed that nobody chose, short enough to be typed again.
-pub(super) fn random_seed() -> u64 {
+pub fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _, RandomState};
     RandomState::new().build_hasher().finish() >> 32
 }
@@ -314,7 +356,6 @@ pub(super) fn random_seed() -> u64 {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::render::animation;
 
     fn recipe() -> Recipe {
         let subject = |sample| Subject { sample, class: Some(3), name: Some("Größe \"x\"".into()) };
@@ -340,8 +381,11 @@ mod tests {
     fn written(text: Option<&str>) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        let picture = image::RgbImage::new(2, 2);
-        std::fs::write(&path, animation::still(&picture, text).unwrap()).unwrap();
+        let mut encoder = png::Encoder::new(File::create(&path).unwrap(), 1, 1);
+        if let Some(text) = text {
+            encoder.add_itxt_chunk(KEYWORD.to_owned(), text.to_owned()).unwrap();
+        }
+        encoder.write_header().unwrap().write_image_data(&[0]).unwrap();
         (folder, path)
     }
 

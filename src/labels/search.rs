@@ -1,24 +1,30 @@
 //! From what the user calls a class to its number.
 
+use super::Labels;
 use crate::error::{Error, Result};
-use crate::labels::Labels;
 
 /// Names shown where many would fit.
 const SHOWN: usize = 6;
 
-/// The class that is meant: by its name, by one of its names where commas part several, by its number,
-/// or by the beginning of a name that only one class has. Capitals, `-` and `_` make no difference.
-///
-/// # Errors
-/// [`Error::Usage`] if none is meant, or several are.
-pub(super) fn find(labels: &Labels, text: &str) -> Result<usize> {
+impl Labels {
+    /// The class that is meant: by its name, by one of its names where commas part several, by its number,
+    /// or by the beginning of a name that only one class has. Capitals, `-` and `_` make no difference.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if none is meant, or several are.
+    pub fn find(&self, text: &str) -> Result<usize> {
+        find(self, text)
+    }
+}
+
+fn find(labels: &Labels, text: &str) -> Result<usize> {
     let wanted = plain(text);
     let by = |fits: &dyn Fn(&str) -> bool| -> Vec<usize> {
         let named = |i: &usize| spellings(&labels.names[*i]).any(|name| fits(&name));
         (0..labels.names.len()).filter(named).collect()
     };
     if wanted.is_empty() {
-        return Err(Error::usage("--class names no class", listed(labels)));
+        return Err(Error::usage("an empty text names no class", listed(labels)));
     }
     let exact = by(&|name| name == wanted);
     if let [only] = exact.as_slice() {
@@ -29,19 +35,19 @@ pub(super) fn find(labels: &Labels, text: &str) -> Result<usize> {
     {
         let count = labels.names.len();
         return usize::try_from(index).ok().filter(|i| *i < count).ok_or_else(|| {
-            let what = format!("--class {index}: the model has {count} classes");
+            let what = format!("class {index}: the model has {count} classes");
             Error::usage(what, format!("classes go from 0 to {}", count.saturating_sub(1)))
         });
     }
     let fitting = if exact.is_empty() { by(&|name| name.starts_with(&wanted)) } else { exact };
     match fitting.as_slice() {
         [only] => Ok(*only),
-        [] => Err(Error::usage(format!("--class {text}: the model has no class of this name"), {
+        [] => Err(Error::usage(format!("`{text}`: the model has no class of this name"), {
             let near = nearest(labels, &wanted);
             if near.is_empty() { listed(labels) } else { format!("did you mean {}?", list(labels, &near)) }
         })),
         several => Err(Error::usage(
-            format!("--class {text} fits {} classes", several.len()),
+            format!("`{text}` fits {} classes", several.len()),
             format!("name one, or pass its number: {}", list(labels, several)),
         )),
     }
@@ -78,7 +84,7 @@ fn nearest(labels: &Labels, wanted: &str) -> Vec<usize> {
     let most = (wanted.chars().count() / 3).max(1);
     let score = |i: usize| {
         let name = &labels.names[i];
-        let near = spellings(name).map(|s| distance(&s, wanted)).min().unwrap_or(usize::MAX);
+        let near = spellings(name).map(|s| strsim::osa_distance(&s, wanted)).min().unwrap_or(usize::MAX);
         let holds = wanted.len() > 2 && plain(name).contains(wanted);
         if near <= most { Some(near) } else { holds.then_some(most + 1) }
     };
@@ -86,26 +92,6 @@ fn nearest(labels: &Labels, wanted: &str) -> Vec<usize> {
         (0..labels.names.len()).filter_map(|i| score(i).map(|s| (s, i))).collect();
     near.sort_unstable();
     near.into_iter().map(|(_, i)| i).take(SHOWN).collect()
-}
-
-/// Letters to change, add, leave out or swap with their neighbour to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for i in 0..a.len() {
-        let mut next = vec![i + 1];
-        for j in 0..b.len() {
-            let change = row[j] + usize::from(a[i] != b[j]);
-            let mut best = change.min(row[j + 1] + 1).min(next[j] + 1);
-            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
-                best = best.min(before[j - 1] + 1);
-            }
-            next.push(best);
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -158,10 +144,5 @@ mod tests {
         let digits = labels(&["9", "8", "7"]);
         assert_eq!(find(&digits, "8"), Ok(1));
         assert_eq!(find(&digits, "0"), Ok(0), "no name, so a number");
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!((distance("star", "satr"), distance("", "abc"), distance("ring", "string")), (1, 3, 2));
     }
 }

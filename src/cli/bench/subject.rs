@@ -1,0 +1,93 @@
+//! What `bench` measures, and how a measured process looks at itself.
+
+use super::args::BenchArgs;
+use crate::cli::args::{DeviceArgs, DtypeArg, ModelArgs};
+use crate::cli::inspect::facts::default_outputs;
+use crate::cli::open;
+use crate::cli::talk::Talk;
+use crate::error::{Error, Result};
+use crate::session::{Device, ModelKind, ModelSource, Session};
+
+/// What is measured: one model in one storage type on one device.
+pub(super) struct Subject {
+    pub(super) id: String,
+    pub(super) source: ModelSource,
+    /// Flag and value by which another process means the same model.
+    pub(super) flag: [std::ffi::OsString; 2],
+    pub(super) device: DeviceArgs,
+}
+
+/// Every combination of model, storage type and device, each model's together.
+pub(super) fn subjects(args: &BenchArgs, talk: Talk) -> Result<Vec<Subject>> {
+    let mut models = Vec::new();
+    for name in &args.synthetic {
+        // Refuses names that do not exist before anything is measured.
+        open::expect(ModelKind::Vision, name, &ModelSource::Synthetic(name.clone()))?;
+        let made = crate::synthetic::vision::Synthetic::named(name)?;
+        let source = ModelSource::Synthetic(made.name().to_owned());
+        models.push((made.name().to_owned(), source, ["--synthetic".into(), made.name().into()]));
+    }
+    for model in &args.model {
+        let one = ModelArgs { model: Some(model.clone()), offline: args.offline, no_mmap: args.no_mmap };
+        let (id, source) = open::locate(&one, talk)?;
+        models.push((id, source, ["-m".into(), model.clone()]));
+    }
+    if models.is_empty() {
+        // Not by clap: a model of the environment must not join one that was named.
+        let model = std::env::var_os("VIT_GPU_MODEL");
+        let one = ModelArgs { model, offline: args.offline, no_mmap: args.no_mmap };
+        let (id, source) = open::locate(&one, talk)?;
+        models.push((id.clone(), source, ["-m".into(), id.into()]));
+    }
+    let devices: Vec<Option<String>> = match args.device.as_slice() {
+        [] => vec![None],
+        names => names.iter().cloned().map(Some).collect(),
+    };
+    let mut subjects = Vec::new();
+    for (id, source, flag) in models {
+        for device in &devices {
+            for &dtype in &args.dtype {
+                let device = DeviceArgs {
+                    device: device.clone(),
+                    backend: args.backend.clone(),
+                    disable: args.disable.clone(),
+                    dtype,
+                    variant: args.variant.clone(),
+                    no_tune: args.no_tune,
+                    checked: args.checked,
+                };
+                if open::device(&device, talk)? == Device::Reference {
+                    let what = "--device reference is not there to be fast";
+                    return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"));
+                }
+                let (id, source, flag) = (id.clone(), source.clone(), flag.clone());
+                subjects.push(Subject { id, source, flag, device });
+            }
+        }
+    }
+    Ok(subjects)
+}
+
+/// What `infer` would compute.
+pub(super) fn outputs(session: &Session, size: [usize; 2]) -> Result<Vec<String>> {
+    Ok(default_outputs(&session.output_names(size)?))
+}
+
+pub(super) fn name_of(dtype: DtypeArg) -> &'static str {
+    match dtype {
+        DtypeArg::Auto | DtypeArg::F32 => "f32",
+        DtypeArg::F16 => "f16",
+    }
+}
+
+/// The most memory that this process has had at a time, in bytes, where the system tells.
+pub(super) fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+/// Starts the count of [`peak`] anew, where the system can.
+pub(super) fn forget_peak() {
+    _ = std::fs::write("/proc/self/clear_refs", "5");
+}

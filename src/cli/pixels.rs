@@ -1,0 +1,76 @@
+//! From an input to the pixels that a model takes, for every command that looks at images.
+
+use std::time::{Duration, Instant};
+
+use super::args::ImageArgs;
+use super::inputs::{self, Input};
+use super::open::Opened;
+use super::talk::Talk;
+use crate::error::{Error, Result};
+use crate::image;
+use crate::image::DecodeOptions;
+use crate::image::preprocess::Preprocess;
+
+/// An input, decoded and preprocessed, or why not.
+pub(super) struct Ready {
+    pub(super) name: String,
+    pub(super) picture: Result<Picture>,
+    pub(super) notes: Vec<String>,
+    pub(super) took: Duration,
+}
+
+/// What the device takes.
+pub(super) struct Picture {
+    /// (H,W,3) bytes.
+    pub(super) pixels: Vec<u8>,
+    /// Height and width.
+    pub(super) size: [usize; 2],
+}
+
+/// How images are read.
+pub(super) fn decode_options(args: &ImageArgs) -> DecodeOptions {
+    DecodeOptions {
+        max_pixels: args.max_pixels.unwrap_or(image::MAX_PIXELS),
+        apply_exif: !args.no_exif,
+        allow_truncated: args.allow_truncated,
+        background: args.background,
+    }
+}
+
+/// The model's preprocessing at the size that was asked for.
+pub(super) fn preprocess(args: &ImageArgs, opened: &Opened, talk: Talk) -> Result<Preprocess> {
+    let own = opened.session.preprocess();
+    if let Some([height, width]) = args.image_size {
+        return own.with_size(height, width);
+    }
+    let [height, width] = opened.session.info().image_size;
+    if let Some(size) = own.size().filter(|size| *size != (height, width)) {
+        talk.warn(format_args!(
+            "preprocessing yields {}x{} pixels, the model was trained on {height}x{width}: positions are resampled",
+            size.0, size.1
+        ));
+    }
+    Ok(own.clone())
+}
+
+/// Decodes and preprocesses one input.
+pub(super) fn decode(input: &Input, options: &DecodeOptions, preprocess: &Preprocess) -> Ready {
+    let start = Instant::now();
+    let name = input.name();
+    let decoded = match input {
+        Input::Failed(e) => Err(e.clone()),
+        Input::File(path) => image::decode_file(path, options),
+        Input::Stdin => inputs::read_stdin().and_then(|bytes| image::decode_bytes("-", &bytes, options)),
+    };
+    let mut notes = Vec::new();
+    let picture = decoded.and_then(|mut decoded| {
+        notes = std::mem::take(&mut decoded.notes);
+        let (width, height) = preprocess.output_size(decoded.width, decoded.height);
+        let pixels = preprocess.pixels(&decoded).map_err(|e| match e {
+            Error::Input { what, help, .. } => Error::Input { input: name.clone(), what, help },
+            other => other,
+        })?;
+        Ok(Picture { pixels, size: [height, width] })
+    });
+    Ready { name, picture, notes, took: start.elapsed() }
+}
