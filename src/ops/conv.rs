@@ -10,12 +10,12 @@
 use rayon::prelude::*;
 
 use super::lower::{LowerCx, Target, WeightLayout, to_u32};
-use super::matmul::is_suffix;
-use super::matmul::ways::{self, Problem};
-use super::{Act, Op, OpDef, arity, dims, f32s};
+use super::matmul::problem::{ConvParams, Problem};
+use super::matmul::ways;
+use super::{Act, Op, OpDef, arity, dims, f32s, is_suffix};
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight};
-use crate::kernel::{Variant, params};
+use crate::kernel::Variant;
 use crate::tensor::{HostTensor, Shape, TensorDesc};
 
 /// A window that slides over a picture.
@@ -80,16 +80,6 @@ pub struct Conv2d {
     pub act: Option<Act>,
     /// Adds a tensor whose shape is a suffix of the result's, broadcast over outer dimensions.
     pub residual: bool,
-}
-
-params! {
-    /// Parameters of every convolution kernel.
-    struct ConvParams {
-        rows: u32, inner: u32, cols: u32, first_col: u32, total_cols: u32, stride4: u32,
-        residual_rows: u32, groups: u32, depth: u32, taps: u32, kernel_width: u32, height: u32,
-        width: u32, out_height: u32, out_width: u32, stride_y: u32, stride_x: u32, pad_top: u32,
-        pad_left: u32, up: u32,
-    }
 }
 
 impl Graph {

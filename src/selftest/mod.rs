@@ -55,9 +55,8 @@ impl Case {
     pub fn ways(&self, target: &Target, options: &Options) -> Result<Vec<(Target, Options)>> {
         let plan = plan::compile(&self.graph, target, options.clone())?;
         let mut forced: Vec<String> = Vec::new();
-        for step in &plan.steps {
-            let names = step.choice.iter().flat_map(|c| &c.candidates.names);
-            forced.extend(names.map(|name| format!("{}={name}", step.op)));
+        for choice in plan.steps.iter().filter_map(|step| step.choice.as_ref()) {
+            forced.extend(choice.candidates.names.iter().map(|name| format!("{}={name}", choice.op)));
         }
         forced.sort();
         forced.dedup();
