@@ -7,7 +7,7 @@ use super::problem::{MatMulParams, Needs, Problem};
 use super::step::{self, Along};
 use super::ways;
 use crate::error::Result;
-use crate::graph::{Graph, Value, Weight};
+use crate::graph::{Graph, Value};
 use crate::kernel::Variant;
 use crate::ops::lower::{LowerCx, Target, WeightLayout, to_u32};
 use crate::ops::{Act, Op, OpDef, arity, dims, f32s, is_suffix};
@@ -51,18 +51,10 @@ pub struct HeadSplit {
 }
 
 impl Graph {
-    /// Linear layer with the weight in checkpoint order (out, K). x: (…, K); returns (…, out).
-    pub fn linear(&mut self, x: Value, w: Weight, bias: Option<Weight>, out: usize) -> Value {
-        let inner = self.shape(x).width();
-        let w = self.weight(w, [out, inner]);
-        let y = self.push(Op::MatMul(MatMul::default()), vec![x, w]);
-        match bias {
-            Some(b) => {
-                let b = self.weight(b, [out]);
-                self.add(y, b)
-            }
-            None => y,
-        }
+    /// Linear layer. x: (…, K), weight: (N, K), bias: (N); returns (…, N).
+    pub fn linear(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Value {
+        let y = self.push(Op::MatMul(MatMul::default()), vec![x, weight]);
+        bias.map_or(y, |bias| self.add(y, bias))
     }
 }
 
