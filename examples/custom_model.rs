@@ -28,7 +28,7 @@ fn build(g: &mut Graph, image: Value) -> Value {
     let x = linear(g, patches, "embed", WIDTH);
 
     g.scope("attention");
-    let h = g.layer_norm(x, Weight::tensor("norm1.weight"), Weight::tensor("norm1.bias"), 1e-6);
+    let h = norm(g, x, "norm1");
     let qkv = ["q", "k", "v"].map(|name| {
         let y = linear(g, h, name, WIDTH);
         g.split_heads(y, HEADS) // (B, H, T, D)
@@ -39,7 +39,7 @@ fn build(g: &mut Graph, image: Value) -> Value {
     let x = g.add(x, a);
 
     g.scope("mlp");
-    let h = g.layer_norm(x, Weight::tensor("norm2.weight"), Weight::tensor("norm2.bias"), 1e-6);
+    let h = norm(g, x, "norm2");
     let h = linear(g, h, "fc1", 4 * WIDTH);
     let h = g.act(h, Act::Gelu);
     let h = linear(g, h, "fc2", WIDTH);
@@ -52,8 +52,16 @@ fn build(g: &mut Graph, image: Value) -> Value {
 }
 
 fn linear(g: &mut Graph, x: Value, name: &str, out: usize) -> Value {
-    let tensor = |part: &str| Weight::tensor(format!("{name}.{part}"));
-    g.linear(x, tensor("weight"), Some(tensor("bias")), out)
+    let inner = g.shape(x).width();
+    let weight = g.weight(Weight::tensor(format!("{name}.weight")), [out, inner]);
+    let bias = g.weight(Weight::tensor(format!("{name}.bias")), [out]);
+    g.linear(x, weight, Some(bias))
+}
+
+fn norm(g: &mut Graph, x: Value, name: &str) -> Value {
+    let [gain, bias] =
+        ["weight", "bias"].map(|part| g.weight(Weight::tensor(format!("{name}.{part}")), [WIDTH]));
+    g.layer_norm(x, gain, bias, 1e-6)
 }
 
 /// Stands in for a file: a tensor of numbers for every weight that the graph names.

@@ -265,7 +265,8 @@ fn long_plan(gpu: &Gpu, steps: usize) -> Plan {
     let mut x = graph.input("x", TensorDesc::f32([SIDE, SIDE]));
     for i in 0..steps {
         graph.scope(format!("step.{i}"));
-        x = graph.linear(x, Weight::tensor("w"), None, SIDE);
+        let w = graph.weight("w", [SIDE, SIDE]);
+        x = graph.linear(x, w, None);
     }
     graph.output("y", x);
     plan::compile(&graph, gpu.target(), Options::default()).unwrap()

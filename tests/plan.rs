@@ -99,7 +99,8 @@ fn the_snapshot_comparison_can_fail() {
 fn weights_of_another_size_are_refused() {
     let mut g = Graph::new();
     let x = g.input("x", TensorDesc::f32([2, 8]));
-    let y = g.linear(x, Weight::tensor("w"), None, 4);
+    let w = g.weight("w", [4, 8]);
+    let y = g.linear(x, w, None);
     g.output("y", y);
     let short = |_: &Weight, _: Shape| Ok(HostTensor::f32([3, 8], vec![1.0; 24]));
     let input = HostTensor::f32([2, 8], vec![1.0; 16]);
@@ -443,7 +444,7 @@ fn a_token_is_at_most_six_launches_a_layer_and_four() {
         let [prompt, step] = llamagen(1, &portable(false, cpu));
         let layer: Vec<&str> =
             step.steps.iter().filter(|s| s.label.starts_with("layer.3.")).map(|s| s.op).collect();
-        assert_eq!(layer, ["matmul", "attention", "matmul", "matmul", "matmul"], "{step}");
+        assert_eq!(layer, ["decode_linear", "attention", "matmul", "decode_linear", "matmul"], "{step}");
         assert_eq!(step.steps.len(), 12 * 5 + 3, "{step}");
         // Both read the same weights, but for the class table that only the prompt needs.
         let of = |plan: &Plan| plan.weights.iter().map(|w| w.weight.to_string()).collect::<BTreeSet<_>>();
@@ -506,8 +507,10 @@ fn layer_scale_bias_tables_and_gates_are_folded_as_far_as_they_go() {
 fn only_weights_that_may_be_split_are_and_parts_fit() {
     let mut graph = Graph::new();
     let ids = graph.input("ids", TensorDesc::new(DType::U32, [7]));
-    let x = graph.gather(Weight::tensor("table"), [1001, 64], ids);
-    let x = graph.linear(x, Weight::tensor("w"), Some(Weight::tensor("b")), 999);
+    let table = graph.weight("table", [1001, 64]);
+    let x = graph.gather(table, ids);
+    let (w, b) = (graph.weight("w", [999, 64]), graph.weight("b", [999]));
+    let x = graph.linear(x, w, Some(b));
     graph.output("y", x);
     for limit in [50_000u64, 65_536, 256_255, 1 << 20] {
         let target = Target { max_binding_bytes: limit, ..Target::portable() };
@@ -587,12 +590,15 @@ fn split_weights_give_the_same_numbers() {
     let mut graph = Graph::new();
     let ids = graph.input("ids", TensorDesc::new(DType::U32, [9]));
     // 4.1 MB each: five parts, the last one short.
-    let x = graph.gather(Weight::tensor("table"), [1001, 1024], ids);
-    let y = graph.linear(x, Weight::tensor("w"), Some(Weight::tensor("b")), 1030);
+    let table = graph.weight("table", [1001, 1024]);
+    let x = graph.gather(table, ids);
+    let (w, b) = (graph.weight("w", [1030, 1024]), graph.weight("b", [1030]));
+    let y = graph.linear(x, w, Some(b));
     let y = graph.act(y, Act::Gelu);
     let s = graph.weight(Weight::tensor("s"), [1030]);
     let y = graph.mul(y, s);
-    let r = graph.gather(Weight::tensor("other table"), [7, 1030], ids);
+    let other = graph.weight("other table", [7, 1030]);
+    let r = graph.gather(other, ids);
     let y = graph.add(r, y);
     graph.output("y", y);
     let ids = HostTensor::u32([9], vec![0, 255, 256, 257, 511, 512, 1000, 3, 6]);
@@ -646,7 +652,8 @@ fn a_table_of_154_mb_is_gathered_from() {
     let graph = |count: usize| {
         let mut graph = Graph::new();
         let ids = graph.input("ids", TensorDesc::new(DType::U32, [count]));
-        let y = graph.gather(Weight::tensor("wte"), TABLE, ids);
+        let table = graph.weight("wte", TABLE);
+        let y = graph.gather(table, ids);
         graph.output("y", y);
         graph
     };
@@ -669,7 +676,8 @@ fn a_table_of_154_mb_is_a_language_model_head() {
     let Some(gpu) = limited(128 << 20) else { return };
     let mut graph = Graph::new();
     let x = graph.input("x", TensorDesc::f32([3, TABLE[1]]));
-    let y = graph.linear(x, Weight::tensor("wte"), None, TABLE[0]);
+    let table = graph.weight("wte", TABLE);
+    let y = graph.linear(x, table, None);
     graph.output("y", y);
     let x = noise_image([3, TABLE[1]], 2);
     let (plan, results) = run(&gpu, &graph, Options::default(), &big_table, &[("x", &x)]);

@@ -133,8 +133,9 @@ fn a_split_weight_records_in_silence() {
     let small = |max_binding_bytes| Target { max_binding_bytes, ..Target::portable() };
     let mut graph = Graph::new();
     let ids = graph.input("ids", TensorDesc::new(DType::U32, [2, 3]));
-    let x = graph.gather(Weight::tensor("table"), [1001, 65], ids);
-    let y = graph.linear(x, Weight::tensor("table"), None, 1001);
+    let table = graph.weight("table", [1001, 65]);
+    let x = graph.gather(table, ids);
+    let y = graph.linear(x, table, None);
     let y = graph.slice_tokens(y, 2..3);
     graph.output("y", y);
     // Weights split, activations do not: six rows of logits are 24 KB.
@@ -150,7 +151,8 @@ fn small_plan() -> Plan {
     let mut graph = Graph::new();
     let x = graph.input("x", TensorDesc::f32([5, 8]));
     let x = graph.scale(x, 2.0);
-    let y = graph.linear(x, Weight::tensor("w"), Some(Weight::tensor("b")), 8);
+    let (w, b) = (graph.weight("w", [8, 8]), graph.weight("b", [8]));
+    let y = graph.linear(x, w, Some(b));
     let y = graph.softmax(y);
     graph.output("y", y);
     plan::compile(&graph, &Target::portable(), Options::default()).unwrap()

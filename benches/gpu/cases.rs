@@ -33,7 +33,8 @@ pub fn gemm(sizes: &str) -> Result<Case> {
     g.scope("gemm");
     let x = g.input("x", TensorDesc::f32([m, k]));
     let x = g.act(x, Act::Relu);
-    let y = g.linear(x, Weight::tensor("w"), None, n);
+    let w = g.weight("w", [n, k]);
+    let y = g.linear(x, w, None);
     let y = g.scale(y, 1.0);
     g.output("y", y);
     Ok(case(format!("{GEMM}{sizes}"), g))
@@ -77,8 +78,8 @@ pub fn conv(sizes: &str) -> Result<[Case; 2]> {
     g.scope("conv");
     let x = g.input("x", TensorDesc::f32(if up { [1, h / 2, w / 2, c] } else { [1, h, w, c] }));
     let x = g.act(x, Act::Relu);
-    let (weight, window) = (Weight::tensor("w"), Window::same(3));
-    let y = if up { g.conv2d_up(x, weight, None, n, window) } else { g.conv2d(x, weight, None, n, window) };
+    let (weight, window) = (g.weight("w", [n, 9 * c]), Window::same(3));
+    let y = if up { g.conv2d_up(x, weight, None, window) } else { g.conv2d(x, weight, None, window) };
     let y = g.scale(y, 1.0);
     g.output("y", y);
     g.check()?;
@@ -96,8 +97,11 @@ pub fn vit_b(batch: usize) -> Vec<Case> {
         case(format!("vit-b batch {batch} {name}"), graph)
     };
     let x = |g: &mut Graph, c: usize| g.input("x", TensorDesc::f32([batch, tokens, c]));
-    let linear =
-        |g: &mut Graph, x: Value, n: usize| g.linear(x, Weight::tensor("w"), Some(Weight::tensor("b")), n);
+    let linear = |g: &mut Graph, x: Value, n: usize| {
+        let inner = g.shape(x).width();
+        let (w, b) = (g.weight("w", [n, inner]), g.weight("b", [n]));
+        g.linear(x, w, Some(b))
+    };
     let qkv = |g: &mut Graph| {
         let x = x(g, width);
         let w = g.weight(Weight::tensor("w"), [3 * width, width]);
@@ -119,7 +123,8 @@ pub fn vit_b(batch: usize) -> Vec<Case> {
         }),
         op("norm", &|g| {
             let x = x(g, width);
-            g.layer_norm(x, Weight::tensor("gain"), Weight::tensor("bias"), 1e-6)
+            let (gain, bias) = (g.weight("gain", [width]), g.weight("bias", [width]));
+            g.layer_norm(x, gain, bias, 1e-6)
         }),
         op("qkv", &qkv),
         op("attention", &|g| {

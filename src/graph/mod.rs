@@ -110,8 +110,10 @@ impl Graph {
         self.insert(Node { op, inputs: vec![], desc, label: name.to_owned() })
     }
 
-    /// A weight of the given shape. Element type is f32 here; `plan` may store it narrower.
-    pub fn weight(&mut self, weight: Weight, shape: impl Into<Shape>) -> Value {
+    /// A weight of the given shape: a recipe, or the name of a tensor of the checkpoint. Element type is f32
+    /// here; `plan` may store it narrower.
+    pub fn weight(&mut self, weight: impl Into<Weight>, shape: impl Into<Shape>) -> Value {
+        let weight = weight.into();
         let label = weight.to_string();
         let op = Op::Weight(weight);
         self.insert(Node { op, inputs: vec![], desc: TensorDesc::f32(shape), label })

@@ -206,6 +206,13 @@ impl Weight {
     }
 }
 
+/// The whole of the tensor of that name.
+impl From<&str> for Weight {
+    fn from(name: &str) -> Self {
+        Self::tensor(name)
+    }
+}
+
 impl fmt::Display for Weight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, part) in self.parts.iter().enumerate() {

@@ -41,10 +41,9 @@ pub(crate) struct Block<'a> {
 impl Block<'_> {
     /// The norm of the given name. x: (…,C).
     pub(crate) fn norm(&self, g: &mut Graph, x: Value, name: &str) -> Value {
-        let gain = self.names.weight(&format!("{name}.weight"));
         match self.norm {
-            NormKind::Rms => g.rms_norm(x, gain, self.eps),
-            NormKind::Layer => g.layer_norm(x, gain, self.names.weight(&format!("{name}.bias")), self.eps),
+            NormKind::Rms => self.names.rms_norm(g, x, name, self.eps),
+            NormKind::Layer => self.names.layer_norm(g, x, name, self.eps),
         }
     }
 
@@ -88,8 +87,10 @@ impl Block<'_> {
             }],
         };
         let turned = if self.storage == Storage::InOut { Transform::Transpose } else { Transform::None };
-        let bias = self.bias.then(|| part("bias", Transform::None));
-        g.linear(x, part("weight", turned), bias, outputs.len())
+        let inner = g.shape(x).width();
+        let weight = g.weight(part("weight", turned), [outputs.len(), inner]);
+        let bias = self.bias.then(|| g.weight(part("bias", Transform::None), [outputs.len()]));
+        g.linear(x, weight, bias)
     }
 
     /// act(x·W₁ + b₁)·W₂ + b₂. x: (…,C); returns (…,C).

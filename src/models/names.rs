@@ -287,17 +287,33 @@ impl Names {
     }
 }
 
-/// Builders that take a canonical name, beside those of `ops` that take a [`Weight`].
+/// Builders that take a canonical name, beside those of `ops` that take values.
 impl Names {
     /// Linear layer `name.weight`, and `name.bias` if it has one. x: (…, K); returns (…, out).
     pub(crate) fn linear(&self, g: &mut Graph, x: Value, name: &str, out: usize, bias: bool) -> Value {
-        let bias = bias.then(|| self.weight(&format!("{name}.bias")));
-        g.linear(x, self.weight(&format!("{name}.weight")), bias, out)
+        let inner = g.shape(x).width();
+        let weight = self.value(g, &format!("{name}.weight"), [out, inner]);
+        let bias = bias.then(|| self.value(g, &format!("{name}.bias"), [out]));
+        g.linear(x, weight, bias)
     }
 
     /// Layer norm with `name.weight` and `name.bias`. x: (…, C).
     pub(crate) fn layer_norm(&self, g: &mut Graph, x: Value, name: &str, eps: f32) -> Value {
-        g.layer_norm(x, self.weight(&format!("{name}.weight")), self.weight(&format!("{name}.bias")), eps)
+        let width = g.shape(x).width();
+        let [gain, bias] = ["weight", "bias"].map(|part| self.value(g, &format!("{name}.{part}"), [width]));
+        g.layer_norm(x, gain, bias, eps)
+    }
+
+    /// RMS norm with `name.weight`. x: (…, C).
+    pub(crate) fn rms_norm(&self, g: &mut Graph, x: Value, name: &str, eps: f32) -> Value {
+        let width = g.shape(x).width();
+        let gain = self.value(g, &format!("{name}.weight"), [width]);
+        g.rms_norm(x, gain, eps)
+    }
+
+    /// The whole tensor of that name.
+    pub(crate) fn value(&self, g: &mut Graph, name: &str, shape: impl Into<Shape>) -> Value {
+        g.weight(self.weight(name), shape)
     }
 }
 

@@ -68,6 +68,8 @@ pub enum Reason {
 /// What was chosen for a launch, and from what.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
+    /// What has the variants: the op, as a user names it in `OP=NAME`.
+    pub op: &'static str,
     /// The list it was chosen from.
     pub candidates: Candidates,
     /// The way taken.
@@ -143,7 +145,7 @@ impl Choices {
     }
 
     /// Chooses from a list: the user's way if it is on it, else the measured one, else the first.
-    pub fn choose(&self, op: &str, candidates: Candidates) -> Choice {
+    pub fn choose(&self, op: &'static str, candidates: Candidates) -> Choice {
         let on_list = |name: Option<&String>| {
             name.and_then(|n| candidates.names.iter().copied().find(|c| *c == n.as_str()))
         };
@@ -152,7 +154,7 @@ impl Choices {
             (None, Some(name)) => (name, Reason::Measured),
             (None, None) => (candidates.names[0], Reason::Estimate),
         };
-        Choice { candidates, name, reason }
+        Choice { op, candidates, name, reason }
     }
 }
 

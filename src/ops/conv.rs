@@ -10,12 +10,12 @@
 use rayon::prelude::*;
 
 use super::lower::{LowerCx, Target, WeightLayout, to_u32};
-use super::matmul::is_suffix;
-use super::matmul::ways::{self, Problem};
-use super::{Act, Op, OpDef, arity, dims, f32s};
+use super::matmul::problem::{ConvParams, Problem};
+use super::matmul::ways;
+use super::{Act, Op, OpDef, arity, dims, f32s, is_suffix};
 use crate::error::Result;
-use crate::graph::{Graph, Value, Weight};
-use crate::kernel::{Variant, params};
+use crate::graph::{Graph, Value};
+use crate::kernel::Variant;
 use crate::tensor::{HostTensor, Shape, TensorDesc};
 
 /// A window that slides over a picture.
@@ -82,46 +82,25 @@ pub struct Conv2d {
     pub residual: bool,
 }
 
-params! {
-    /// Parameters of every convolution kernel.
-    struct ConvParams {
-        rows: u32, inner: u32, cols: u32, first_col: u32, total_cols: u32, stride4: u32,
-        residual_rows: u32, groups: u32, depth: u32, taps: u32, kernel_width: u32, height: u32,
-        width: u32, out_height: u32, out_width: u32, stride_y: u32, stride_x: u32, pad_top: u32,
-        pad_left: u32, up: u32,
-    }
-}
-
 impl Graph {
-    /// Convolution with a weight (out, kh·kw·C) whose places of the kernel come row by row, channels
-    /// innermost. x: (B,H,W,C); returns (B,Ho,Wo,out).
-    pub fn conv2d(&mut self, x: Value, w: Weight, bias: Option<Weight>, out: usize, window: Window) -> Value {
-        self.conv2d_of(x, w, bias, out, Conv2d { window, ..Conv2d::plain() })
+    /// Convolution. x: (B,H,W,C), weight: (N, kh·kw·C) with the places of the kernel row by row and channels
+    /// innermost, bias: (N); returns (B,Ho,Wo,N).
+    pub fn conv2d(&mut self, x: Value, weight: Value, bias: Option<Value>, window: Window) -> Value {
+        self.conv2d_of(x, weight, bias, Conv2d { window, ..Conv2d::plain() })
     }
 
     /// The same of the picture doubled in both directions by repeating pixels.
-    /// x: (B,H,W,C); returns (B,2·H,2·W,out) for a window that leaves the size.
-    pub fn conv2d_up(
-        &mut self,
-        x: Value,
-        w: Weight,
-        bias: Option<Weight>,
-        out: usize,
-        window: Window,
-    ) -> Value {
-        self.conv2d_of(x, w, bias, out, Conv2d { window, up: true, ..Conv2d::plain() })
+    /// x: (B,H,W,C); returns (B,2·H,2·W,N) for a window that leaves the size.
+    pub fn conv2d_up(&mut self, x: Value, weight: Value, bias: Option<Value>, window: Window) -> Value {
+        self.conv2d_of(x, weight, bias, Conv2d { window, up: true, ..Conv2d::plain() })
     }
 
-    fn conv2d_of(&mut self, x: Value, w: Weight, bias: Option<Weight>, out: usize, op: Conv2d) -> Value {
+    fn conv2d_of(&mut self, x: Value, weight: Value, bias: Option<Value>, op: Conv2d) -> Value {
         if !op.up && op.window == Window::strided(1, 1) {
-            return self.linear(x, w, bias, out);
+            return self.linear(x, weight, bias);
         }
-        let [kh, kw] = op.window.size;
-        let inner = kh.saturating_mul(kw).saturating_mul(self.shape(x).width());
-        let mut inputs = vec![x, self.weight(w, [out, inner])];
-        inputs.extend(bias.map(|b| self.weight(b, [out])));
-        let bias = inputs.len() > 2;
-        self.push(Op::Conv2d(Conv2d { bias, ..op }), inputs)
+        let inputs = [Some(x), Some(weight), bias].into_iter().flatten().collect();
+        self.push(Op::Conv2d(Conv2d { bias: bias.is_some(), ..op }), inputs)
     }
 }
 

@@ -1,8 +1,7 @@
 //! Elementwise ops: activations, scaling, broadcast sums and products, gated linear units.
 
 use super::lower::{LowerCx, to_u32};
-use super::matmul::is_suffix;
-use super::{Op, OpDef, arity, f32s};
+use super::{Op, OpDef, arity, f32s, is_suffix};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};

@@ -5,7 +5,7 @@ use super::elementwise::LANES;
 use super::lower::{LowerCx, Target, WeightLayout, to_u32};
 use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
-use crate::graph::{Graph, Value, Weight};
+use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{DType, Elements, HostTensor, Shape, TensorDesc};
 
@@ -23,9 +23,8 @@ static GATHER: Kernel =
     Kernel { name: "gather", source: shader!("gather.wgsl"), params: GatherParams::FIELDS };
 
 impl Graph {
-    /// Rows of a checkpoint table. table: (V,C), ids: (…) u32; returns (…, C).
-    pub fn gather(&mut self, table: Weight, shape: impl Into<Shape>, ids: Value) -> Value {
-        let table = self.weight(table, shape);
+    /// Rows of a table. table: (V,C), ids: (…) u32; returns (…, C).
+    pub fn gather(&mut self, table: Value, ids: Value) -> Value {
         self.push(Op::Gather(Gather), vec![table, ids])
     }
 }

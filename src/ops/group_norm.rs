@@ -11,7 +11,7 @@ use super::elementwise::LANES;
 use super::lower::{LowerCx, to_u32};
 use super::{Act, Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
-use crate::graph::{Graph, Value, Weight};
+use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{HostTensor, TensorDesc};
 
@@ -109,8 +109,8 @@ impl Graph {
     pub fn group_norm(
         &mut self,
         x: Value,
-        gain: Weight,
-        bias: Weight,
+        gain: Value,
+        bias: Value,
         groups: usize,
         eps: f32,
         act: Option<Act>,
@@ -118,7 +118,7 @@ impl Graph {
         let shape = self.shape(x);
         let pixels = shape.dims().iter().skip(1).rev().skip(1).product();
         let stats = self.push(Op::GroupStats(GroupStats), vec![x]);
-        let inputs = vec![stats, self.weight(gain, [shape.width()]), self.weight(bias, [shape.width()])];
+        let inputs = vec![stats, gain, bias];
         let factors = self.push(Op::GroupFactors(GroupFactors { groups, pixels, eps }), inputs);
         self.push(Op::GroupApply(GroupApply { act }), vec![x, factors])
     }

@@ -284,7 +284,7 @@ impl<'a> LowerCx<'a> {
     }
 
     /// Decides between the ways an op can be computed; launches pushed from here on carry it.
-    pub fn choose(&mut self, op: &str, candidates: Candidates) -> &'static str {
+    pub fn choose(&mut self, op: &'static str, candidates: Candidates) -> &'static str {
         let choice = self.choices.choose(op, candidates);
         let name = choice.name;
         self.choice = Some(choice);

@@ -42,8 +42,8 @@ pub use group_norm::{GroupApply, GroupFactors, GroupStats};
 pub use layout::{ConcatTokens, ConcatWidth, MeanTokens, Reshape, SliceTokens, SplitHeads};
 pub use likelihood::LogProbability;
 pub use lower::{Dispatch, LowerCx, LowerInput, Matrices, Operand, Target, WeightLayout, WeightSlot};
-pub(crate) use matmul::STEP_ROWS;
-pub use matmul::{CacheWrite, HeadSplit, MatMul, Prologue};
+pub(crate) use matmul::DECODE_ROWS;
+pub use matmul::{CacheWrite, DecodeLinear, HeadSplit, MatMul};
 pub use nearest::NearestCode;
 pub use norm::{Norm, NormKind};
 pub use patchify::{Normalise, Patchify};
@@ -55,7 +55,7 @@ pub use softmax::Softmax;
 
 use crate::error::Result;
 use crate::graph::{Storage, Weight};
-use crate::tensor::{HostTensor, TensorDesc};
+use crate::tensor::{HostTensor, Shape, TensorDesc};
 
 /// What a node computes.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +76,8 @@ pub enum Op {
     },
     /// Linear layer with optional fused epilogue.
     MatMul(MatMul),
+    /// Linear layer of few rows with a norm before it or a KV cache behind it.
+    DecodeLinear(DecodeLinear),
     /// Convolution with optional fused epilogue.
     Conv2d(Conv2d),
     /// Largest element of every window.
@@ -224,6 +226,7 @@ impl Op {
         Some(match self {
             Op::Input { .. } | Op::Weight(_) | Op::State { .. } => return None,
             Op::MatMul(op) => op,
+            Op::DecodeLinear(op) => op,
             Op::Conv2d(op) => op,
             Op::MaxPool(op) => op,
             Op::GroupStats(op) => op,
@@ -313,4 +316,11 @@ fn dims<const N: usize>(what: &str, desc: &TensorDesc) -> Result<[usize; N], Str
 /// An operand of the reference implementation as f32.
 fn f32s(t: &HostTensor) -> &[f32] {
     t.as_f32().expect("the reference runs unnarrowed graphs, whose activations and weights are f32")
+}
+
+/// True if `small`'s dimensions, leading ones ignored, are the last dimensions of `large`.
+fn is_suffix(small: &Shape, large: &Shape) -> bool {
+    let dims = small.dims();
+    let dims = &dims[dims.iter().take_while(|&&d| d == 1).count()..];
+    large.dims().ends_with(dims)
 }

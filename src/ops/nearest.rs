@@ -6,7 +6,7 @@ use super::lower::{LowerCx, to_u32};
 use super::norm::row_lanes;
 use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
-use crate::graph::{Graph, Value, Weight};
+use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
@@ -28,10 +28,8 @@ static NEAREST: Kernel =
 impl Graph {
     /// Index of the nearest code by x·code - offset. x: (…, D), codes: (V,D), offsets: (V); returns
     /// (…) of u32.
-    pub fn nearest_code(&mut self, x: Value, codes: Weight, offsets: Weight, vocabulary: usize) -> Value {
-        let width = self.shape(x).width();
-        let inputs = vec![x, self.weight(codes, [vocabulary, width]), self.weight(offsets, [vocabulary])];
-        self.push(Op::NearestCode(NearestCode), inputs)
+    pub fn nearest_code(&mut self, x: Value, codes: Value, offsets: Value) -> Value {
+        self.push(Op::NearestCode(NearestCode), vec![x, codes, offsets])
     }
 }
 

@@ -3,7 +3,7 @@
 use super::lower::{LowerCx, to_u32};
 use super::{Op, OpDef, arity, f32s};
 use crate::error::Result;
-use crate::graph::{Graph, Value, Weight};
+use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{HostTensor, TensorDesc};
 
@@ -42,17 +42,13 @@ pub(super) fn row_lanes(cx: &LowerCx, width: usize) -> usize {
 
 impl Graph {
     /// Layer norm over the innermost dimension. x: (…, C), gain and bias: (C).
-    pub fn layer_norm(&mut self, x: Value, gain: Weight, bias: Weight, eps: f32) -> Value {
-        let width = self.shape(x).width();
-        let inputs = vec![x, self.weight(gain, [width]), self.weight(bias, [width])];
-        self.push(Op::Norm(Norm { kind: NormKind::Layer, eps }), inputs)
+    pub fn layer_norm(&mut self, x: Value, gain: Value, bias: Value, eps: f32) -> Value {
+        self.push(Op::Norm(Norm { kind: NormKind::Layer, eps }), vec![x, gain, bias])
     }
 
     /// RMS norm over the innermost dimension. x: (…, C), gain: (C).
-    pub fn rms_norm(&mut self, x: Value, gain: Weight, eps: f32) -> Value {
-        let width = self.shape(x).width();
-        let inputs = vec![x, self.weight(gain, [width])];
-        self.push(Op::Norm(Norm { kind: NormKind::Rms, eps }), inputs)
+    pub fn rms_norm(&mut self, x: Value, gain: Value, eps: f32) -> Value {
+        self.push(Op::Norm(Norm { kind: NormKind::Rms, eps }), vec![x, gain])
     }
 }
 

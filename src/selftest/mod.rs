@@ -3,6 +3,7 @@
 //! list; `doctor` runs the cases marked quick.
 
 mod checks;
+mod layers;
 mod narrow;
 mod pictures;
 mod quick;
@@ -17,6 +18,7 @@ use crate::plan::{self, Options};
 use crate::reference;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 pub use checks::{Check, Outcome, checks, largest, quick, way};
+use layers::{layer_norm, linear, rms_norm};
 use quick::QUICK;
 use std::sync::Arc;
 
@@ -55,9 +57,8 @@ impl Case {
     pub fn ways(&self, target: &Target, options: &Options) -> Result<Vec<(Target, Options)>> {
         let plan = plan::compile(&self.graph, target, options.clone())?;
         let mut forced: Vec<String> = Vec::new();
-        for step in &plan.steps {
-            let names = step.choice.iter().flat_map(|c| &c.candidates.names);
-            forced.extend(names.map(|name| format!("{}={name}", step.op)));
+        for choice in plan.steps.iter().filter_map(|step| step.choice.as_ref()) {
+            forced.extend(choice.candidates.names.iter().map(|name| format!("{}={name}", choice.op)));
         }
         forced.sort();
         forced.dedup();
@@ -232,12 +233,12 @@ fn matmul(cases: &mut Vec<Case>) {
         let tolerance = 2e-6 * (k as f32).sqrt().max(4.0) * 4.0;
         cases.push(case(format!("matmul {m}x{k}x{n}"), tolerance, |g| {
             let x = x(g, [m, k]);
-            g.linear(x, Weight::tensor("w"), None, n)
+            linear(g, x, "w", None, n)
         }));
         cases.push(case(format!("matmul full epilogue {m}x{k}x{n}"), tolerance, |g| {
             let x = x(g, [1, m, k]);
             let r = g.input("r", TensorDesc::f32([1, m, n]));
-            let y = g.linear(x, Weight::tensor("w"), Some(Weight::tensor("b")), n);
+            let y = linear(g, x, "w", Some("b"), n);
             let y = g.act(y, Act::Gelu);
             let s = g.weight(Weight::tensor("s"), [n]);
             let y = g.mul(y, s);
@@ -247,20 +248,20 @@ fn matmul(cases: &mut Vec<Case>) {
             let x = x(g, [m, k]);
             let r = g.input("r", TensorDesc::f32([m, n]));
             let r = g.scale(r, 2.0);
-            let y = g.linear(x, Weight::tensor("w"), Some(Weight::tensor("b")), n);
+            let y = linear(g, x, "w", Some("b"), n);
             g.add(r, y)
         }));
     }
     for act in [Act::GeluTanh, Act::QuickGelu, Act::Relu, Act::Silu, Act::Tanh, Act::Sigmoid] {
         cases.push(case(format!("matmul {act:?}"), 2e-5, |g| {
             let x = x(g, [9, 20]);
-            let y = g.linear(x, Weight::tensor("w"), None, 21);
+            let y = linear(g, x, "w", None, 21);
             g.act(y, act)
         }));
     }
     cases.push(case("matmul broadcast residual", 2e-5, |g| {
         let x = x(g, [3, 5, 12]);
-        let y = g.linear(x, Weight::tensor("w"), Some(Weight::tensor("b")), 8);
+        let y = linear(g, x, "w", Some("b"), 8);
         let p = g.weight(Weight::tensor("p"), [5, 8]);
         g.add(y, p)
     }));
@@ -320,8 +321,8 @@ fn attention(cases: &mut Vec<Case>) {
     cases.push(case("attention from one projection", 5e-5, |g| {
         let x = x(g, [2, 19, 24]);
         let mut heads = |name: &str, bias: bool| {
-            let bias = bias.then(|| Weight::tensor(format!("{name}.bias")));
-            let y = g.linear(x, Weight::tensor(name), bias, 36);
+            let bias = bias.then(|| format!("{name}.bias"));
+            let y = linear(g, x, name, bias.as_deref(), 36);
             g.split_heads(y, 3)
         };
         let qkv = [heads("q", true), heads("k", false), heads("v", true)];
@@ -334,11 +335,11 @@ fn rows(cases: &mut Vec<Case>) {
     {
         cases.push(case(format!("layer_norm {rows}x{width}"), 2e-5, |g| {
             let x = x(g, [rows, width]);
-            g.layer_norm(x, Weight::tensor("gain"), Weight::tensor("bias"), 1e-5)
+            layer_norm(g, x, "bias")
         }));
         cases.push(case(format!("rms_norm {rows}x{width}"), 2e-5, |g| {
             let x = x(g, [rows, width]);
-            g.rms_norm(x, Weight::tensor("gain"), 1e-5)
+            rms_norm(g, x)
         }));
         cases.push(case(format!("softmax {rows}x{width}"), 1e-6, |g| {
             let x = x(g, [rows, width]);
@@ -411,6 +412,7 @@ fn layout(cases: &mut Vec<Case>) {
     }));
     cases.push(case("gather", 0.0, |g| {
         let ids = g.input("ids", TensorDesc::new(DType::U32, [2, 9]));
-        g.gather(Weight::tensor("table"), [VOCABULARY as usize, 13], ids)
+        let table = g.weight("table", [VOCABULARY as usize, 13]);
+        g.gather(table, ids)
     }));
 }

@@ -2,6 +2,7 @@
 //! kernels on cooperative matrices are offered for. Widths are multiples of four, for the same
 //! reason; sizes are a little more than one tile, or no multiple of a matrix.
 
+use super::layers::linear;
 use super::{Case, case, x};
 use crate::graph::{Graph, Value, Weight};
 use crate::ops::{Act, HeadSplit, MatMul, Op, Scores};
@@ -17,7 +18,7 @@ pub(super) fn matmul(cases: &mut Vec<Case>) {
     cases.push(case("matmul of computed rows 70x100x72", 2e-5, |g| {
         let x = x(g, [70, 100]);
         let x = g.scale(x, 0.5);
-        let y = g.linear(x, Weight::tensor("w"), Some(Weight::tensor("b")), 72);
+        let y = linear(g, x, "w", Some("b"), 72);
         g.act(y, Act::GeluTanh)
     }));
     cases.push(case("matmul of computed rows, head split 2x35x2x20 x3", 2e-5, |g| {
@@ -55,7 +56,7 @@ pub(super) fn attention(cases: &mut Vec<Case>) {
         let x = x(g, [2, 37, 36]);
         let x = g.scale(x, 0.5);
         let mut heads = |name: &str| {
-            let y = g.linear(x, Weight::tensor(name), None, 32);
+            let y = linear(g, x, name, None, 32);
             g.split_heads(y, 2)
         };
         let qkv = [heads("q"), heads("k"), heads("v")];

@@ -1,7 +1,7 @@
 //! Cases of ops on pictures: patches and bytes, convolutions, group norm, pooling, codebooks.
 
 use super::{Case, case, x};
-use crate::graph::{Graph, Value, Weight};
+use crate::graph::{Graph, Value};
 use crate::ops::{Act, Window};
 use crate::tensor::{DType, TensorDesc};
 
@@ -13,14 +13,22 @@ pub(super) fn all(cases: &mut Vec<Case>) {
     for (rows, width, codes) in [(1, 1, 1), (7, 8, 50), (5, 3, 259)] {
         cases.push(case(format!("nearest_code {rows}x{width} of {codes}"), 0.0, |g| {
             let x = x(g, [rows, width]);
-            g.nearest_code(x, Weight::tensor("codes"), Weight::tensor("offsets"), codes)
+            let (table, offsets) = (g.weight("codes", [codes, width]), g.weight("offsets", [codes]));
+            g.nearest_code(x, table, offsets)
         }));
     }
 }
 
 fn conv(g: &mut Graph, x: Value, n: usize, window: Window, up: bool) -> Value {
-    let (w, b) = (Weight::tensor("w"), Some(Weight::tensor("b")));
-    if up { g.conv2d_up(x, w, b, n, window) } else { g.conv2d(x, w, b, n, window) }
+    let inner = window.size[0] * window.size[1] * g.shape(x).width();
+    let (w, b) = (g.weight("w", [n, inner]), Some(g.weight("b", [n])));
+    if up { g.conv2d_up(x, w, b, window) } else { g.conv2d(x, w, b, window) }
+}
+
+fn group_norm(g: &mut Graph, x: Value, groups: usize, eps: f32, act: Option<Act>) -> Value {
+    let width = g.shape(x).width();
+    let [gain, bias] = ["gain", "bias"].map(|name| g.weight(name, [width]));
+    g.group_norm(x, gain, bias, groups, eps, act)
 }
 
 fn convolutions(cases: &mut Vec<Case>) {
@@ -72,7 +80,7 @@ fn group_norms(cases: &mut Vec<Case>) {
         let [b, h, w, c] = shape;
         cases.push(case(format!("group_norm {b}x{h}x{w}x{c} by {groups}"), 2e-5, |g| {
             let x = x(g, shape);
-            g.group_norm(x, Weight::tensor("gain"), Weight::tensor("bias"), groups, 1e-5, None)
+            group_norm(g, x, groups, 1e-5, None)
         }));
     }
     // More slices than the least number of pixels gives, and statistics far from zero.
@@ -81,12 +89,12 @@ fn group_norms(cases: &mut Vec<Case>) {
         let fifty = g.input("fifty", TensorDesc::f32([4]));
         let fifty = g.scale(fifty, 50.0);
         let x = g.add(x, fifty);
-        g.group_norm(x, Weight::tensor("gain"), Weight::tensor("bias"), 4, 1e-6, Some(Act::Silu))
+        group_norm(g, x, 4, 1e-6, Some(Act::Silu))
     }));
     cases.push(case("group_norm computed, with ReLU", 2e-5, |g| {
         let x = x(g, [2, 6, 6, 12]);
         let x = g.scale(x, 0.5);
-        let y = g.group_norm(x, Weight::tensor("gain"), Weight::tensor("bias"), 6, 1e-5, Some(Act::Relu));
+        let y = group_norm(g, x, 6, 1e-5, Some(Act::Relu));
         g.scale(y, 1.0)
     }));
 }

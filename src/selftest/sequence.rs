@@ -2,6 +2,7 @@
 //! few rows with what rides along, draws. Their states begin with contents of their own, and what a run
 //! leaves in them is compared, too.
 
+use super::layers::{layer_norm, linear, rms_norm};
 use super::{Case, VOCABULARY, case, noise, x};
 use crate::graph::{Graph, Storage, Value, Weight};
 use crate::ops::{Act, Cache, EmbedOrdered, EmbedSequence, Guidance, Sample, Sampling, cache_shape};
@@ -123,10 +124,10 @@ fn projections(cases: &mut Vec<Case>) {
             let table = rotary.then(|| s.table(30, d));
             let g = &mut *s.graph;
             let x = x(g, [b, t, 19]);
-            let x = g.layer_norm(x, Weight::tensor("gain"), Weight::tensor("shift"), 1e-5);
+            let x = layer_norm(g, x, "shift");
             let [q, k, v] = ["q", "k", "v"].map(|name| {
-                let bias = bias.then(|| Weight::tensor(format!("{name}.bias")));
-                let y = g.linear(x, Weight::tensor(name), bias, h * d);
+                let bias = bias.then(|| format!("{name}.bias"));
+                let y = linear(g, x, name, bias.as_deref(), h * d);
                 g.split_heads(y, h)
             });
             let [q, k] = match table {
@@ -143,15 +144,15 @@ fn few_rows(cases: &mut Vec<Case>) {
         let tolerance = 1e-4;
         cases.push(case(format!("layer norm before matmul {m}x{k}x{n}"), tolerance, |g| {
             let x = x(g, [m, k]);
-            let h = g.layer_norm(x, Weight::tensor("gain"), Weight::tensor("shift"), 1e-5);
-            let y = g.linear(h, Weight::tensor("w"), Some(Weight::tensor("b")), n);
+            let h = layer_norm(g, x, "shift");
+            let y = linear(g, h, "w", Some("b"), n);
             let y = g.act(y, Act::GeluTanh);
             let r = g.input("r", TensorDesc::f32([m, n]));
             g.add(y, r)
         }));
         cases.push(case(format!("rms norm before gated matmul {m}x{k}x{n}"), tolerance, |g| {
             let x = x(g, [m, k]);
-            let h = g.rms_norm(x, Weight::tensor("gain"), 1e-5);
+            let h = rms_norm(g, x);
             gated(g, h, n)
         }));
     }
@@ -162,9 +163,9 @@ fn few_rows(cases: &mut Vec<Case>) {
 }
 
 fn gated(g: &mut Graph, x: Value, n: usize) -> Value {
-    let gate = g.linear(x, Weight::tensor("gate"), None, n);
+    let gate = linear(g, x, "gate", None, n);
     let gate = g.act(gate, Act::Silu);
-    let value = g.linear(x, Weight::tensor("value"), None, n);
+    let value = linear(g, x, "value", None, n);
     g.mul(gate, value)
 }
 

@@ -93,9 +93,9 @@ impl TokenDecoder for ImageGpt {
     fn build(&self, g: &mut Graph, s: &Sequence, new: New) -> Result<Value> {
         let (w, c, heads) = (&self.names, self.info.hidden, self.info.heads);
         g.scope("embeddings");
-        let table = g.weight(w.weight("wte.weight"), [self.info.vocabulary + 1, c]);
+        let table = w.value(g, "wte.weight", [self.info.vocabulary + 1, c]);
         let places = w.dims("wpe.weight").and_then(|d| d.first().copied()).unwrap_or(self.info.tokens);
-        let positions = g.weight(w.weight("wpe.weight"), [places, c]);
+        let positions = w.value(g, "wpe.weight", [places, c]);
         let op = EmbedSequence { rows: s.rows, count: new.count(), first: 0, positions: true };
         let mut x = g.embed_sequence(op, [table, s.tokens, s.step], Some(positions)); // (R,T,C)
         let block = self.block();
@@ -128,8 +128,9 @@ impl TokenDecoder for ImageGpt {
         g.scope("head");
         let x = self.block().norm(g, x, "ln_f");
         g.output(format!("hidden.{}", self.info.layers), x);
-        let rows = Weight::rows(self.names.in_file(self.head), 0..self.info.vocabulary);
-        g.linear(x, rows, None, self.info.vocabulary)
+        let (rows, c) = (self.info.vocabulary, self.info.hidden);
+        let head = g.weight(Weight::rows(self.names.in_file(self.head), 0..rows), [rows, c]);
+        g.linear(x, head, None)
     }
 }
 

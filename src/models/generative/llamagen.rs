@@ -93,7 +93,7 @@ impl LlamaGen {
     /// Some tokens of the picture, the first of them so many places after the step. Returns (R,T,C).
     fn tokens(&self, g: &mut Graph, s: &Sequence, first: usize, count: usize) -> Value {
         let GeneratorInfo { vocabulary, hidden, .. } = self.llama.info;
-        let table = g.weight(self.llama.names.weight(TOKEN_TABLE), [vocabulary, hidden]);
+        let table = self.llama.names.value(g, TOKEN_TABLE, [vocabulary, hidden]);
         let op = EmbedSequence { rows: s.rows, count, first, positions: false };
         g.embed_sequence(op, [table, s.tokens, s.step], None)
     }
@@ -176,7 +176,8 @@ impl Llama {
         let c = self.info.hidden;
         let rows = self.info.classes.unwrap_or(0) + usize::from(self.info.guided);
         let ids = s.classes(g);
-        let class = g.gather(self.names.weight("cls_embedding.embedding_table.weight"), [rows, c], ids);
+        let table = self.names.value(g, "cls_embedding.embedding_table.weight", [rows, c]);
+        let class = g.gather(table, ids);
         g.reshape(class, [s.rows, 1, c])
     }
 
@@ -232,7 +233,7 @@ impl Llama {
     }
 
     fn norm(&self, g: &mut Graph, x: Value, name: &str) -> Value {
-        g.rms_norm(x, self.names.weight(&format!("{name}.weight")), self.eps)
+        self.names.rms_norm(g, x, name, self.eps)
     }
 
     /// Attention over the cache; q, k and v are row ranges of one tensor. x: (R,T,C); returns (R,T,C).
@@ -240,8 +241,8 @@ impl Llama {
         let (c, heads) = (self.info.hidden, self.info.heads);
         let name = self.names.in_file(&format!("layers.{l}.attention.wqkv.weight"));
         let [q, k, v] = [0, 1, 2].map(|third| {
-            let weight = Weight::rows(name.clone(), third * c..(third + 1) * c);
-            let projected = g.linear(x, weight, None, c);
+            let weight = g.weight(Weight::rows(name.clone(), third * c..(third + 1) * c), [c, c]);
+            let projected = g.linear(x, weight, None);
             g.split_heads(projected, heads) // (R,H,T,D)
         });
         let [q, k] = [q, k].map(|x| g.rotary(x, table, s.place));

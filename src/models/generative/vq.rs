@@ -127,7 +127,8 @@ impl Vq {
     pub fn decode(&self, g: &mut Graph, ids: Value, grid: [usize; 2]) -> Value {
         g.scope("vq.codes");
         let batch = g.shape(ids).dims()[0];
-        let x = g.gather(self.codebook(), [self.codes, self.code_width], ids); // (B, h·w, D)
+        let codebook = self.codebook(g);
+        let x = g.gather(codebook, ids); // (B, h·w, D)
         let x = self.linear(g, x, "post_quant_conv", self.latent);
         let x = g.reshape(x, [batch, grid[0], grid[1], self.latent]);
 
@@ -139,8 +140,8 @@ impl Vq {
             if level > 0 {
                 let name = format!("decoder.conv_blocks.{block}.upsample.conv");
                 g.scope(format!("vq.{name}"));
-                let (w, b) = self.kernel(&name);
-                x = g.conv2d_up(x, w, Some(b), self.widths[level], Window::same(3));
+                let (w, b) = self.kernel(g, x, &name, self.widths[level]);
+                x = g.conv2d_up(x, w, Some(b), Window::same(3));
             }
         }
         self.out(g, x, "decoder", 3)
@@ -177,9 +178,9 @@ impl Vq {
             if level + 1 < self.widths.len() {
                 let name = format!("{block}.downsample.conv");
                 g.scope(format!("vq.{name}"));
-                let (w, b) = self.kernel(&name);
+                let (w, b) = self.kernel(g, x, &name, self.widths[level]);
                 let window = Window { pad: [0, 0, 1, 1], ..Window::strided(3, 2) };
-                x = g.conv2d(x, w, Some(b), self.widths[level], window);
+                x = g.conv2d(x, w, Some(b), window);
             }
         }
         let x = self.mid(g, x, "encoder");
@@ -193,25 +194,30 @@ impl Vq {
             let width = self.code_width;
             Weight::transformed(self.names.in_file(CODEBOOK), Transform::HalfSquares { width })
         };
-        let ids = g.nearest_code(x, self.codebook(), offsets, self.codes); // (B,h,w)
+        let (codebook, offsets) = (self.codebook(g), g.weight(offsets, [self.codes]));
+        let ids = g.nearest_code(x, codebook, offsets); // (B,h,w)
         Ok(g.reshape(ids, [batch, h / patch * (w / patch)]))
     }
 
-    fn codebook(&self) -> Weight {
+    /// (V,D).
+    fn codebook(&self, g: &mut Graph) -> Value {
         let transform = if self.unit_codes { Transform::UnitRows } else { Transform::None };
-        Weight::transformed(self.names.in_file(CODEBOOK), transform)
+        let codes = Weight::transformed(self.names.in_file(CODEBOOK), transform);
+        g.weight(codes, [self.codes, self.code_width])
     }
 
-    /// Weight and bias of a convolution.
-    fn kernel(&self, name: &str) -> (Weight, Weight) {
+    /// Weight and bias of a 3x3 convolution of x: (out, 9·C) and (out).
+    fn kernel(&self, g: &mut Graph, x: Value, name: &str, out: usize) -> (Value, Value) {
+        let inner = 9 * g.shape(x).width();
         let weight = self.names.in_file(&format!("{name}.weight"));
-        (Weight::transformed(weight, Transform::Taps), self.names.weight(&format!("{name}.bias")))
+        let weight = g.weight(Weight::transformed(weight, Transform::Taps), [out, inner]);
+        (weight, self.names.value(g, &format!("{name}.bias"), [out]))
     }
 
     /// 3x3 convolution that leaves the size. x: (B,H,W,C); returns (B,H,W,out).
     fn conv(&self, g: &mut Graph, x: Value, name: &str, out: usize) -> Value {
-        let (w, b) = self.kernel(name);
-        g.conv2d(x, w, Some(b), out, Window::same(3))
+        let (w, b) = self.kernel(g, x, name, out);
+        g.conv2d(x, w, Some(b), Window::same(3))
     }
 
     /// 1x1 convolution. x: (…, C); returns (…, out).
@@ -221,8 +227,10 @@ impl Vq {
 
     /// Group norm, and SiLU after it if asked. x: (B,H,W,C).
     fn norm(&self, g: &mut Graph, x: Value, name: &str, act: Option<Act>) -> Value {
-        let part = |kind: &str| self.names.weight(&format!("{name}.{kind}"));
-        g.group_norm(x, part("weight"), part("bias"), GROUPS, EPS, act)
+        let width = g.shape(x).width();
+        let [gain, bias] =
+            ["weight", "bias"].map(|part| self.names.value(g, &format!("{name}.{part}"), [width]));
+        g.group_norm(x, gain, bias, GROUPS, EPS, act)
     }
 
     /// Residual blocks of a level, each with attention behind it on the coarsest. x: (B,H,W,C).

@@ -176,13 +176,14 @@ impl TextModel for Bert {
         let block = self.block();
 
         g.scope("embeddings");
-        let mut x = g.gather(w.weight(WORDS), [self.info.vocabulary, c], text.ids); // (B,T,C)
-        let table = w.weight("embeddings.position_embeddings.weight");
-        let positions = g.gather(table, [self.positions, c], text.positions);
+        let words = w.value(g, WORDS, [self.info.vocabulary, c]);
+        let mut x = g.gather(words, text.ids); // (B,T,C)
+        let table = w.value(g, "embeddings.position_embeddings.weight", [self.positions, c]);
+        let positions = g.gather(table, text.positions);
         x = g.add(x, positions);
         if self.info.types > 0 {
-            let table = w.weight("embeddings.token_type_embeddings.weight");
-            let types = g.gather(table, [self.info.types, c], text.types);
+            let table = w.value(g, "embeddings.token_type_embeddings.weight", [self.info.types, c]);
+            let types = g.gather(table, text.types);
             x = g.add(x, types);
         }
         x = block.norm(g, x, "embeddings.LayerNorm");
@@ -302,9 +303,11 @@ impl Bert {
         let x = g.act(x, self.act);
         let x = block.norm(g, x, "cls.predictions.transform.LayerNorm");
         let own = "cls.predictions.decoder.weight";
-        let table = w.weight(if w.has(own) { own } else { WORDS });
+        let (vocabulary, c) = (self.info.vocabulary, self.info.hidden);
+        let table = w.value(g, if w.has(own) { own } else { WORDS }, [vocabulary, c]);
         let biases = ["cls.predictions.decoder.bias", "cls.predictions.bias"];
         let bias = biases.into_iter().find(|name| w.has(name)).unwrap_or(biases[1]);
-        g.linear(x, table, Some(w.weight(bias)), self.info.vocabulary)
+        let bias = w.value(g, bias, [vocabulary]);
+        g.linear(x, table, Some(bias))
     }
 }

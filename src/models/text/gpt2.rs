@@ -5,7 +5,7 @@
 use serde_json::Value as Json;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, TensorIndex, Value, Weight};
+use crate::graph::{Graph, TensorIndex, Value};
 use crate::models::block::{Block, Order, Storage};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
@@ -83,8 +83,10 @@ impl TextModel for Gpt2 {
     fn build(&self, g: &mut Graph, text: &Text) -> Result<()> {
         let (w, c) = (&self.names, self.info.hidden);
         g.scope("embeddings");
-        let x = g.gather(w.weight(WORDS), [self.info.vocabulary, c], text.ids); // (B,T,C)
-        let positions = g.gather(w.weight("wpe.weight"), [self.positions, c], text.positions);
+        let words = w.value(g, WORDS, [self.info.vocabulary, c]);
+        let x = g.gather(words, text.ids); // (B,T,C)
+        let places = w.value(g, "wpe.weight", [self.positions, c]);
+        let positions = g.gather(places, text.positions);
         let x = g.add(x, positions);
         let x = self.layers(g, x, |g, l, [q, k, v]| {
             let scores =
@@ -104,7 +106,7 @@ impl TextModel for Gpt2 {
         match self.info.classes {
             Some(k) => {
                 let last = g.token(at, 0);
-                let logits = g.linear(last, w.weight("score.weight"), None, k);
+                let logits = w.linear(g, last, "score", k, false);
                 g.output("logits", logits);
             }
             None => {
@@ -127,8 +129,8 @@ impl TokenDecoder for Gpt2 {
     fn build(&self, g: &mut Graph, s: &Sequence, new: New) -> Result<Value> {
         let (w, c) = (&self.names, self.info.hidden);
         g.scope("embeddings");
-        let table = g.weight(w.weight(WORDS), [self.info.vocabulary, c]);
-        let positions = g.weight(w.weight("wpe.weight"), [self.positions, c]);
+        let table = w.value(g, WORDS, [self.info.vocabulary, c]);
+        let positions = w.value(g, "wpe.weight", [self.positions, c]);
         let op = EmbedSequence { rows: s.rows, count: new.count(), first: 0, positions: true };
         let x = g.embed_sequence(op, [table, s.tokens, s.step], Some(positions)); // (R,T,C)
         let x = self.layers(g, x, |g, l, qkv| s.attention(g, l, qkv, new, None, self.scale(l)));
@@ -195,6 +197,7 @@ impl Gpt2 {
 
     /// Scores of the vocabulary. x: (…,C), normalised; returns (…,V).
     fn scores(&self, g: &mut Graph, x: Value) -> Value {
-        g.linear(x, Weight::tensor(self.names.in_file(self.head)), None, self.info.vocabulary)
+        let head = self.names.value(g, self.head, [self.info.vocabulary, self.info.hidden]);
+        g.linear(x, head, None)
     }
 }

@@ -140,7 +140,8 @@ impl TextModel for T5 {
         let Some(written) = text.written else { return g.check() };
 
         g.scope("decoder.embeddings");
-        let x = g.gather(self.names.weight(WORDS), [self.info.vocabulary, c], written); // (B,U,C)
+        let words = self.names.value(g, WORDS, [self.info.vocabulary, c]);
+        let x = g.gather(words, written); // (B,U,C)
         let tokens = g.shape(x).dims()[1];
         let bias = self.bias(g, Stack::Decoder, tokens - 1, 2 * tokens - 1);
         let own = |g: &mut Graph, l: usize, qkv| {
@@ -180,7 +181,7 @@ impl TokenDecoder for T5 {
         });
 
         g.scope("decoder.embeddings");
-        let table = g.weight(self.names.weight(WORDS), [self.info.vocabulary, self.info.hidden]);
+        let table = self.names.value(g, WORDS, [self.info.vocabulary, self.info.hidden]);
         let op = EmbedSequence { rows: s.rows, count: new.count(), first: 0, positions: false };
         let x = g.embed_sequence(op, [table, s.tokens, s.step], None); // (R,T,C)
         let bias = self.bias(g, Stack::Decoder, s.positions - 1, s.positions);
@@ -236,7 +237,8 @@ impl T5 {
     fn encode(&self, g: &mut Graph, ids: Value, lengths: Value) -> Value {
         let (block, c) = (self.block(), self.info.hidden);
         g.scope("embeddings");
-        let mut x = g.gather(self.names.weight(WORDS), [self.info.vocabulary, c], ids); // (B,T,C)
+        let words = self.names.value(g, WORDS, [self.info.vocabulary, c]);
+        let mut x = g.gather(words, ids); // (B,T,C)
         let tokens = g.shape(x).dims()[1];
         let bias = self.bias(g, Stack::Encoder, tokens - 1, 2 * tokens - 1);
         for l in 0..self.info.layers {
@@ -316,6 +318,7 @@ impl T5 {
     /// Scores of the vocabulary. x: (…,C), normalised; returns (…,V).
     fn scores(&self, g: &mut Graph, x: Value) -> Value {
         let x = if self.scale == 1.0 { x } else { g.scale(x, self.scale) };
-        g.linear(x, self.names.weight(self.head), None, self.info.vocabulary)
+        let head = self.names.value(g, self.head, [self.info.vocabulary, self.info.hidden]);
+        g.linear(x, head, None)
     }
 }

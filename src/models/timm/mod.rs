@@ -135,7 +135,7 @@ impl Timm {
     fn norm(&self, g: &mut Graph, x: Value, name: &str) -> Value {
         let eps = self.spec.eps;
         if self.spec.rms_norm {
-            g.rms_norm(x, self.names.weight(&format!("{name}.weight")), eps)
+            self.names.rms_norm(g, x, name, eps)
         } else {
             self.names.layer_norm(g, x, name, eps)
         }
@@ -146,7 +146,7 @@ impl Timm {
         if !self.spec.layer_scale {
             return x;
         }
-        let factors = g.weight(self.names.weight(name), [self.spec.hidden]);
+        let factors = self.names.value(g, name, [self.spec.hidden]);
         g.mul(x, factors)
     }
 
@@ -161,13 +161,13 @@ impl Timm {
         };
         let mut tokens = Vec::new();
         if s.class_token {
-            tokens.push(g.weight(w.weight("cls_token"), [1, s.hidden]));
+            tokens.push(w.value(g, "cls_token", [1, s.hidden]));
         }
         if s.distilled {
-            tokens.push(g.weight(w.weight("dist_token"), [1, s.hidden]));
+            tokens.push(w.value(g, "dist_token", [1, s.hidden]));
         }
         if s.registers > 0 {
-            tokens.push(g.weight(w.weight("reg_token"), [s.registers, s.hidden]));
+            tokens.push(w.value(g, "reg_token", [s.registers, s.hidden]));
         }
         let x = if tokens.is_empty() {
             x
@@ -216,7 +216,10 @@ impl Timm {
     /// Linear layer of some rows of a packed tensor. x: (…, C); returns (…, rows).
     fn rows(&self, g: &mut Graph, x: Value, name: &str, rows: std::ops::Range<usize>, bias: bool) -> Value {
         let part = |kind: &str| Weight::rows(self.names.in_file(&format!("{name}.{kind}")), rows.clone());
-        g.linear(x, part("weight"), bias.then(|| part("bias")), rows.len())
+        let inner = g.shape(x).width();
+        let weight = g.weight(part("weight"), [rows.len(), inner]);
+        let bias = bias.then(|| g.weight(part("bias"), [rows.len()]));
+        g.linear(x, weight, bias)
     }
 
     /// x: (B,T,C); returns (B,T,C).
@@ -262,7 +265,7 @@ impl Timm {
     fn attention_pool(&self, g: &mut Graph, x: Value, batch: usize) -> Value {
         let (w, s, c) = (&self.names, &self.spec, self.spec.hidden);
         g.scope("head.attention");
-        let latent = g.weight(w.weight("attn_pool.latent"), [1, c]);
+        let latent = w.value(g, "attn_pool.latent", [1, c]);
         let latent = g.concat_tokens(batch, &[latent]); // (B,1,C)
         let q = w.linear(g, latent, "attn_pool.q", c, true);
         let k = self.rows(g, x, "attn_pool.kv", 0..c, true);

@@ -97,9 +97,11 @@ impl Stem {
                 let kernel = w.in_file("patch_embed.backbone.conv.weight");
                 let out = rows(w, "patch_embed.backbone.conv.weight");
                 let kernel = Weight::transformed(kernel, Transform::StandardTaps(STANDARD_EPS.into()));
-                let x = g.conv2d(x, kernel, None, out, Window::strided(7, 2).pad_same([height, width]));
-                let norm = |kind: &str| w.weight(&format!("patch_embed.backbone.norm.{kind}"));
-                let x = g.group_norm(x, norm("weight"), norm("bias"), GROUPS, NORM_EPS, Some(Act::Relu));
+                let kernel = g.weight(kernel, [out, 7 * 7 * channels]);
+                let x = g.conv2d(x, kernel, None, Window::strided(7, 2).pad_same([height, width]));
+                let [gain, bias] = ["weight", "bias"]
+                    .map(|part| w.value(g, &format!("patch_embed.backbone.norm.{part}"), [out]));
+                let x = g.group_norm(x, gain, bias, GROUPS, NORM_EPS, Some(Act::Relu));
                 let x = g.max_pool(x, Window::strided(3, 2).pad_same([height / 2, width / 2]));
                 conv(g, w, x, "patch_embed.proj", hidden, Window::strided(8, 8))
             }
@@ -122,8 +124,10 @@ impl Stem {
         let kernel =
             Weight { parts: vec![Part::NormedTaps { kernel: name("conv.weight"), norm: norm.clone() }] };
         let bias = Weight { parts: vec![Part::NormedBias { norm }] };
-        let out = rows(w, &format!("{stage}.conv.weight"));
-        let x = g.conv2d(x, kernel, Some(bias), out, window);
+        let (out, inner) = (rows(w, &format!("{stage}.conv.weight")), inner(g, x, window));
+        let kernel = g.weight(kernel, [out, inner]);
+        let bias = g.weight(bias, [out]);
+        let x = g.conv2d(x, kernel, Some(bias), window);
         g.act(x, Act::Gelu)
     }
 }
@@ -133,8 +137,16 @@ fn rows(w: &Names, kernel: &str) -> usize {
     w.dims(kernel).and_then(|dims| dims.first().copied()).unwrap_or(GROUPS)
 }
 
+/// Width of a convolution's weight: the places of its window times the channels of x.
+fn inner(g: &Graph, x: Value, window: Window) -> usize {
+    window.size[0] * window.size[1] * g.shape(x).width()
+}
+
 /// Plain convolution with a bias. x: (B,H,W,C); returns (B,Ho,Wo,out).
 fn conv(g: &mut Graph, w: &Names, x: Value, name: &str, out: usize, window: Window) -> Value {
     let kernel = Weight::transformed(w.in_file(&format!("{name}.weight")), Transform::Taps);
-    g.conv2d(x, kernel, Some(w.weight(&format!("{name}.bias"))), out, window)
+    let inner = inner(g, x, window);
+    let kernel = g.weight(kernel, [out, inner]);
+    let bias = w.value(g, &format!("{name}.bias"), [out]);
+    g.conv2d(x, kernel, Some(bias), window)
 }

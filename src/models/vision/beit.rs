@@ -114,7 +114,7 @@ impl Model for Beit {
 
         g.scope("embeddings");
         let patches = parts::patch_tokens(g, w, PATCHES, image, &self.info, true)?; // (B,N,C)
-        let cls = g.weight(w.weight("embeddings.cls_token"), [1, c]);
+        let cls = w.value(g, "embeddings.cls_token", [1, c]);
         let mut x = g.concat_tokens(picture.batch, &[cls, patches]); // (B,1+N,C)
         if self.absolute_positions {
             let table = positions().square(g, w, &picture, &self.info);
@@ -191,7 +191,7 @@ impl Beit {
         if !self.layer_scale {
             return x;
         }
-        let factors = g.weight(self.names.weight(name), [self.info.hidden]);
+        let factors = self.names.value(g, name, [self.info.hidden]);
         g.mul(x, factors)
     }
 

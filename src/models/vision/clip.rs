@@ -125,7 +125,7 @@ impl Model for Clip {
 
         g.scope("embeddings");
         let patches = parts::patch_tokens(g, w, PATCHES, image, &self.info, false)?; // (B,N,C)
-        let cls = g.weight(w.weight("embeddings.class_embedding"), [1, c]);
+        let cls = w.value(g, "embeddings.class_embedding", [1, c]);
         let x = g.concat_tokens(picture.batch, &[cls, patches]); // (B,1+N,C)
         let table = positions().square(g, w, &picture, &self.info);
         let x = g.add(x, table);

@@ -64,8 +64,8 @@ impl Model for Deit {
 
         g.scope("embeddings");
         let patches = parts::patch_tokens(g, w, PATCHES, image, &self.info, true)?; // (B,N,C)
-        let cls = g.weight(w.weight("embeddings.cls_token"), [1, c]);
-        let distillation = g.weight(w.weight("embeddings.distillation_token"), [1, c]);
+        let cls = w.value(g, "embeddings.cls_token", [1, c]);
+        let distillation = w.value(g, "embeddings.distillation_token", [1, c]);
         let x = g.concat_tokens(picture.batch, &[cls, distillation, patches]); // (B,2+N,C)
         let table = vit::positions(&self.info).square(g, w, &picture, &self.info);
         let x = g.add(x, table);

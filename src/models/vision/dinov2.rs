@@ -110,13 +110,13 @@ impl Model for Dinov2 {
 
         g.scope("embeddings");
         let patches = parts::patch_tokens(g, w, PATCHES, image, &self.info, true)?; // (B,N,C)
-        let cls = g.weight(w.weight("embeddings.cls_token"), [1, c]);
+        let cls = w.value(g, "embeddings.cls_token", [1, c]);
         let x = g.concat_tokens(picture.batch, &[cls, patches]); // (B,1+N,C)
         let table = self.positions().square(g, w, &picture, &self.info);
         let mut x = g.add(x, table);
         if self.registers > 0 {
             let cls = g.slice_tokens(x, 0..1);
-            let registers = g.weight(w.weight("embeddings.register_tokens"), [self.registers, c]);
+            let registers = w.value(g, "embeddings.register_tokens", [self.registers, c]);
             let patches = g.slice_tokens(x, 1..1 + n);
             x = g.concat_tokens(picture.batch, &[cls, registers, patches]); // (B,1+R+N,C)
         }
@@ -133,14 +133,14 @@ impl Model for Dinov2 {
             });
             let a = parts::self_attention(g, qkv, None, l);
             let a = w.linear(g, a, &format!("{p}.attention.output.dense"), c, true);
-            let scale = g.weight(w.weight(&format!("{p}.layer_scale1.lambda1")), [c]);
+            let scale = w.value(g, &format!("{p}.layer_scale1.lambda1"), [c]);
             let a = g.mul(a, scale);
             x = g.add(a, x);
 
             g.scope(format!("layer.{l}.mlp"));
             let h = w.layer_norm(g, x, &format!("{p}.norm2"), self.eps);
             let m = if self.swiglu { self.swiglu(g, h, &p) } else { self.mlp(g, h, &p) };
-            let scale = g.weight(w.weight(&format!("{p}.layer_scale2.lambda1")), [c]);
+            let scale = w.value(g, &format!("{p}.layer_scale2.lambda1"), [c]);
             let m = g.mul(m, scale);
             x = g.add(m, x);
             g.output(format!("hidden.{}", l + 1), x);
@@ -191,8 +191,10 @@ impl Dinov2 {
                 w.weight(&format!("{p}.mlp.weights_in.{kind}"))
             }
         };
-        let h = g.linear(x, packed("weight"), Some(packed("bias")), 2 * self.info.mlp); // (B,T,2F)
+        let (c, both) = (self.info.hidden, 2 * self.info.mlp);
+        let (weight, bias) = (g.weight(packed("weight"), [both, c]), g.weight(packed("bias"), [both]));
+        let h = g.linear(x, weight, Some(bias)); // (B,T,2F)
         let h = g.glu(h, Act::Silu);
-        w.linear(g, h, &format!("{p}.mlp.weights_out"), self.info.hidden, true)
+        w.linear(g, h, &format!("{p}.mlp.weights_out"), c, true)
     }
 }

@@ -123,13 +123,14 @@ impl Siglip {
     fn pool(&self, g: &mut Graph, x: Value, batch: usize) -> Value {
         let (w, c, heads) = (&self.names, self.info.hidden, self.info.heads);
         g.scope("head.attention");
-        let probe = g.weight(w.weight("head.probe"), [1, c]);
+        let probe = w.value(g, "head.probe", [1, c]);
         let probe = g.concat_tokens(batch, &[probe]); // (B,1,C)
         let mut project = |x: Value, third: usize| {
             let rows = third * c..(third + 1) * c;
-            let weight = Weight::rows(w.in_file("head.attention.in_proj_weight"), rows.clone());
-            let bias = Weight::rows(w.in_file("head.attention.in_proj_bias"), rows);
-            let projected = g.linear(x, weight, Some(bias), c);
+            let part =
+                |kind: &str| Weight::rows(w.in_file(&format!("head.attention.in_proj_{kind}")), rows.clone());
+            let (weight, bias) = (g.weight(part("weight"), [c, c]), g.weight(part("bias"), [c]));
+            let projected = g.linear(x, weight, Some(bias));
             g.split_heads(projected, heads)
         };
         let qkv = [project(probe, 0), project(x, 1), project(x, 2)]; // (B,H,1,D), (B,H,N,D) twice

@@ -46,7 +46,7 @@ impl Model for VitMae {
 
         g.scope("embeddings");
         let patches = parts::patch_tokens(g, w, PATCHES, image, &self.info, true)?; // (B,N,C)
-        let cls = g.weight(w.weight("embeddings.cls_token"), [1, c]);
+        let cls = w.value(g, "embeddings.cls_token", [1, c]);
         let x = g.concat_tokens(picture.batch, &[cls, patches]); // (B,1+N,C)
         let table = vit::positions(&self.info).square(g, w, &picture, &self.info);
         let x = g.add(x, table);

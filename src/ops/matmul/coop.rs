@@ -2,10 +2,8 @@
 //! one workgroup's share is cut; the kernel is the same for all. They multiply in f16 and add in
 //! f32, so they are offered where the weight is stored in f16 and not otherwise.
 
-use super::MatMulParams;
-use super::ways::{Pair, Problem};
+use super::problem::{ConvParams, MatMulParams, Pair, Problem};
 use crate::kernel::{Kernel, Variant, shader};
-use crate::ops::conv::ConvParams;
 use crate::ops::lower::Target;
 use crate::tensor::DType;
 

@@ -1,13 +1,11 @@
-//! Linear layers of a decode step: at most [`MAX_ROWS`] rows, so that reading the weight once is all
-//! that counts. What would be launches of their own for many rows rides along: the norm before the
-//! product, and for the projection to q, k and v the rotation of q and k and the entry of k and v into
-//! the cache.
+//! The kernels of linear layers of at most [`MAX_ROWS`] rows, and how they are launched. They can normalise
+//! the rows of x first, and enter k and v into a cache.
 
-use super::{MatMul, Problem};
+use super::problem::{MatMulParams, Problem};
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, shader};
-use crate::ops::NormKind;
 use crate::ops::lower::{LowerCx, Operand, to_u32};
+use crate::ops::{Norm, NormKind};
 
 /// Most rows the kernels of this file make.
 pub(crate) const MAX_ROWS: usize = 16;
@@ -91,51 +89,78 @@ pub(super) fn rows(problem: &Problem, cpu: bool) -> usize {
     if cpu { problem.rows } else { problem.rows.next_power_of_two() }
 }
 
-impl MatMul {
-    /// Pushes the launches of a decode step, one for each part of the weight.
-    pub(super) fn lower_step(
-        &self,
-        cx: &mut LowerCx,
-        pair: &'static Pair,
-        variant: Variant,
-        groups: impl Fn(usize) -> usize,
-        mut params: StepParams,
-    ) -> Result<()> {
-        let at = self.operands();
-        let variant = match self.cache {
-            Some(cache) => {
-                let kv = cx.input(at.kv.expect("infer counts it with `cache`"));
-                params.positions = kv.shape.dims()[2] as u32;
-                to_u32("cache", kv.shape.elements())?;
-                variant.with_type("KV", kv.dtype).with_bool("ROTARY", cache.rotary)
-            }
-            None => variant,
-        };
-        let variant = variant.with_u32(
-            "NORM",
-            match self.norm.map(|n| n.kind) {
-                None => 0,
-                Some(NormKind::Rms) => 1,
-                Some(NormKind::Layer) => 2,
-            },
-        );
-        params.eps = self.norm.map_or(0.0, |n| n.eps);
+/// What rides along with a product, by operands.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Along {
+    /// A norm before it, and its gain and bias.
+    pub(super) norm: Option<(Norm, usize)>,
+    /// The table by which q and k are turned.
+    pub(super) rotary: Option<usize>,
+    /// The cache that k and v join, and the step.
+    pub(super) cache: Option<(usize, usize)>,
+}
+
+impl Along {
+    /// Whether there is anything.
+    pub(super) fn any(&self) -> bool {
+        self.norm.is_some() || self.cache.is_some()
+    }
+}
+
+/// A layer that is about to be launched.
+pub(super) struct Launch {
+    pub(super) pair: &'static Pair,
+    pub(super) variant: Variant,
+    /// What does not depend on the part of the weight.
+    pub(super) params: MatMulParams,
+    /// Operand that is the bias.
+    pub(super) bias: Option<usize>,
+    /// Operand that is the residual, where it is not read in place.
+    pub(super) residual: Option<usize>,
+    pub(super) along: Along,
+}
+
+impl Launch {
+    /// Pushes a launch for each part of the weight, of so many workgroups for its columns.
+    pub(super) fn push(self, cx: &mut LowerCx, groups: impl Fn(usize) -> usize) -> Result<()> {
+        let Self { pair, mut variant, params: all, bias, residual, along } = self;
+        let kv = along.cache.map(|(kv, _)| cx.input(kv));
+        if let Some(kv) = kv {
+            to_u32("cache", kv.shape.elements())?;
+            variant = variant.with_type("KV", kv.dtype).with_bool("ROTARY", along.rotary.is_some());
+        }
+        let norm = along.norm.map(|(norm, _)| norm);
+        let kind = norm.map_or(0, |norm| if norm.kind == NormKind::Rms { 1 } else { 2 });
+        let variant = variant.with_u32("NORM", kind);
         for (part, range) in cx.parts(1).into_iter().enumerate() {
             let cols = range.len();
-            params.cols = cols as u32;
-            params.first_col = range.start as u32;
-            params.stride4 = cols.div_ceil(4) as u32;
-            params.groups = to_u32("matmul workgroups", groups(cols))?;
-            let or_x = |i: Option<usize>, cx: &LowerCx| cx.operand(i.unwrap_or(0));
-            let bias = or_x(at.bias.or(at.rotary), cx);
-            let mut binds: Vec<Operand> = vec![cx.operand(0), cx.part(1, part), bias, or_x(at.norm, cx)];
-            let kernel = if self.cache.is_some() {
-                binds.extend([or_x(at.step, cx), or_x(at.kv, cx)]);
-                &pair.cache
-            } else {
-                let residual = at.residual.filter(|_| !cx.in_place());
-                binds.push(or_x(residual, cx));
-                &pair.plain
+            let params = StepParams {
+                rows: all.rows,
+                inner: all.inner,
+                cols: cols as u32,
+                first_col: range.start as u32,
+                total_cols: all.total_cols,
+                stride4: cols.div_ceil(4) as u32,
+                residual_rows: all.residual_rows,
+                tokens: all.tokens,
+                batch: all.batch,
+                groups: to_u32("matmul workgroups", groups(cols))?,
+                positions: kv.map_or(0, |kv| kv.shape.dims()[2] as u32),
+                eps: norm.map_or(0.0, |norm| norm.eps),
+            };
+            let or_x = |i: Option<usize>| cx.operand(i.unwrap_or(0));
+            let gain = or_x(along.norm.map(|(_, i)| i));
+            let mut binds: Vec<Operand> =
+                vec![cx.operand(0), cx.part(1, part), or_x(bias.or(along.rotary)), gain];
+            let kernel = match along.cache {
+                Some((kv, step)) => {
+                    binds.extend([cx.operand(step), cx.operand(kv)]);
+                    &pair.cache
+                }
+                None => {
+                    binds.push(or_x(residual));
+                    &pair.plain
+                }
             };
             binds.push(cx.result());
             cx.dispatch(kernel, variant.clone(), params, binds, groups(cols))?;

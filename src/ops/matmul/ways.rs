@@ -4,18 +4,11 @@
 //! static estimate: the time of the workgroups that run one after the other. Nothing here measures.
 
 use super::coop::{self, Tile};
-use super::{MatMulParams, step};
+use super::problem::{ConvParams, MatMulParams, Needs, Pair, Problem};
+use super::step;
 use crate::kernel::{Kernel, Variant, shader};
 use crate::ops::choice::{Candidates, Estimate};
-use crate::ops::conv::ConvParams;
 use crate::ops::lower::Target;
-use crate::tensor::DType;
-
-/// A kernel as it computes linear layers, and as it computes convolutions.
-pub(super) struct Pair {
-    pub(super) linear: Kernel,
-    pub(super) conv: Kernel,
-}
 
 /// The two differ in where they read x, and in their epilogue's operands.
 macro_rules! pair {
@@ -59,7 +52,7 @@ static ROWS: Kernel = Kernel {
 };
 
 /// One way: a kernel, its constants, and what it is good for.
-pub(in crate::ops) struct Way {
+pub(crate) struct Way {
     pub(super) name: &'static str,
     kernel: &'static Kernel,
     /// The kernel that computes convolutions this way, if there is one.
@@ -271,29 +264,6 @@ const fn step_lanes(
     Way { name, consts, tile, lanes: 16, max_rows: most.0, x: Reads::Either, speed, step, conv: None, ..WAY }
 }
 
-/// What not every way can do.
-#[derive(Clone, Copy, Default)]
-pub(in crate::ops) struct Needs {
-    /// A norm before the product or a cache behind it: a decode step.
-    pub(super) few: bool,
-    pub(super) gated: bool,
-    pub(super) scale: bool,
-}
-
-/// What a choice rests on.
-pub(in crate::ops) struct Problem {
-    pub(in crate::ops) rows: usize,
-    /// K, or the depth of one tap of a convolution.
-    pub(in crate::ops) inner: usize,
-    pub(in crate::ops) cols: usize,
-    pub(in crate::ops) x: DType,
-    pub(in crate::ops) w: DType,
-    pub(in crate::ops) y: DType,
-    /// The result can be written in fours: N, and D where heads are split, are multiples of 4.
-    pub(in crate::ops) fours: bool,
-    pub(in crate::ops) needs: Needs,
-}
-
 /// Names of all ways.
 pub(crate) fn names() -> Vec<&'static str> {
     WAYS.iter().map(|w| w.name).collect()
@@ -314,7 +284,7 @@ pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
         .chain(steps)
 }
 
-pub(in crate::ops) fn by_name(name: &str) -> &'static Way {
+pub(crate) fn by_name(name: &str) -> &'static Way {
     WAYS.iter().find(|w| w.name == name).expect("the name comes from a list of candidates")
 }
 
@@ -327,7 +297,7 @@ pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
 }
 
 /// The ways that can compute a convolution of so many taps on a target, best first by the estimate.
-pub(in crate::ops) fn conv_candidates(target: &Target, problem: &Problem, taps: usize) -> Candidates {
+pub(crate) fn conv_candidates(target: &Target, problem: &Problem, taps: usize) -> Candidates {
     let Problem { rows, inner, cols, x, w, y, .. } = problem;
     let key = format!("conv2d {}x{taps}x{inner}x{cols} {x} {w} {y}", rows.next_power_of_two());
     ranked(WAYS.iter().filter(|w| w.conv.is_some()), key, target, problem)
@@ -345,7 +315,7 @@ fn ranked(
 
 impl Way {
     /// Workgroups of a launch for `cols` columns.
-    pub(in crate::ops) fn groups(&self, rows: usize, cols: usize) -> usize {
+    pub(crate) fn groups(&self, rows: usize, cols: usize) -> usize {
         rows.div_ceil(self.tile.0) * cols.div_ceil(self.tile.1)
     }
 
@@ -355,7 +325,7 @@ impl Way {
     }
 
     /// The kernel for convolutions.
-    pub(in crate::ops) fn conv_kernel(&self, target: &Target) -> &'static Kernel {
+    pub(crate) fn conv_kernel(&self, target: &Target) -> &'static Kernel {
         if self.coop.is_some() {
             return &Tile::kernels(target).conv;
         }
@@ -363,7 +333,7 @@ impl Way {
     }
 
     /// The constants and the type x, with rows of `inner` elements, is read as.
-    pub(in crate::ops) fn specialise(&self, variant: Variant, target: &Target, problem: &Problem) -> Variant {
+    pub(crate) fn specialise(&self, variant: Variant, target: &Target, problem: &Problem) -> Variant {
         let Problem { x, inner, .. } = *problem;
         let fours = match self.x {
             Reads::Ones => false,

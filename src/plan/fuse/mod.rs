@@ -10,8 +10,8 @@ mod rows;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value, Weight};
 use crate::ops::{
-    Attention, Binary, BinaryKind, CacheWrite, CachedAttention, Conv2d, HeadSplit, MatMul, Norm, NormKind,
-    Op, Patchify, Prologue, Rotary, STEP_ROWS, Unary,
+    Attention, Binary, BinaryKind, CacheWrite, CachedAttention, Conv2d, DECODE_ROWS, DecodeLinear, HeadSplit,
+    MatMul, Norm, NormKind, Op, Patchify, Rotary, Unary,
 };
 use crate::tensor::Shape;
 
@@ -27,7 +27,7 @@ pub fn fuse(graph: &Graph) -> Result<Graph> {
         epilogue_into_conv,
         gate_into_matmul,
         qkv_into_one_matmul,
-        norm_into_matmul,
+        norm_into_linear,
     ]
     .iter()
     .try_fold(prune(&rows::rows_first(graph))?, |g, rewrite| prune(&rewrite_nodes(&g, *rewrite)))
@@ -274,15 +274,19 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     // A prompt of one that is entered in all rows of a cache stays apart.
     let own =
         |cache: Value| r.new.shape(cache).dims().get(1) == Some(&(r.new.shape(q.x).dims()[0] * q.heads));
-    let few = cached && r.new.shape(q.x).rows() <= STEP_ROWS && turns_here && own(others[0]);
+    let few = cached && r.new.shape(q.x).rows() <= DECODE_ROWS && turns_here && own(others[0]);
     let cache = few.then_some(CacheWrite { rotary: q.rotary.is_some() });
     if few {
         inputs.extend(q.rotary.map(|(table, _)| table));
         inputs.extend(&others[..2]);
     }
     r.new.scope(q.label.clone());
-    let op = MatMul { bias, heads: Some(HeadSplit { ways: 3, heads: q.heads }), cache, ..MatMul::default() };
-    let mut qkv = r.new.push(Op::MatMul(op), inputs);
+    let linear = MatMul { bias, heads: Some(HeadSplit { ways: 3, heads: q.heads }), ..MatMul::default() };
+    let op = match cache {
+        Some(_) => Op::DecodeLinear(DecodeLinear { linear, norm: None, cache }),
+        None => Op::MatMul(linear),
+    };
+    let mut qkv = r.new.push(op, inputs);
     if let (Some((table, step)), false) = (q.rotary, few) {
         qkv = r.new.push(Op::Rotary(Rotary { packed: true }), vec![qkv, table, step]);
     }
@@ -295,13 +299,17 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     Some(r.new.insert(Node { op, inputs, ..node.clone() }))
 }
 
-/// norm -> matmul of few rows: each workgroup normalises for itself.
-fn norm_into_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
-    let Op::MatMul(m @ MatMul { norm: None, scale: false, .. }) = node.op else { return None };
+/// norm -> linear layer of few rows: each workgroup normalises for itself.
+fn norm_into_linear(r: &mut Rewriter, node: &Node) -> Option<Value> {
+    let (linear, cache) = match node.op {
+        Op::MatMul(linear @ MatMul { scale: false, .. }) => (linear, None),
+        Op::DecodeLinear(DecodeLinear { linear, norm: None, cache }) => (linear, cache),
+        _ => return None,
+    };
     let from = node.inputs[0];
     let before = r.old.node(from);
-    let Op::Norm(Norm { kind, eps }) = before.op else { return None };
-    if r.uses[from.index()] != 1 || before.desc.shape.rows() > STEP_ROWS {
+    let Op::Norm(norm @ Norm { kind, .. }) = before.op else { return None };
+    if r.uses[from.index()] != 1 || before.desc.shape.rows() > DECODE_ROWS {
         return None;
     }
     let recipe = |v: Value| match &r.old.node(v).op {
@@ -314,11 +322,11 @@ fn norm_into_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     if parts.len() != rows {
         return None;
     }
-    let norm = r.new.weight(Weight::joined(parts), [rows * width]);
+    let factors = r.new.weight(Weight::joined(parts), [rows * width]);
     let mut inputs: Vec<Value> = node.inputs.iter().map(|&v| r.at(v)).collect();
     inputs[0] = r.at(before.inputs[0]);
-    let behind = 2 + usize::from(m.bias) + usize::from(m.residual);
-    inputs.insert(behind, norm);
-    let op = Op::MatMul(MatMul { norm: Some(Prologue { kind, eps }), ..m });
+    let behind = 2 + usize::from(linear.bias) + usize::from(linear.residual);
+    inputs.insert(behind, factors);
+    let op = Op::DecodeLinear(DecodeLinear { linear, norm: Some(norm), cache });
     Some(r.new.insert(Node { op, inputs, ..node.clone() }))
 }

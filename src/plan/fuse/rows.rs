@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, Node, Value};
-use crate::ops::{Op, STEP_ROWS};
+use crate::ops::{DECODE_ROWS, Op};
 use crate::tensor::TensorDesc;
 
 /// Takes tokens first, wherever that leaves ops with fewer rows.
@@ -31,7 +31,7 @@ fn by_row(graph: &Graph, node: &Node) -> Option<Vec<Value>> {
 fn moved(graph: &Graph, at: usize) -> Option<Graph> {
     let take = &graph.nodes()[at];
     let source = take.inputs[0];
-    if graph.shape(source).rows() <= STEP_ROWS {
+    if graph.shape(source).rows() <= DECODE_ROWS {
         return None;
     }
     let mut users: BTreeMap<Value, BTreeSet<usize>> = BTreeMap::new();
