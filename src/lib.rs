@@ -9,13 +9,14 @@
 //! out. [`generate::Generator`] draws pictures token by token, [`text::TextSession`] reads and writes texts.
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
-//! `error`, `tensor`, `printable` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
+//! `error`, `tensor`, `printable`, `clock` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
 //! `records`, `image`, `tokenizer`, `checkpoint` | `gpu`, `hub`, `synthetic` | `selftest` | `session` |
 //! `generate`, `text` | `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
 
 pub mod checkpoint;
 #[cfg(feature = "cli")]
 pub mod cli;
+mod clock;
 pub mod error;
 pub mod generate;
 pub mod gpu;

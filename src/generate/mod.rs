@@ -18,14 +18,16 @@ mod request;
 mod sequences;
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use crate::models::sequence::{Codec, Defaults, GeneratorInfo};
 pub use crate::session::BUILTIN_GENERATOR as BUILTIN;
 pub use pictures::Rgb;
 pub use request::{Order, Request};
+#[cfg(feature = "cli")]
 pub(crate) use sequences::bytes_read;
 
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::labels::Labels;
 use crate::models::sequence::PictureDecoder;

@@ -2,9 +2,9 @@
 //! weights, run under a timer or a stopwatch, and what it took to get ready.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::Session;
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::gpu::timer::Timer;
 use crate::gpu::{Executor, Gpu, States, TimedRun};

@@ -25,10 +25,11 @@ pub use files::kind;
 pub(crate) use files::{Files, read as read_files};
 pub(crate) use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 pub(crate) use tuning::Tuning;
 
 use crate::checkpoint::Checkpoint;
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceChoice, Gpu, Store, tune};
 use crate::graph::{Graph, Value};

@@ -5,12 +5,13 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::measure::{Preparation, Prepared};
 use super::{DeviceInfo, Engine, Options, Tuning, open_device};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::materialise::{materialise, scan};
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, Gpu, States, Store, tune};
 use crate::graph::{Graph, Weight};
