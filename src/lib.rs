@@ -64,7 +64,7 @@
 //! with its checked Rust face; a [`models::Model`] is a function that builds a graph.
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
-//! `error`, `tensor`, `printable` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
+//! `error`, `tensor`, `printable`, `clock` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
 //! `records`, `image`, `tokenizer`, `checkpoint` | `gpu`, `hub`, `synthetic` | `selftest` | `session` |
 //! `generate`, `text` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
 
@@ -72,6 +72,7 @@ pub mod checkpoint;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+mod clock;
 pub mod error;
 pub mod generate;
 pub mod gpu;

@@ -1,6 +1,6 @@
 //! No GPU. What runs the rows of `benches/gpu.sh`: what hangs or dies costs itself, what has ended is on
 //! disk, and a second run goes on where the first one stopped. And the tables made of it.
-#![cfg(unix)]
+#![cfg(all(unix, feature = "cli"))]
 #![allow(clippy::unwrap_used, dead_code, reason = "tests, which use a part of what they share")]
 
 use std::error::Error;

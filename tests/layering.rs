@@ -1,17 +1,29 @@
-//! No GPU. A module of `src/` uses only modules of lower floors, as the table in `src/lib.rs` says;
-//! only `gpu` names wgpu, only `kernel` names naga, and only `cli` prints.
+//! No GPU. A module of `src/` uses only modules of lower floors, as the table in `src/lib.rs` says; no
+//! file uses one that uses it in turn, over however many others; only `gpu` names wgpu, only `kernel` names
+//! naga, only `cli` prints; files, clocks, threads and waiting have their places.
 //!
-//! The sources are read as tokens: comments and strings are dropped, `crate::…`, `super::…` and
-//! `use` groups are resolved to the top-level module they reach. Unit tests inside `src/` count too.
+//! The sources are read as tokens: comments and strings are dropped, paths are resolved to the module that
+//! they reach. Unit tests inside `src/` count for floors and crates, not for circles and `std`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
+#[path = "layering/circles.rs"]
+mod circles;
+#[path = "layering/reading.rs"]
+mod reading;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use circles::circles;
+use reading::{Module, Source, names, tokens};
 
 /// Modules of one floor that may use each other: a node stores an op, an op builds nodes.
 const PAIRS: &[[&str; 2]] = &[["graph", "ops"]];
 
-/// Crates and macros, and the modules that may name them.
+/// Modules whose files still go in circles.
+const NOT_YET: &[&str] = &["ops"];
+
+/// Crates, macros and parts of `std`, and the modules that may name them, with those below.
 const RESERVED: &[(&str, &[&str])] = &[
     ("wgpu", &["gpu"]),
     ("naga", &["kernel"]),
@@ -26,6 +38,25 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("eprintln", &["cli"]),
     ("dbg", &[]),
     ("todo", &[]),
+    // What a build for the web replaces.
+    ("pollster", &["gpu::wait"]),
+    ("rayon", &["ops", "image", "profile", "cli", "gpu::parallel"]),
+    (
+        "std::fs",
+        &[
+            "checkpoint",
+            "cli",
+            "gpu::kept",
+            "hub",
+            "image",
+            "session::files",
+            "synthetic::folder",
+            "text::sentence",
+            "tokenizer",
+        ],
+    ),
+    ("std::time::Instant", &["clock", "cli", "hub"]),
+    ("std::time::SystemTime", &["cli", "hub"]),
 ];
 
 // ---- the table
@@ -48,174 +79,43 @@ fn floor_of(floors: &[Vec<String>]) -> BTreeMap<&str, usize> {
 
 // ---- reading sources
 
-/// Identifiers and punctuation of Rust source, without comments, strings and characters. `::` is
-/// one token.
-fn tokens(source: &str) -> Vec<String> {
-    let chars: Vec<char> = source.chars().collect();
-    let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
-    let mut tokens: Vec<String> = Vec::new();
-    let mut i = 0;
-    while i < chars.len() {
-        let c = chars[i];
-        if c == '/' && at(i + 1) == '/' {
-            while i < chars.len() && chars[i] != '\n' {
-                i += 1;
-            }
-        } else if c == '/' && at(i + 1) == '*' {
-            let mut depth = 0;
-            loop {
-                match (at(i), at(i + 1)) {
-                    ('/', '*') => (depth, i) = (depth + 1, i + 2),
-                    ('*', '/') => (depth, i) = (depth - 1, i + 2),
-                    _ => i += 1,
-                }
-                if depth == 0 || i >= chars.len() {
-                    break;
-                }
-            }
-        } else if c == 'r' && (at(i + 1) == '"' || (at(i + 1) == '#' && matches!(at(i + 2), '"' | '#'))) {
-            let mut hashes = 0;
-            while at(i + 1 + hashes) == '#' {
-                hashes += 1;
-            }
-            i += 2 + hashes;
-            while i < chars.len() && !(chars[i] == '"' && (1..=hashes).all(|n| at(i + n) == '#')) {
-                i += 1;
-            }
-            i += 1 + hashes;
-        } else if c == '"' {
-            i += 1;
-            while i < chars.len() && chars[i] != '"' {
-                i += if chars[i] == '\\' { 2 } else { 1 };
-            }
-            i += 1;
-        } else if c == '\'' && at(i + 1) == '\\' {
-            i += 3;
-            while i < chars.len() && chars[i] != '\'' {
-                i += 1;
-            }
-            i += 1;
-        } else if c == '\'' && at(i + 2) == '\'' {
-            i += 3;
-        } else if c.is_alphanumeric() || c == '_' {
-            let start = i;
-            while at(i).is_alphanumeric() || at(i) == '_' {
-                i += 1;
-            }
-            tokens.push(chars[start..i].iter().collect());
-        } else if c == ':' && at(i + 1) == ':' {
-            tokens.push("::".to_owned());
-            i += 2;
-        } else {
-            if !c.is_whitespace() {
-                tokens.push(c.to_string());
-            }
-            i += 1;
-        }
-    }
-    tokens
+/// Every module that has a file, and those that the crate's root declares.
+fn modules(lib: &str, sources: &[Source]) -> BTreeSet<Module> {
+    let tokens = tokens(lib);
+    let declared = tokens.windows(2).filter(|w| w[0] == "mod").map(|w| vec![w[1].clone()]);
+    declared.chain(sources.iter().map(|(module, _)| module.clone())).collect()
 }
 
-/// First names of what follows a path prefix: one name, or those of a `{…}` group.
-fn heads(tokens: &[String]) -> Vec<&str> {
-    match tokens.first().map(String::as_str) {
-        Some("{") => {
-            let mut names = Vec::new();
-            let mut depth = 0;
-            let mut fresh = false;
-            for token in tokens {
-                match token.as_str() {
-                    "{" => (depth, fresh) = (depth + 1, depth == 0),
-                    "}" => depth -= 1,
-                    "," => fresh = depth == 1,
-                    name if fresh => {
-                        names.push(name);
-                        fresh = false;
-                    }
-                    _ => {}
-                }
-                if depth == 0 {
-                    break;
-                }
-            }
-            names
-        }
-        Some(name) => vec![name],
-        None => vec![],
-    }
-}
-
-/// Names that a file reaches at the root of the crate, and reserved names it mentions. `module` is
-/// the file's path of modules.
-fn reaches(module: &[String], source: &str) -> (Vec<String>, Vec<&'static str>) {
-    let tokens = tokens(source);
-    let (mut roots, mut reserved) = (Vec::new(), Vec::new());
-    // Inline modules around the current token: name and the brace depth they close at.
-    let mut inline: Vec<usize> = Vec::new();
-    let mut depth = 0;
-    let mut i = 0;
-    while i < tokens.len() {
-        let token = tokens[i].as_str();
+/// Reserved names that a file mentions.
+fn reserved(module: &[String], text: &str, modules: &BTreeSet<Module>) -> Vec<&'static str> {
+    let of_std = |name: &str, path: &[String]| {
+        let parts: Vec<&str> = name.split("::").collect();
+        parts.len() > 1 && path.len() >= parts.len() && path.iter().zip(&parts).all(|(a, b)| a == b)
+    };
+    let named = names(module, text, modules);
+    let paths = named
+        .iter()
+        .filter(|n| !n.in_tests)
+        .flat_map(|n| RESERVED.iter().map(|(name, _)| *name).filter(move |name| of_std(name, &n.path)));
+    let tokens = tokens(text);
+    let alone = (0..tokens.len()).filter_map(|i| {
         let next = tokens.get(i + 1).map_or("", String::as_str);
         let previous = if i == 0 { "" } else { tokens[i - 1].as_str() };
-        match token {
-            "{" => depth += 1,
-            "}" => {
-                depth -= 1;
-                if inline.last() == Some(&depth) {
-                    inline.pop();
-                }
-            }
-            "mod" if tokens.get(i + 2).is_some_and(|t| t == "{") => inline.push(depth),
-            "crate" | "vit_gpu" if next == "::" => {
-                roots.extend(heads(&tokens[i + 2..]).into_iter().map(str::to_owned));
-            }
-            "super" if next == "::" && previous != "::" => {
-                let mut up = 1;
-                let mut end = i + 2;
-                while tokens.get(end).is_some_and(|t| t == "super") {
-                    (up, end) = (up + 1, end + 2);
-                }
-                let level = module.len() + inline.len();
-                if up >= level {
-                    roots.extend(heads(&tokens[end..]).into_iter().map(str::to_owned));
-                }
-                i = end - 1;
-            }
-            _ => {
-                let named =
-                    previous != "::" && previous != "." && (next == "::" || next == "!" || previous == "use");
-                if let Some((name, _)) = RESERVED.iter().find(|(name, _)| *name == token && named) {
-                    reserved.push(*name);
-                }
-            }
-        }
-        i += 1;
-    }
-    (roots, reserved)
+        let named = !matches!(previous, "::" | ".") && (matches!(next, "::" | "!") || previous == "use");
+        RESERVED.iter().map(|(name, _)| *name).find(|name| named && *name == tokens[i])
+    });
+    paths.chain(alone).collect()
 }
-
-/// Names that the crate's root re-exports, and the module each comes from.
-fn reexports(lib: &str) -> BTreeMap<String, String> {
-    let tokens = tokens(lib);
-    let mut map = BTreeMap::new();
-    for i in 0..tokens.len() {
-        if tokens[i] == "pub" && tokens.get(i + 1).is_some_and(|t| t == "use") {
-            let from = tokens[i + 2].clone();
-            map.extend(heads(&tokens[i + 4..]).into_iter().map(|name| (name.to_owned(), from.clone())));
-        }
-    }
-    map
-}
-
-/// A source file: the modules that lead to it, and its text.
-type Source = (Vec<String>, String);
 
 /// Every edge that runs upward or sideways, every reserved name in the wrong place.
 fn violations(lib: &str, sources: &[Source]) -> Vec<String> {
     let floors = floors(lib);
     let floor_of = floor_of(&floors);
-    let reexports = reexports(lib);
+    let modules = modules(lib, sources);
+    let reexports: BTreeMap<String, String> = names(&[], lib, &modules)
+        .into_iter()
+        .filter_map(|n| Some((n.exported?, n.path.first()?.clone())))
+        .collect();
     let mut found = Vec::new();
     for (module, text) in sources {
         let Some(top) = module.first() else { continue };
@@ -224,8 +124,8 @@ fn violations(lib: &str, sources: &[Source]) -> Vec<String> {
             found.push(format!("`{top}` is on no floor of the table in src/lib.rs"));
             continue;
         };
-        let (roots, reserved) = reaches(module, text);
-        for root in roots {
+        let roots = names(module, text, &modules).into_iter().filter_map(|n| n.path.into_iter().next());
+        for root in roots.filter(|root| root != "std") {
             let used = reexports.get(&root).unwrap_or(&root).as_str();
             let Some(&used_floor) = floor_of.get(used) else {
                 found.push(format!("{place} uses crate::{root}, which is on no floor"));
@@ -236,9 +136,12 @@ fn violations(lib: &str, sources: &[Source]) -> Vec<String> {
                 found.push(format!("{place} (floor {floor}) uses {used} (floor {used_floor})"));
             }
         }
-        for name in reserved {
+        for name in reserved(module, text, &modules) {
             let (_, allowed) = RESERVED.iter().find(|(n, _)| *n == name).unwrap();
-            if !allowed.contains(&top.as_str()) {
+            let may = |a: &&str| {
+                a.split("::").zip(module).all(|(a, m)| a == m) && a.split("::").count() <= module.len()
+            };
+            if !allowed.iter().any(|a| may(a)) {
                 found.push(format!("{place} names {name}"));
             }
         }
@@ -289,6 +192,14 @@ fn no_module_uses_a_higher_floor() {
 }
 
 #[test]
+fn no_files_go_in_a_circle() {
+    let mut sources = sources();
+    sources.push((vec![], read("src/lib.rs")));
+    let found = circles(&sources, PAIRS, NOT_YET);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
 fn every_module_is_on_one_floor_and_every_floor_exists() {
     let lib = read("src/lib.rs");
     let floors = floors(&lib);
@@ -304,9 +215,12 @@ fn every_module_is_on_one_floor_and_every_floor_exists() {
 
 #[test]
 fn the_program_is_the_command_line_and_nothing_else() {
-    let (roots, reserved) = reaches(&["main".to_owned()], &read("src/main.rs"));
-    assert!(roots.iter().all(|r| r == "cli") && !roots.is_empty(), "{roots:?}");
-    assert!(reserved.is_empty(), "{reserved:?}");
+    let (main, text) = ([String::from("main")], read("src/main.rs"));
+    let modules = modules(&read("src/lib.rs"), &[]);
+    let named = names(&main, &text, &modules);
+    let roots: Vec<&String> = named.iter().map(|n| &n.path[0]).filter(|root| *root != "std").collect();
+    assert!(roots.iter().all(|r| *r == "cli") && !roots.is_empty(), "{roots:?}");
+    assert!(reserved(&main, &text, &modules).is_empty());
 }
 
 // ---- the checker can fail
@@ -338,6 +252,9 @@ fn edges_that_run_downward_are_allowed() {
         ("error", "mod tests { use super::*; fn f() { super::gpu::x(); } }"),
         ("cli", "fn f() { println!(\"{}\", crate::gpu::x()); }"),
         ("plan", "fn f() { self.print(); let eprintln = 1; }"),
+        ("gpu::kept", "fn f() { std::fs::read(x); }"),
+        ("plan", "use std::{fmt, time::Duration}; mod tests { fn f() { std::fs::read(x); } }"),
+        ("gpu::wait", "fn f() { pollster::block_on(x) }"),
     ] {
         assert_eq!(verdict(module, text), [""; 0], "{module}: {text}");
     }
@@ -360,11 +277,72 @@ fn edges_that_run_upward_or_sideways_are_found() {
         ("plan", "use wgpu;", "names wgpu"),
         ("graph", "use naga::Module;", "names naga"),
         ("gpu", "fn f() { eprintln!(\"x\"); }", "names eprintln"),
+        ("plan", "fn f() { std::fs::read(x); }", "names std::fs"),
+        ("plan", "use std::{fmt, fs::{self, File}};", "names std::fs"),
+        ("gpu::store", "use std::{io, fs};", "names std::fs"),
+        ("gpu", "use std::time::{Duration, Instant};", "names std::time::Instant"),
+        ("gpu", "use std::time; fn f() { time::Instant::now(); }", "names std::time::Instant"),
+        ("gpu::timer", "fn f() { pollster::block_on(x) }", "names pollster"),
+        ("graph", "use rayon::prelude::*;", "names rayon"),
         ("graph", "use crate::nowhere::X;", "on no floor"),
         ("stray", "", "on no floor"),
         ("graph", "fn f() { let c = '\\''; } use crate::gpu::Gpu; // '", "uses gpu"),
     ] {
         let found = verdict(module, text).join("; ");
         assert!(found.contains(expected), "{module}: {text}: {found}");
+    }
+}
+
+/// The circles of files that are given as module and text.
+fn circles_of(files: &[(&str, &str)], not_yet: &[&str]) -> Vec<String> {
+    let source = |(module, text): &(&str, &str)| {
+        let parts = module.split("::").filter(|p| !p.is_empty()).map(str::to_owned);
+        (parts.collect(), (*text).to_owned())
+    };
+    circles(&files.iter().map(source).collect::<Vec<_>>(), PAIRS, not_yet)
+}
+
+#[test]
+fn files_that_use_one_another_are_found() {
+    let two =
+        [("a::x", "use super::y::Y; struct X;"), ("a::y", "fn f() { crate::a::x::X; }"), ("a", "mod x;")];
+    assert_eq!(circles_of(&two, &[]), ["a::x -> a::y (a::y::Y) -> a::x (a::x::X)"]);
+    assert_eq!(circles_of(&two, &["a"]), [""; 0]);
+    assert_eq!(circles_of(&two, &["b"]).len(), 1);
+    // Of three: one step leads through the folder's door, under another name.
+    let three = [
+        ("a", "mod x; mod y; mod z; pub(crate) use self::y::{Y as Why, Other};"),
+        ("a::x", "use super::Why;"),
+        ("a::y", "use super::z; pub struct Y(z::Z);"),
+        ("a::z", "fn f() { super::x::g() }"),
+    ];
+    assert_eq!(circles_of(&three, &[]), ["a::x -> a::y (a::Why) -> a::z (a::z::Z) -> a::x (a::x::g)"]);
+    // Parent and child.
+    for parent in [
+        "mod child; use child::C;",
+        "mod child; fn f() { child::C }",
+        "mod child; use self::child as c; fn f() { c::C }",
+    ] {
+        let found = circles_of(&[("p", parent), ("p::child", "use super::P;")], &[]);
+        assert_eq!(found, ["p -> p::child (p::child::C) -> p (p::P)"], "{parent}");
+    }
+    // Within one of a pair, and through the crate's root.
+    let within = [("ops", "mod x; use x::X;"), ("ops::x", "use super::Op;"), ("graph", "")];
+    assert_eq!(circles_of(&within, &[]).len(), 1);
+    let root = [("", "pub use a::A;"), ("a", "use crate::b::B;"), ("b", "use crate::A;")];
+    assert_eq!(circles_of(&root, &[]), ["a -> b (b::B) -> a (A)"]);
+}
+
+#[test]
+fn doors_tests_and_pairs_make_no_circle() {
+    for files in [
+        [("p", "mod child; pub use child::C;"), ("p::child", "use super::P;")],
+        [("p", "mod child;"), ("p::child", "use super::P; use crate::p;")],
+        [("p", "mod child; #[cfg(test)] mod tests { use super::child::C; }"), ("p::child", "use super::P;")],
+        [("p", "use crate::q;"), ("q", "use crate::p::P;")],
+        [("p", "//! [`crate::q::Q`]\nfn f() { \"crate::q::Q\" }"), ("q", "use crate::p::P;")],
+        [("graph", "use crate::ops::Op;"), ("ops", "use crate::graph::Graph;")],
+    ] {
+        assert_eq!(circles_of(&files, &[]), [""; 0], "{files:?}");
     }
 }

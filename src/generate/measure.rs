@@ -2,10 +2,10 @@
 //! timed like any other plan.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::generator::Generator;
 use crate::checkpoint::Checkpoint;
+use crate::clock::Instant;
 use crate::error::{Advice, Error, Result};
 use crate::gpu::{Gpu, States};
 use crate::graph::Graph;

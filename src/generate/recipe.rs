@@ -186,7 +186,7 @@ impl Recipe {
             return Err(wrong("is not a regular file".into(), "name a PNG file"));
         }
         let file = File::open(path).map_err(|e| wrong(format!("cannot be read: {e}"), ""))?;
-        let only = "only PNG files that `vit-gpu generate` wrote hold their settings";
+        let only = "only PNG files that this program wrote hold their settings";
         let reader = png::Decoder::new(BufReader::new(file)).read_info();
         let reader = reader.map_err(|e| wrong(format!("is no PNG file: {e}"), only))?;
         let chunk = reader.info().utf8_text.iter().find(|chunk| chunk.keyword == KEYWORD);

@@ -1,11 +1,12 @@
 //! A request carried out: batches of samples, token by token.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::generator::Generator;
 use super::request::Request;
 use super::sequences::Sequences;
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::ops::Guidance;
 

@@ -65,11 +65,11 @@ pub fn read(path: &Path, info: &GeneratorInfo) -> Result<Vec<Vec<u32>>> {
     let metadata = path.metadata().map_err(unreadable)?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
         let what = format!("is no regular file of at most {} MB", MAX_BYTES >> 20);
-        return Err(wrong(what, "name a file that `vit-gpu tokens` wrote"));
+        return Err(wrong(what, "name a file of tokens that this program wrote"));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let file: TokenFile = serde_json::from_slice(&bytes).map_err(|e| {
-        wrong(format!("is no token file: {e}"), "write one with `vit-gpu tokens` to see the form")
+        wrong(format!("is no token file: {e}"), "compare it with a file of tokens that this program wrote")
     })?;
     let [rows, columns] = info.grid;
     if file.grid != info.grid {
@@ -77,7 +77,10 @@ pub fn read(path: &Path, info: &GeneratorInfo) -> Result<Vec<Vec<u32>>> {
         return Err(wrong(what, "open the model that made the tokens"));
     }
     if file.samples.is_empty() {
-        return Err(wrong("has no samples".into(), "write one with `vit-gpu tokens` to see the form"));
+        return Err(wrong(
+            "has no samples".into(),
+            "compare it with a file of tokens that this program wrote",
+        ));
     }
     let mut samples = Vec::new();
     for (i, sample) in file.samples.into_iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::wait::block;
 use crate::error::{Advice, Error, Result};
 use crate::ops::{Matrices, Target};
 
@@ -94,6 +95,14 @@ impl Adapters {
     /// # Errors
     /// [`Error::Usage`] for an unknown back end.
     pub fn list(choice: &DeviceChoice) -> Result<Self> {
+        block(Self::list_async(choice))
+    }
+
+    /// As [`Adapters::list`], for who may not block.
+    ///
+    /// # Errors
+    /// As [`Adapters::list`].
+    pub async fn list_async(choice: &DeviceChoice) -> Result<Self> {
         let mut backends = wgpu::Backends::empty();
         let mut noop = false;
         for name in &choice.backends {
@@ -118,7 +127,7 @@ impl Adapters {
         descriptor.backends = backends;
         descriptor.backend_options.noop.enable = noop;
         let instance = wgpu::Instance::new(descriptor);
-        let adapters = pollster::block_on(instance.enumerate_adapters(backends));
+        let adapters = instance.enumerate_adapters(backends).await;
         let reports = adapters.iter().enumerate().map(|(i, a)| report(i, a, &choice.disabled)).collect();
         Ok(Self { adapters, reports })
     }
@@ -130,8 +139,8 @@ impl Adapters {
 }
 
 /// The adapter meant by `choice`.
-pub(super) fn pick(choice: &DeviceChoice) -> Result<(wgpu::Adapter, AdapterReport)> {
-    let Adapters { adapters, reports } = Adapters::list(choice)?;
+pub(super) async fn pick(choice: &DeviceChoice) -> Result<(wgpu::Adapter, AdapterReport)> {
+    let Adapters { adapters, reports } = Adapters::list_async(choice).await?;
     let list = |reports: &[AdapterReport]| {
         if reports.is_empty() {
             return Advice::InstallDriver;

@@ -22,7 +22,7 @@ impl PipelineCache {
     pub(super) fn open(device: &wgpu::Device, dir: &Path, report: &AdapterReport) -> Self {
         let key = format!("{} {:?} {} {}", report.name, report.ids, report.driver, env!("CARGO_PKG_VERSION"));
         let file = dir.join(format!("pipelines-{}.bin", kept::short_digest(&key)));
-        let loaded = std::fs::read(&file).ok().and_then(|bytes| unwrap(&bytes)).unwrap_or_default();
+        let loaded = kept::read(&file).and_then(|bytes| unwrap(&bytes)).unwrap_or_default();
         let cache = unsafe {
             device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
                 label: Some("pipelines"),

@@ -6,6 +6,7 @@
 //! a file that is replaced as a whole and ignored if anything about it is off.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +60,7 @@ impl Ceilings {
     pub fn of(timer: &mut Timer, folder: Option<&Path>, fresh: bool) -> Result<(Self, bool)> {
         let key = key(timer);
         let file = folder.map(|folder| file(folder, &key));
-        let kept = file.as_ref().filter(|_| !fresh).and_then(|file| std::fs::read(file).ok());
+        let kept = file.as_ref().filter(|_| !fresh).and_then(|file| kept::read(file));
         if let Some(ceilings) = kept.and_then(|bytes| decode(&bytes, &key)) {
             return Ok((ceilings, false));
         }
@@ -116,13 +117,23 @@ fn copies(timer: &mut Timer, gpu: &Gpu) -> Result<(f64, f64)> {
     };
     let (mut kernel, mut driver) = (f64::INFINITY, f64::INFINITY);
     for i in 0..=TRIES {
-        let (k, d) = (work.kernel(timer)?.best(), work.driver(timer)?);
+        let (k, d) = (timer.pass(|pass| work.record(pass))?.best(), driver_copy(timer, &work)?);
         // The first of each also pays for pages and pipelines.
         if i > 0 {
             (kernel, driver) = (kernel.min(k), driver.min(d));
         }
     }
     Ok((work.bytes() / kernel * 1e9, work.bytes() / driver * 1e9))
+}
+
+/// Nanoseconds of one copy by the driver, by wall clock.
+fn driver_copy(timer: &Timer, work: &CopyWork) -> Result<f64> {
+    let gpu = timer.gpu();
+    let commands = work.by_driver(gpu);
+    let start = timer.now();
+    let submission = gpu.queue.submit([commands]);
+    gpu.wait("a copy", &submission, Duration::from_secs(60))?;
+    Ok(timer.now() - start)
 }
 
 /// Floating-point operations a second of the best way to write multiply-adds.
@@ -147,16 +158,16 @@ fn matrix(timer: &mut Timer, gpu: &Gpu) -> Result<Option<f64>> {
 /// Floating-point operations a second of some work; less carefully if it is far behind `best`.
 fn rate(timer: &mut Timer, work: &Arithmetic, best: f64) -> Result<f64> {
     let mut rounds = 4;
-    let mut time = work.time(timer, rounds)?.best();
+    let mut time = timer.work(work, rounds)?.best();
     while time < LONG_ENOUGH && rounds < 1 << 24 {
         // The first short runs say little; grow until one is long enough.
         let factor = (1.3 * LONG_ENOUGH / time.max(1.0)).clamp(2.0, 16.0);
         rounds = ((f64::from(rounds) * factor) as u32).next_multiple_of(4);
-        time = work.time(timer, rounds)?.best();
+        time = timer.work(work, rounds)?.best();
     }
     let behind = work.flops(rounds) / time * 1e9 < 0.6 * best;
     for _ in 0..if behind { 2 } else { TRIES } {
-        time = time.min(work.time(timer, rounds)?.best());
+        time = time.min(timer.work(work, rounds)?.best());
     }
     Ok(work.flops(rounds) / time * 1e9)
 }
@@ -167,7 +178,7 @@ fn launch(timer: &mut Timer, gpu: &Gpu) -> Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..20 {
         // Some clocks tick seldom: zero says less than one tick.
-        best = best.min(work.time(timer, 0)?.best().max(1.0));
+        best = best.min(timer.work(&work, 0)?.best().max(1.0));
     }
     Ok(best / 1e9)
 }

@@ -15,6 +15,11 @@ pub(super) fn short_digest(key: &str) -> String {
     digest(key.as_bytes())[..16].to_owned()
 }
 
+/// What a file holds, if there is one that can be read.
+pub(super) fn read(file: &Path) -> Option<Vec<u8>> {
+    std::fs::read(file).ok()
+}
+
 /// Replaces a file as a whole, by writing beside it and renaming; yields whether it could.
 pub(super) fn replace(file: &Path, bytes: &[u8]) -> bool {
     let Some(folder) = file.parent() else { return false };

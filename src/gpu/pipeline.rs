@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use super::Gpu;
+use super::wait::block;
+use super::{Gpu, parallel};
 use crate::error::{Advice, Error, Result};
 use crate::kernel::{BindingKind, Kernel, Variant};
 use crate::plan::Step;
@@ -23,12 +22,9 @@ impl Gpu {
                 }
             }
         }
-        let fresh: Vec<_> = missing
-            .into_par_iter()
-            .map(|((name, variant), kernel)| {
-                Ok(((name, variant.clone()), Arc::new(self.compile(kernel, variant)?)))
-            })
-            .collect::<Result<_>>()?;
+        let fresh = parallel::all(missing.into_iter().collect(), |((name, variant), kernel)| {
+            Ok(((name, variant.clone()), Arc::new(self.compile(kernel, variant)?)))
+        })?;
         let compiled = !fresh.is_empty();
         let mut made = self.pipelines.lock().expect("no panic happens while this lock is held");
         made.extend(fresh);
@@ -63,60 +59,60 @@ impl Gpu {
         let reflection = kernel.reflect(variant).unwrap_or_else(|e| {
             unreachable!("tests/shaders.rs validates every variant of {}: {e}", kernel.name)
         });
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection
-            .bindings
-            .iter()
-            .map(|b| wgpu::BindGroupLayoutEntry {
-                binding: b.index,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match b.kind {
-                        BindingKind::Read => wgpu::BufferBindingType::Storage { read_only: true },
-                        BindingKind::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
-                        BindingKind::Uniform => wgpu::BufferBindingType::Uniform,
+        let kinds =
+            [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory];
+        let (pipeline, error) = block(self.scoped(&kinds, || {
+            let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection
+                .bindings
+                .iter()
+                .map(|b| wgpu::BindGroupLayoutEntry {
+                    binding: b.index,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer {
+                        ty: match b.kind {
+                            BindingKind::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                            BindingKind::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+                            BindingKind::Uniform => wgpu::BufferBindingType::Uniform,
+                        },
+                        has_dynamic_offset: false,
+                        min_binding_size: None,
                     },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
+                    count: None,
+                })
+                .collect();
+            let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(kernel.name),
+                entries: &entries,
+            });
+            let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(kernel.name),
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: 0,
+            });
+            let source = wgpu::ShaderModuleDescriptor {
+                label: Some(kernel.name),
+                source: wgpu::ShaderSource::Naga(Cow::Owned(reflection.module)),
+            };
+            let module = if self.checked {
+                self.device.create_shader_module(source)
+            } else {
+                let checks = wgpu::ShaderRuntimeChecks::unchecked();
+                unsafe { self.device.create_shader_module_trusted(source, checks) }
+            };
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(kernel.name),
+                layout: Some(&layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
                 },
-                count: None,
+                cache: self.cache.as_ref().map(|c| c.get()),
             })
-            .collect();
-        let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(kernel.name),
-            entries: &entries,
-        });
-        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(kernel.name),
-            bind_group_layouts: &[Some(&group)],
-            immediate_size: 0,
-        });
-        let source = wgpu::ShaderModuleDescriptor {
-            label: Some(kernel.name),
-            source: wgpu::ShaderSource::Naga(Cow::Owned(reflection.module)),
-        };
-        let module = if self.checked {
-            self.device.create_shader_module(source)
-        } else {
-            let checks = wgpu::ShaderRuntimeChecks::unchecked();
-            unsafe { self.device.create_shader_module_trusted(source, checks) }
-        };
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(kernel.name),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: self.cache.as_ref().map(|c| c.get()),
-        });
-        let errors = [validation, internal, memory].map(|scope| pollster::block_on(scope.pop()));
+        }));
         self.fault()?;
-        match errors.into_iter().flatten().next() {
+        match error {
             None => Ok(pipeline),
             Some(e) => Err(Error::NoDevice {
                 what: format!("the driver of `{}` rejects kernel {}: {e}", self.report.name, kernel.name),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::Gpu;
+use super::wait::block;
 use crate::error::{Error, Result};
 use crate::plan::Port;
 use crate::tensor::{DType, HostTensor, TensorDesc};
@@ -50,44 +51,61 @@ impl States {
     /// # Errors
     /// [`Error::Usage`] if no executor has made it; device errors.
     pub fn read(&self, gpu: &Gpu, name: &str) -> Result<HostTensor> {
+        block(self.read_async(gpu, name))
+    }
+
+    /// As [`States::read`], for who may not block.
+    ///
+    /// # Errors
+    /// As [`States::read`].
+    pub async fn read_async(&self, gpu: &Gpu, name: &str) -> Result<HostTensor> {
         let (desc, buffer) = self.find(name)?;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = gpu.buffer("state", buffer.size(), usage)?;
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(&buffer, 0, &staging, 0, buffer.size());
         let submission = gpu.queue.submit([encoder.finish()]);
-        let slice = staging.slice(..);
-        slice.map_async(wgpu::MapMode::Read, |_| {});
-        gpu.wait("reading a state", &submission, PATIENCE)?;
-        let mapped = slice
-            .get_mapped_range()
-            .map_err(|e| Error::DeviceLost { reason: format!("a state cannot be mapped: {e}") })?;
-        let bytes = &mapped[..desc.bytes()];
-        Ok(match desc.dtype {
-            DType::F32 => HostTensor::f32(desc.shape, bytemuck::pod_collect_to_vec(bytes)),
-            DType::U32 => HostTensor::u32(desc.shape, bytemuck::pod_collect_to_vec(bytes)),
-            DType::U8 => HostTensor::u8(desc.shape, bytes.to_vec()),
-            DType::F16 => {
-                let halves: Vec<half::f16> = bytemuck::pod_collect_to_vec(bytes);
-                HostTensor::f32(desc.shape, halves.iter().map(|h| h.to_f32()).collect())
+        let read = |mapped: &[u8]| {
+            let bytes = &mapped[..desc.bytes()];
+            match desc.dtype {
+                DType::F32 => HostTensor::f32(desc.shape, bytemuck::pod_collect_to_vec(bytes)),
+                DType::U32 => HostTensor::u32(desc.shape, bytemuck::pod_collect_to_vec(bytes)),
+                DType::U8 => HostTensor::u8(desc.shape, bytes.to_vec()),
+                DType::F16 => {
+                    let halves: Vec<half::f16> = bytemuck::pod_collect_to_vec(bytes);
+                    HostTensor::f32(desc.shape, halves.iter().map(|h| h.to_f32()).collect())
+                }
             }
-        })
+        };
+        gpu.mapped("reading a state", &submission, PATIENCE, staging.slice(..), read).await
     }
 
-    /// The buffer of a plan's state, made if this is the first to name it.
-    pub(super) fn buffer(&self, gpu: &Gpu, port: &Port) -> Result<Arc<wgpu::Buffer>> {
+    /// The buffers of a plan's states; those that no plan has named before are made.
+    pub(super) fn buffers(&self, gpu: &Gpu, ports: &[Port]) -> Result<Vec<Arc<wgpu::Buffer>>> {
         let mut held = self.held();
-        if let Some((desc, buffer)) = held.get(&port.name) {
+        let missing: Vec<&Port> = ports.iter().filter(|p| !held.contains_key(&p.name)).collect();
+        if !missing.is_empty() {
+            let usage =
+                wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+            let bytes = missing.iter().map(|p| p.desc.bytes() as u64).sum();
+            let made = gpu.allocate("states", bytes, || {
+                let buffers = missing.iter().map(|p| {
+                    let buffer = gpu.unscoped_buffer(&p.name, p.desc.bytes() as u64, usage)?;
+                    Ok((p.name.clone(), (p.desc, Arc::new(buffer))))
+                });
+                buffers.collect::<Result<Vec<_>>>()
+            })?;
+            held.extend(made);
+        }
+        let buffer = |port: &Port| {
+            let (desc, buffer) = &held[&port.name];
             if *desc == port.desc {
                 return Ok(buffer.clone());
             }
             let what = format!("state `{}` is {desc} already, a plan wants {}", port.name, port.desc);
-            return Err(Error::usage(what, "give each batch size its own states"));
-        }
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let buffer = Arc::new(gpu.buffer(&port.name, port.desc.bytes() as u64, usage)?);
-        held.insert(port.name.clone(), (port.desc, buffer.clone()));
-        Ok(buffer)
+            Err(Error::usage(what, "give each batch size its own states"))
+        };
+        ports.iter().map(buffer).collect()
     }
 
     fn find(&self, name: &str) -> Result<(TensorDesc, Arc<wgpu::Buffer>)> {

@@ -6,9 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rayon::prelude::*;
-
-use super::Gpu;
+use super::{Gpu, parallel};
 use crate::error::{Error, Result};
 use crate::graph::Weight;
 use crate::ops::WeightSlot;
@@ -60,8 +58,7 @@ impl Store {
             });
             let (group, others) = rest.split_at(heavy.map_or(rest.len(), |last| last + 1));
             rest = others;
-            let uploaded: Vec<Vec<Arc<wgpu::Buffer>>> =
-                group.par_iter().map(|slot| upload(gpu, slot, load)).collect::<Result<_>>()?;
+            let uploaded = parallel::all(group.to_vec(), |slot| upload(gpu, slot, load))?;
             let mut buffers = self.buffers.lock().expect("no panic happens while this lock is held");
             buffers.extend(group.iter().map(|slot| (*slot).clone()).zip(uploaded));
             drop(buffers);

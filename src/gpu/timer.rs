@@ -8,16 +8,14 @@
 //! the host was told so. Every submission narrows the offset that way ([`Timer::offset`]).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Gpu;
+pub use super::probe::CLOCKS_RISE;
 use super::probe::{Arithmetic, FmaShape};
-use crate::error::{Error, Result};
-
-/// How long a GPU must work without a break until its clocks are up. They sink when work comes with breaks,
-/// and it is slower then than it will be: an NVIDIA H100 (driver 580) that was given 4 to 20 ms of work every
-/// 60 ms went from 1980 to 690 MHz within a second, and needed 0.2 s of unbroken work to come back.
-pub const CLOCKS_RISE: Duration = Duration::from_millis(300);
+use super::wait::block;
+use crate::clock::Instant;
+use crate::error::Result;
 
 /// Most timestamps in one query set, as WebGPU has it.
 const MAX_QUERIES: u32 = 4096;
@@ -169,17 +167,10 @@ impl Timer {
             return Ok(Vec::new());
         };
         let slice = q.readable.slice(..passes as u64 * 16);
-        slice.map_async(wgpu::MapMode::Read, |_| {});
-        if let Err(e) = self.gpu.wait("a timed run", submission, deadline) {
-            q.readable.unmap();
-            return Err(e);
-        }
-        let done = self.epoch.elapsed().as_nanos() as f64;
-        let ticks: Vec<u64> = match slice.get_mapped_range() {
-            Ok(mapped) => bytemuck::pod_collect_to_vec(&mapped[..]),
-            Err(e) => return Err(Error::DeviceLost { reason: format!("timestamps cannot be mapped: {e}") }),
-        };
-        q.readable.unmap();
+        let epoch = self.epoch;
+        let read = |mapped: &[u8]| (epoch.elapsed().as_nanos() as f64, bytemuck::pod_collect_to_vec(mapped));
+        let (done, ticks): (f64, Vec<u64>) =
+            block(self.gpu.mapped("a timed run", submission, deadline, slice, read))?;
         let base = *q.base.get_or_insert(ticks.first().copied().unwrap_or_default());
         let at = |tick: u64| tick.wrapping_sub(base).cast_signed() as f64 * q.period;
         let spans: Vec<Span> =
@@ -207,14 +198,20 @@ impl Timer {
         Ok(Timed { wall, device: spans.first().map(Span::nanoseconds) })
     }
 
+    /// Runs a probe once and times it.
+    pub(super) fn work(&mut self, work: &Arithmetic, rounds: u32) -> Result<Timed> {
+        work.set_rounds(&self.gpu, rounds);
+        self.pass(|pass| work.record(pass))
+    }
+
     /// Why the device's timestamps cannot be believed, if they cannot.
     fn disbelief(&mut self) -> Result<Option<String>> {
         let work = Arithmetic::fma(&self.gpu, FmaShape::SIMPLE)?;
         let mut rounds = 16;
         // The first run also pays for compilation and first use.
-        work.time(self, rounds)?;
+        self.work(&work, rounds)?;
         loop {
-            let timed = work.time(self, rounds)?;
+            let timed = self.work(&work, rounds)?;
             if timed.wall < 4e6 && rounds < 1 << 24 {
                 rounds *= 4;
                 continue;
@@ -222,7 +219,7 @@ impl Timer {
             let device = timed.device.unwrap_or_default();
             // Waking the host costs a little; starting late may cost a time slice.
             let plausible = device > 0.4 * timed.wall && device < 1.05 * timed.wall;
-            let again = work.time(self, rounds)?;
+            let again = self.work(&work, rounds)?;
             let plausible_again = again.device.is_some_and(|d| d > 0.4 * again.wall && d < 1.05 * again.wall);
             return Ok((!plausible && !plausible_again).then(|| {
                 format!(

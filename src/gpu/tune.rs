@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{AdapterReport, Gpu, kept};
+use crate::clock::Instant;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::{Choice, Choices, Reason};
@@ -324,8 +325,8 @@ pub fn load(dir: &Path, report: &AdapterReport, choices: &mut Choices) {
 
 fn read(dir: &Path, report: &AdapterReport) -> BTreeMap<String, String> {
     let (name, kernels) = key(report);
-    let text = std::fs::read_to_string(dir.join(name)).unwrap_or_default();
-    match serde_json::from_str::<File>(&text) {
+    let bytes = kept::read(&dir.join(name)).unwrap_or_default();
+    match serde_json::from_slice::<File>(&bytes) {
         Ok(file) if file.kernels == kernels && file.driver == report.driver => file.choices,
         _ => BTreeMap::new(),
     }

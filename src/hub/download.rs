@@ -16,8 +16,10 @@ use serde::Deserialize;
 use crate::checkpoint::{self, DECODER, INDEX, SINGLE, TOKENIZER, is_plain_file_name};
 use crate::error::{Advice, Result};
 use crate::hub::blob::{cannot_write, sync_folder};
+use crate::hub::cached::lacks;
 use crate::hub::http::{Answer, Client, Failure, hub_error};
-use crate::hub::{HubOptions, ModelId, Progress, blob, is_commit, lacks};
+use crate::hub::id::is_commit;
+use crate::hub::{HubOptions, ModelId, Progress, blob};
 use crate::printable::printable;
 
 /// Files taken when they exist, besides the configuration and the weights: how images are prepared, how

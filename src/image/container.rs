@@ -21,7 +21,7 @@ pub(super) struct Facts {
 /// Reads a container's facts.
 pub(super) fn facts(format: Format, bytes: &[u8]) -> Facts {
     match format {
-        Format::Jpeg => Facts { orientation: orientation(super::jpeg::scan(bytes).exif), parts: 1 },
+        Format::Jpeg => Facts { orientation: orientation(jpeg_segments(bytes).exif), parts: 1 },
         Format::Png => png(bytes),
         Format::WebP => webp(bytes),
         Format::Gif => Facts { orientation: 1, parts: gif(bytes).0.max(1) },
@@ -54,6 +54,51 @@ pub(super) fn png_size(bytes: &[u8]) -> Option<(u64, u64)> {
 pub(super) fn shorter_than_it_says(bytes: &[u8]) -> bool {
     bytes.starts_with(b"RIFF")
         && number(bytes, 4, 4, false).is_some_and(|n| n.saturating_add(8) > bytes.len())
+}
+
+/// What the segments of a JPEG file say.
+#[derive(Default)]
+pub(super) struct Segments<'a> {
+    /// The EXIF block.
+    pub exif: Option<&'a [u8]>,
+    /// The kind of frame: 0 to 15, from its marker.
+    pub frame: Option<u8>,
+    /// Whether the end marker was found.
+    pub complete: bool,
+}
+
+/// Walks the segments, through entropy-coded data as well: there, 0xff is followed by 0 or is a
+/// marker.
+pub(super) fn jpeg_segments(bytes: &[u8]) -> Segments<'_> {
+    let mut segments = Segments::default();
+    let mut at = 2;
+    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|b| *b == 0xff)) {
+        at += found + 1;
+        let Some(&marker) = bytes.get(at) else { break };
+        match marker {
+            // Stuffing, fill bytes (look at the 0xff again), restarts, starts.
+            0xff => continue,
+            0x00 | 0x01 | 0xd0..=0xd8 => at += 1,
+            0xd9 => {
+                segments.complete = true;
+                break;
+            }
+            _ => {
+                let Some([high, low]) = bytes.get(at + 1..at + 3) else { break };
+                let length = usize::from(*high) << 8 | usize::from(*low);
+                let Some(data) = bytes.get(at + 3..at + 1 + length.max(2)) else { break };
+                match marker {
+                    0xe1 if segments.exif.is_none() => segments.exif = data.strip_prefix(b"Exif\0\0"),
+                    0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
+                        segments.frame = Some(marker & 15)
+                    }
+                    _ => {}
+                }
+                at += 1 + length.max(2);
+            }
+        }
+    }
+    segments
 }
 
 fn png(bytes: &[u8]) -> Facts {

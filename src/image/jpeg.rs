@@ -8,57 +8,15 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::Source;
+use super::container::jpeg_segments;
 use super::convert::Picture;
+use super::source::Source;
 use crate::error::{Advice, Result};
-
-/// What the segments of a file say.
-#[derive(Default)]
-pub(super) struct Scan<'a> {
-    /// The EXIF block.
-    pub exif: Option<&'a [u8]>,
-    /// The kind of frame: 0 to 15, from its marker.
-    frame: Option<u8>,
-    /// Whether the end marker was found.
-    complete: bool,
-}
-
-/// Walks the segments, through entropy-coded data as well: there, 0xff is followed by 0 or is a
-/// marker.
-pub(super) fn scan(bytes: &[u8]) -> Scan<'_> {
-    let mut scan = Scan::default();
-    let mut at = 2;
-    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|b| *b == 0xff)) {
-        at += found + 1;
-        let Some(&marker) = bytes.get(at) else { break };
-        match marker {
-            // Stuffing, fill bytes (look at the 0xff again), restarts, starts.
-            0xff => continue,
-            0x00 | 0x01 | 0xd0..=0xd8 => at += 1,
-            0xd9 => {
-                scan.complete = true;
-                break;
-            }
-            _ => {
-                let Some([high, low]) = bytes.get(at + 1..at + 3) else { break };
-                let length = usize::from(*high) << 8 | usize::from(*low);
-                let Some(data) = bytes.get(at + 3..at + 1 + length.max(2)) else { break };
-                match marker {
-                    0xe1 if scan.exif.is_none() => scan.exif = data.strip_prefix(b"Exif\0\0"),
-                    0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => scan.frame = Some(marker & 15),
-                    _ => {}
-                }
-                at += 1 + length.max(2);
-            }
-        }
-    }
-    scan
-}
 
 /// Decodes to RGB.
 pub(super) fn decode(source: &Source, notes: &mut Vec<String>) -> Result<Picture> {
-    let scan = scan(source.bytes);
-    if let Some(9..=15) = scan.frame {
+    let segments = jpeg_segments(source.bytes);
+    if let Some(9..=15) = segments.frame {
         return Err(source.error(
             "arithmetic-coded JPEG is not supported",
             "recode it: `jpegtran -optimize FILE > out.jpg`",
@@ -72,7 +30,7 @@ pub(super) fn decode(source: &Source, notes: &mut Vec<String>) -> Result<Picture
     if let Some(info) = headers.info() {
         source.check_size(info.width.into(), info.height.into())?;
     }
-    if !scan.complete && !source.options.allow_truncated {
+    if !segments.complete && !source.options.allow_truncated {
         return Err(source.error("truncated JPEG file (no end marker)", cut));
     }
     read.map_err(|e| source.error(format!("damaged JPEG file: {e}"), "export or download it again"))?;

@@ -21,27 +21,21 @@ mod jpeg;
 pub mod preprocess;
 pub mod resize;
 mod sniff;
+mod source;
 
 use std::fs;
-use std::io::{Cursor, ErrorKind};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ::image::codecs::{bmp, gif, png, pnm, tiff, webp};
-use ::image::{DynamicImage, ImageDecoder, ImageError, Limits};
 
 use crate::error::{Advice, Error, Result};
 use sniff::{Format, Kind};
+use source::Source;
+pub use source::{DecodeOptions, MAX_PIXELS, MAX_SIDE};
 
-/// Most pixels that an image may have unless the caller says otherwise: 178,956,970, the count
-/// at which Pillow speaks of a decompression bomb (as RGB it is 512 MiB).
-pub const MAX_PIXELS: u64 = 178_956_970;
-/// Longest side that an image may have. Nothing real is longer, and tables of a side's length
-/// are kept while resizing.
-pub const MAX_SIDE: u64 = 1_000_000;
 /// Largest file that is read into memory, in bytes.
 pub const MAX_FILE_BYTES: u64 = 2 << 30;
-/// Memory that a decoder may take for itself beyond its output, in bytes.
-const SPARE_BYTES: u64 = 64 << 20;
 
 /// A decoded image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,26 +49,6 @@ pub struct Decoded {
     /// What was done beyond plain decoding, for `-v`: "first of 12 frames", "EXIF orientation 6
     /// applied".
     pub notes: Vec<String>,
-}
-
-/// How to decode.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DecodeOptions {
-    /// Most pixels (width x height) to accept; [`MAX_PIXELS`] by default.
-    pub max_pixels: u64,
-    /// Whether to turn images upright as EXIF or TIFF orientation says; on by default.
-    pub apply_exif: bool,
-    /// Whether a truncated JPEG is decoded as far as it goes, the rest grey; off by default.
-    pub allow_truncated: bool,
-    /// Colour to lay under transparent pixels. `None` drops alpha as Pillow does, which shows
-    /// whatever colour the file stores there.
-    pub background: Option<[u8; 3]>,
-}
-
-impl Default for DecodeOptions {
-    fn default() -> Self {
-        Self { max_pixels: MAX_PIXELS, apply_exif: true, allow_truncated: false, background: None }
-    }
 }
 
 /// Reads and decodes a file. Only regular files are opened, so a FIFO cannot block.
@@ -160,93 +134,3 @@ pub fn decode_bytes(name: &str, bytes: &[u8], options: &DecodeOptions) -> Result
 }
 
 const SUPPORTED: &str = "supported are PNG, JPEG, GIF, WebP, BMP, TIFF and PNM";
-
-/// What is being decoded, and how.
-struct Source<'a> {
-    name: &'a str,
-    bytes: &'a [u8],
-    options: &'a DecodeOptions,
-}
-
-impl<'a> Source<'a> {
-    fn reader(&self) -> Cursor<&'a [u8]> {
-        Cursor::new(self.bytes)
-    }
-
-    fn error(&self, what: impl Into<String>, help: impl Into<Advice>) -> Error {
-        Error::input(self.name, what, help)
-    }
-
-    fn limits(&self, output_bytes: u64) -> Limits {
-        let mut limits = Limits::no_limits();
-        limits.max_alloc = Some(output_bytes.saturating_add(SPARE_BYTES));
-        limits
-    }
-
-    /// Refuses sizes before any pixel is decoded.
-    fn check_size(&self, width: u64, height: u64) -> Result<()> {
-        let pixels = width.saturating_mul(height);
-        let max = self.options.max_pixels;
-        if pixels == 0 {
-            return Err(self.error(format!("has no pixels ({width}x{height})"), "export the image again"));
-        }
-        if pixels > max {
-            let what = format!("is {width}x{height} = {pixels} pixels, more than the limit of {max} pixels");
-            return Err(self.error(what, Advice::MorePixels));
-        }
-        if width.max(height) > MAX_SIDE {
-            let what = format!("is {width}x{height}, a side longer than {MAX_SIDE} pixels");
-            return Err(self.error(what, "crop it first"));
-        }
-        Ok(())
-    }
-
-    /// Runs a decoder of the `image` crate behind the size check.
-    fn decode<D: ImageDecoder>(
-        &self,
-        format: Format,
-        decoder: Result<D, ImageError>,
-        notes: &mut Vec<String>,
-    ) -> Result<convert::Picture> {
-        let mut decoder = decoder.map_err(|e| self.failed(format, e))?;
-        let (width, height) = decoder.dimensions();
-        self.check_size(width.into(), height.into())?;
-        let limits = self.limits(decoder.total_bytes().saturating_mul(2));
-        decoder.set_limits(limits).map_err(|e| self.failed(format, e))?;
-        let image = DynamicImage::from_decoder(decoder).map_err(|e| self.failed(format, e))?;
-        convert::to_rgb(image, self.options.background, notes).ok_or_else(|| {
-            self.error(
-                format!("{} with floating-point samples is not supported", format.name()),
-                "convert it to 8 or 16 bits per sample",
-            )
-        })
-    }
-
-    /// A decoder's error in our words.
-    fn failed(&self, format: Format, error: ImageError) -> Error {
-        let format = format.name();
-        match error {
-            ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
-                self.error(format!("truncated {format} file"), "download or copy it again")
-            }
-            ImageError::Limits(_) => self.error(
-                format!("decoding this {format} file needs more memory than its size allows for"),
-                "the file is probably damaged or made to exhaust memory",
-            ),
-            ImageError::Unsupported(e) => {
-                let what = format!("unsupported kind of {format} file (colour type or compression): {e}");
-                self.error(what, "convert it to an 8-bit RGB PNG")
-            }
-            e => {
-                let text = e.to_string();
-                let cut = ["unexpected end", "unexpectedeof", "truncated", "failed to fill whole buffer"];
-                let lower = text.to_ascii_lowercase();
-                if container::shorter_than_it_says(self.bytes) || cut.iter().any(|c| lower.contains(c)) {
-                    self.error(format!("truncated {format} file ({text})"), "download or copy it again")
-                } else {
-                    self.error(format!("damaged {format} file: {text}"), "export or download it again")
-                }
-            }
-        }
-    }
-}

@@ -11,22 +11,29 @@ use crate::text::Look;
 /// One picture of weights.
 #[derive(Debug, Serialize)]
 pub struct Panel {
+    /// Which attention it is: `image`, or one of a text's ([`Look`]).
     #[serde(rename = "look")]
     pub name: &'static str,
+    /// The same in words, for its heading.
     #[serde(skip)]
     pub about: &'static str,
+    /// Whether a token sees only those before it and itself.
     pub causal: bool,
     /// Layers that the weights are the mean of.
     pub layers: Vec<usize>,
+    /// The tokens that look, one a row.
     pub queries: Vec<String>,
+    /// The tokens looked at, one a column.
     pub keys: Vec<String>,
     /// A row for each query.
     pub weights: Vec<Vec<f32>>,
+    /// Heads of a layer.
     #[serde(skip)]
     pub heads: usize,
 }
 
 impl Panel {
+    /// Whether the architecture lets a query see a key, both by position.
     pub fn open(&self, query: usize, key: usize) -> bool {
         !self.causal || Look::Decoder.open(query, key)
     }

@@ -6,7 +6,7 @@
 //! `~` is a curve with these points as its handles (a quadratic B-spline), closed where it ends as it
 //! began; others are polygons.
 
-use super::plot::At;
+use super::canvas::At;
 
 /// Units between baseline and the top of capitals.
 const CAPITAL: f32 = 12.0;

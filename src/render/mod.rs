@@ -2,6 +2,7 @@
 
 pub mod animation;
 pub mod attention;
+mod canvas;
 pub mod entropy;
 pub mod growth;
 pub mod letters;

@@ -111,8 +111,11 @@ fn square(count: u32) -> u32 {
 /// Kinds of picture files that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// PNG, which may hold settings as text.
     Png,
+    /// GIF, of at most 256 colors.
     Gif,
+    /// What the `image` crate writes.
     Other(ImageFormat),
 }
 

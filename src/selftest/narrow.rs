@@ -2,8 +2,8 @@
 //! kernels on cooperative matrices are offered for. Widths are multiples of four, for the same
 //! reason; sizes are a little more than one tile, or no multiple of a matrix.
 
+use super::case::{Case, case, x};
 use super::layers::linear;
-use super::{Case, case, x};
 use crate::graph::{Graph, Value, Weight};
 use crate::ops::{Act, HeadSplit, MatMul, Op, Scores};
 use crate::tensor::TensorDesc;

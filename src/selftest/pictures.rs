@@ -1,6 +1,6 @@
 //! Cases of ops on pictures: patches and bytes, convolutions, group norm, pooling, codebooks.
 
-use super::{Case, case, x};
+use super::case::{Case, case, x};
 use crate::graph::{Graph, Value};
 use crate::ops::{Act, Window};
 use crate::tensor::{DType, TensorDesc};

@@ -2,8 +2,8 @@
 //! few rows with what rides along, draws. Their states begin with contents of their own, and what a run
 //! leaves in them is compared, too.
 
+use super::case::{Case, VOCABULARY, case, noise, x};
 use super::layers::{layer_norm, linear, rms_norm};
-use super::{Case, VOCABULARY, case, noise, x};
 use crate::graph::{Graph, Storage, Value, Weight};
 use crate::ops::{Act, Cache, EmbedOrdered, EmbedSequence, Guidance, Sample, Sampling, cache_shape};
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};

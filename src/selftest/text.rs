@@ -1,8 +1,8 @@
 //! Cases of what texts need: sequences of different lengths in one batch, biases by distance, attention to
 //! another sequence, and how likely a text is.
 
+use super::case::{Case, case, x};
 use super::sequence::with_states;
-use super::{Case, case, x};
 use crate::graph::{Graph, Storage, Value};
 use crate::ops::{Cache, Scores};
 use crate::tensor::{DType, HostTensor, TensorDesc};

@@ -1,8 +1,7 @@
 //! A plan measured: on a session's device with its weights, run under a timer or a stopwatch, and what it
 //! took to get ready.
 
-use std::time::Instant;
-
+use crate::clock::Instant;
 use crate::error::Result;
 use crate::gpu::timer::Timer;
 use crate::gpu::{Executor, TimedRun};

@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::device::{DeviceInfo, Engine, open_device};
 use super::measure::{Preparation, Prepared};
@@ -13,6 +13,7 @@ use super::options::Options;
 use super::tuning::Tuning;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::materialise::{materialise, scan};
+use crate::clock::Instant;
 use crate::error::{Advice, Error, Result};
 use crate::gpu::{Executor, Gpu, States, Store, tune};
 use crate::graph::{Graph, Weight};

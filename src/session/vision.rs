@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::device::DeviceInfo;
 use super::files::ModelFiles;
@@ -10,6 +10,7 @@ use super::measure::{Opening, Prepared};
 use super::options::{ModelSource, Options};
 use super::runtime::Runtime;
 use crate::checkpoint::Checkpoint;
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, States, tune};
 use crate::graph::{Graph, Value};

@@ -1,10 +1,11 @@
 //! Texts token by token: GPT-2 goes on with a prompt, T5 answers one. The prompt runs once for all samples
 //! of it; then a plan of one token runs again and again, and tokens come back a few at a time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::batch::padded;
 use super::{Kind, Task, TextSession, TooLong};
+use crate::clock::Instant;
 use crate::error::{Advice, Error, Result};
 use crate::models::sequence::{Extent, LENGTHS, New, SOURCE, SOURCE_LENGTHS, STEP, TOKENS, TokenDecoder};
 use crate::ops::Sampling;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::disk::{AGAIN, bytes, missing, object, parse, text};
 use super::spiece;
+use super::template::{piece, specials, text_piece};
 use crate::error::{Error, Result};
 use crate::printable::printable;
 
@@ -385,19 +386,4 @@ fn added_token(token: &Value, id: u64) -> Value {
 /// The text of a token that is written as a string or as an object.
 fn content(token: &Value) -> Option<String> {
     token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
-}
-
-/// A special token in a template.
-pub(super) fn piece(token: &str, kind: u32) -> Value {
-    json!({"SpecialToken": {"id": token, "type_id": kind}})
-}
-
-/// A text in a template.
-pub(super) fn text_piece(which: &str, kind: u32) -> Value {
-    json!({"Sequence": {"id": which, "type_id": kind}})
-}
-
-/// A template's table of special tokens.
-pub(super) fn specials(tokens: &[&(String, u64)]) -> Value {
-    tokens.iter().map(|(t, id)| (t.clone(), json!({"id": t, "ids": [id], "tokens": [t]}))).collect()
 }

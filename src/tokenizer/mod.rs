@@ -17,6 +17,7 @@ mod disk;
 mod files;
 mod spiece;
 mod stream;
+mod template;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -136,11 +137,6 @@ impl Tokenizer {
         // A decoder fails only where it cannot join tokens; joined plainly they are still readable.
         guarded(&self.name, "decode", || self.inner.decode(ids, !keep_special).map_err(|e| e.to_string()))
             .unwrap_or_else(|_| ids.iter().filter_map(|&id| self.token(id)).collect())
-    }
-
-    /// Decodes ids one by one.
-    pub fn stream(&self) -> Stream<'_> {
-        Stream::new(self)
     }
 
     /// The file it came from.

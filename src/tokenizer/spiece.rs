@@ -9,7 +9,8 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
-use super::{disk, files};
+use super::disk;
+use super::template::{piece, specials, text_piece};
 use crate::error::{Error, Result};
 
 /// What to do about a model that is not taken.
@@ -133,8 +134,8 @@ impl<'a> Model<'a> {
         }
         let end = self.pieces.iter().position(|p| p.text == "</s>").ok_or("it has no </s>")?;
         let end = ("</s>".to_owned(), end as u64);
-        let (a, b) = (files::text_piece("A", 0), files::text_piece("B", 0));
-        let stop = files::piece(&end.0, 0);
+        let (a, b) = (text_piece("A", 0), text_piece("B", 0));
+        let stop = piece(&end.0, 0);
         let table = BASE64_STANDARD.encode(self.charsmap);
         let normalizer = if self.charsmap.is_empty() {
             Value::Null
@@ -152,7 +153,7 @@ impl<'a> Model<'a> {
                 "type": "TemplateProcessing",
                 "single": [a, stop],
                 "pair": [a, stop, b, stop],
-                "special_tokens": files::specials(&[&end]),
+                "special_tokens": specials(&[&end]),
             },
             "decoder": spaces,
             "model": {"type": "Unigram", "unk_id": self.unknown, "vocab": vocab, "byte_fallback": false},

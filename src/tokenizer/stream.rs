@@ -22,11 +22,14 @@ pub struct Stream<'t> {
     given: usize,
 }
 
-impl<'t> Stream<'t> {
-    pub(super) fn new(tokenizer: &'t Tokenizer) -> Self {
-        Self { tokenizer, keep_special: false, ids: Vec::new(), given: 0 }
+impl Tokenizer {
+    /// Decodes ids one by one.
+    pub fn stream(&self) -> Stream<'_> {
+        Stream { tokenizer: self, keep_special: false, ids: Vec::new(), given: 0 }
     }
+}
 
+impl Stream<'_> {
     /// Whether special tokens (`</s>`, `<extra_id_0>`) are shown; they are not, unless asked for.
     #[must_use]
     pub fn keep_special(mut self, keep: bool) -> Self {

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use running::Idle;
+use running::{Idle, output_bytes};
 
 use super::{Gpu, States, Store};
 use crate::error::{Error, Result};
@@ -61,18 +61,6 @@ impl Executor {
     /// As [`Executor::new`]; [`Error::Usage`] for a state that exists in another shape.
     pub fn with_states(gpu: Arc<Gpu>, plan: Plan, store: &Store, states: &States) -> Result<Self> {
         let pipelines = gpu.pipelines(&plan.steps.iter().collect::<Vec<_>>())?;
-        let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let inputs = plan
-            .inputs
-            .iter()
-            .map(|p| gpu.buffer(&p.name, p.desc.bytes() as u64, storage | wgpu::BufferUsages::COPY_DST))
-            .collect::<Result<Vec<_>>>()?;
-        let slots = plan
-            .slots
-            .iter()
-            .enumerate()
-            .map(|(i, &bytes)| gpu.buffer(&format!("slot {i}"), bytes, storage))
-            .collect::<Result<Vec<_>>>()?;
         let weights = plan
             .weights
             .iter()
@@ -82,43 +70,62 @@ impl Executor {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let states = plan.states.iter().map(|p| states.buffer(&gpu, p)).collect::<Result<Vec<_>>>()?;
-        let params = parameters(&gpu, &plan)?;
-        let mut launches = Vec::with_capacity(plan.steps.len());
-        for (i, (step, pipeline)) in plan.steps.iter().zip(pipelines).enumerate() {
-            let whole = |b: &Buffer| match *b {
-                Buffer::Input(i) => inputs[i].as_entire_binding(),
-                Buffer::Slot(i) => slots[i].as_entire_binding(),
-                Buffer::Weight(i, part) => weights[i][part].as_entire_binding(),
-                Buffer::State(i) => states[i].as_entire_binding(),
-            };
-            let mut entries: Vec<wgpu::BindGroupEntry> = step
-                .binds
+        let states = states.buffers(&gpu, &plan.states)?;
+        let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let of_inputs = plan.inputs.iter().map(|p| p.desc.bytes() as u64);
+        let bytes = of_inputs.chain(plan.slots.iter().copied()).sum();
+        let (inputs, slots, launches) = gpu.allocate("inputs and activations", bytes, || {
+            let inputs = plan
+                .inputs
+                .iter()
+                .map(|p| {
+                    let usage = storage | wgpu::BufferUsages::COPY_DST;
+                    gpu.unscoped_buffer(&p.name, p.desc.bytes() as u64, usage)
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let slots = plan
+                .slots
                 .iter()
                 .enumerate()
-                .map(|(binding, b)| wgpu::BindGroupEntry { binding: binding as u32, resource: whole(b) })
-                .collect();
-            entries.push(wgpu::BindGroupEntry {
-                binding: entries.len() as u32,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &params,
-                    offset: i as u64 * PARAM_STRIDE,
-                    size: wgpu::BufferSize::new(step.params.len() as u64),
-                }),
-            });
-            let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(&step.label),
-                layout: &pipeline.get_bind_group_layout(0),
-                entries: &entries,
-            });
-            launches.push(Launch {
-                pipeline,
-                bind_group,
-                workgroups: step.workgroups,
-                flops: step.cost.flops,
-            });
-        }
-        gpu.fault()?;
+                .map(|(i, &bytes)| gpu.unscoped_buffer(&format!("slot {i}"), bytes, storage))
+                .collect::<Result<Vec<_>>>()?;
+            let params = parameters(&gpu, &plan)?;
+            let mut launches = Vec::with_capacity(plan.steps.len());
+            for (i, (step, pipeline)) in plan.steps.iter().zip(pipelines).enumerate() {
+                let whole = |b: &Buffer| match *b {
+                    Buffer::Input(i) => inputs[i].as_entire_binding(),
+                    Buffer::Slot(i) => slots[i].as_entire_binding(),
+                    Buffer::Weight(i, part) => weights[i][part].as_entire_binding(),
+                    Buffer::State(i) => states[i].as_entire_binding(),
+                };
+                let mut entries: Vec<wgpu::BindGroupEntry> = step
+                    .binds
+                    .iter()
+                    .enumerate()
+                    .map(|(binding, b)| wgpu::BindGroupEntry { binding: binding as u32, resource: whole(b) })
+                    .collect();
+                entries.push(wgpu::BindGroupEntry {
+                    binding: entries.len() as u32,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &params,
+                        offset: i as u64 * PARAM_STRIDE,
+                        size: wgpu::BufferSize::new(step.params.len() as u64),
+                    }),
+                });
+                let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(&step.label),
+                    layout: &pipeline.get_bind_group_layout(0),
+                    entries: &entries,
+                });
+                launches.push(Launch {
+                    pipeline,
+                    bind_group,
+                    workgroups: step.workgroups,
+                    flops: step.cost.flops,
+                });
+            }
+            Ok((inputs, slots, launches))
+        })?;
         // About 100 ms of work at a rate that the slowest adapters of each kind still reach.
         let submit_flops = match gpu.report.kind {
             "cpu" => u64::MAX,
@@ -314,11 +321,6 @@ impl Launch {
     }
 }
 
-/// Bytes of an output as copied: whole words.
-fn output_bytes(port: &Port) -> u64 {
-    (port.desc.bytes() as u64).next_multiple_of(4)
-}
-
 /// Packs the parameters of all steps into one uniform buffer.
 fn parameters(gpu: &Gpu, plan: &Plan) -> Result<wgpu::Buffer> {
     let mut bytes = vec![0u8; plan.steps.len().max(1) * PARAM_STRIDE as usize];
@@ -326,7 +328,7 @@ fn parameters(gpu: &Gpu, plan: &Plan) -> Result<wgpu::Buffer> {
         slot[..step.params.len()].copy_from_slice(&step.params);
     }
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-    let buffer = gpu.buffer("parameters", bytes.len() as u64, usage)?;
+    let buffer = gpu.unscoped_buffer("parameters", bytes.len() as u64, usage)?;
     gpu.queue.write_buffer(&buffer, 0, &bytes);
     Ok(buffer)
 }

@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::output_bytes;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Gpu;
+use crate::gpu::wait::block;
 use crate::plan::Port;
 use crate::tensor::{DType, HostTensor};
 
@@ -34,9 +34,18 @@ impl Repeated {
     /// Waits until they are done.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Timeout`], [`Error::OutOfMemory`].
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost), [`Error::Timeout`](crate::Error::Timeout),
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn wait(self) -> Result<()> {
-        self.gpu.wait("generating", &self.submission, self.deadline)
+        block(self.wait_async())
+    }
+
+    /// As [`Repeated::wait`], for who may not block.
+    ///
+    /// # Errors
+    /// As [`Repeated::wait`].
+    pub async fn wait_async(self) -> Result<()> {
+        self.gpu.finished("generating", &self.submission, self.deadline).await
     }
 }
 
@@ -44,31 +53,37 @@ impl Running {
     /// Waits for the results, in the plan's order.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Timeout`], [`Error::OutOfMemory`].
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost), [`Error::Timeout`](crate::Error::Timeout),
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn wait(self) -> Result<Vec<HostTensor>> {
-        let slice = self.staging.slice(..);
-        slice.map_async(wgpu::MapMode::Read, |_| {});
-        let waited = self.gpu.wait("the forward pass", &self.submission, self.deadline);
-        if let Err(e) = waited {
-            self.staging.unmap();
-            return Err(e);
-        }
-        let mut results = Vec::with_capacity(self.outputs.len());
-        {
-            let mapped = slice
-                .get_mapped_range()
-                .map_err(|e| Error::DeviceLost { reason: format!("results cannot be mapped: {e}") })?;
+        block(self.wait_async())
+    }
+
+    /// As [`Running::wait`], for who may not block.
+    ///
+    /// # Errors
+    /// As [`Running::wait`].
+    pub async fn wait_async(self) -> Result<Vec<HostTensor>> {
+        let read = |mapped: &[u8]| {
             let mut offset = 0;
-            for port in self.outputs.iter() {
+            let results = self.outputs.iter().map(|port| {
                 let bytes = &mapped[offset..offset + port.desc.bytes()];
-                results.push(decode(port, bytes));
                 offset += output_bytes(port) as usize;
-            }
-        }
-        self.staging.unmap();
+                decode(port, bytes)
+            });
+            results.collect()
+        };
+        let slice = self.staging.slice(..);
+        let waited = self.gpu.mapped("the forward pass", &self.submission, self.deadline, slice, read);
+        let results = waited.await?;
         self.idle.lock().expect("no panic happens while this lock is held").push(self.staging);
         Ok(results)
     }
+}
+
+/// Bytes of an output as copied: whole words.
+pub(super) fn output_bytes(port: &Port) -> u64 {
+    (port.desc.bytes() as u64).next_multiple_of(4)
 }
 
 fn decode(port: &Port, bytes: &[u8]) -> HostTensor {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::MAX_MODEL_SIDE;
+use super::spec::MAX_MODEL_SIDE;
 use crate::error::{Advice, Error, Result};
 
 /// A JSON object and the name of the file it came from.

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::{Backend, Geometry, Preprocess, Resize};
+use super::spec::{Backend, Geometry, Preprocess, Resize};
 use crate::error::Result;
 use crate::image::resize::{Filter, PillowCompat};
 

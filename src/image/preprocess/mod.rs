@@ -16,116 +16,21 @@
 
 mod fields;
 mod hf;
+mod spec;
 mod timm;
 
 use crate::error::{Error, Result};
 use crate::image::Decoded;
-use crate::image::resize::{Filter, PillowCompat, Resampler, Window, resize_window};
+use crate::image::resize::{Resampler, Window, resize_window};
 use crate::tensor::HostTensor;
+use fields::Fields;
+pub use spec::{Backend, CropMode, Geometry, MAX_MODEL_SIDE, Preprocess, Resize};
 
-/// Largest side that a model input may have, in pixels.
-pub const MAX_MODEL_SIDE: usize = 8192;
 /// Largest side of the resized image that a crop is taken from, in pixels; some resamplers look at
 /// every position of it.
 const MAX_RESIZED_SIDE: usize = 1 << 22;
 /// Most pixels that the result may have when it follows the image's own shape.
 const MAX_RESULT_PIXELS: usize = 178_956_970;
-
-/// Whose conventions to follow where the three disagree: resampling arithmetic, where a crop
-/// larger than the image puts it, and the order of f32 roundings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Backend {
-    /// transformers with Pillow and numpy (the "slow" processors of 4.x, `*Pil` of 5.x).
-    Pil,
-    /// transformers with torchvision tensors (`*Fast` of 4.x, the default of 5.x where
-    /// torchvision is installed).
-    Torchvision,
-    /// timm's evaluation transform on a Pillow image.
-    Timm,
-}
-
-/// How transformers resizes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Resize {
-    /// Not at all.
-    None,
-    /// To these sides, ignoring the aspect ratio.
-    Exact {
-        /// Rows.
-        height: usize,
-        /// Columns.
-        width: usize,
-    },
-    /// The short side to `edge`, keeping the aspect ratio.
-    ShortestEdge {
-        /// Length of the short side in pixels.
-        edge: usize,
-        /// Upper bound of the long side, to which `edge` gives way.
-        longest: Option<usize>,
-    },
-    /// As large as fits, keeping the aspect ratio.
-    Within {
-        /// Most rows.
-        height: usize,
-        /// Most columns.
-        width: usize,
-    },
-}
-
-/// timm's `crop_mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum CropMode {
-    /// Aspect kept, the image covers the resized square, borders are cut off.
-    #[default]
-    Center,
-    /// Aspect given up, then the centre is cut out.
-    Squash,
-    /// Aspect kept, the image fits into the resized square, padded with the mean colour.
-    Border,
-}
-
-/// The geometric steps.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Geometry {
-    /// transformers: a resize, then a centre crop.
-    Hf {
-        /// The resize.
-        resize: Resize,
-        /// Height and width of the centre crop; missing pixels are black.
-        crop: Option<(usize, usize)>,
-    },
-    /// timm: resize to `floor(side / crop_pct)`, then a centre crop of the model's size.
-    Timm {
-        /// Rows of the result.
-        height: usize,
-        /// Columns of the result.
-        width: usize,
-        /// Side of the crop / side of the resized image.
-        crop_pct: f64,
-        /// What happens to the aspect ratio.
-        mode: CropMode,
-    },
-}
-
-/// A checkpoint's preprocessing. Fields may be changed after reading; what the parsers check
-/// (sides of 1 to [`MAX_MODEL_SIDE`], deviations above 0) is then up to who changes them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Preprocess {
-    /// The processor class, or `timm`: for messages and `vit-gpu inspect`.
-    pub processor: String,
-    /// Conventions to follow.
-    pub backend: Backend,
-    /// Resize and crop.
-    pub geometry: Geometry,
-    /// Resampling filter.
-    pub filter: Filter,
-    /// Whose order of passes, for the backends that resize with Pillow.
-    pub pillow: PillowCompat,
-    /// Factor on the bytes before normalising (usually 1/255), if any.
-    pub rescale: Option<f64>,
-    /// Mean and standard deviation per channel R, G, B, in units after rescaling, if any.
-    pub mean_std: Option<([f64; 3], [f64; 3])>,
-}
 
 /// One image's way through the geometry.
 struct Steps {
@@ -153,7 +58,7 @@ impl Preprocess {
                 "download the file again; it should be a JSON object",
             )
         })?;
-        let fields = fields::Fields::new(name, &value)?;
+        let fields = Fields::new(name, &value)?;
         if timm::is_timm(&fields) { timm::parse(&fields) } else { hf::parse(&fields, family) }
     }
 

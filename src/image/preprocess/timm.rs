@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use super::hf::IMAGENET;
-use super::{Backend, CropMode, Geometry, MAX_MODEL_SIDE, Preprocess};
+use super::spec::{Backend, CropMode, Geometry, MAX_MODEL_SIDE, Preprocess};
 use crate::error::Result;
 use crate::image::resize::{Filter, PillowCompat};
 
