@@ -404,7 +404,7 @@ fn a_vit_layer_is_seven_launches() {
         "matmul+bias+residual",
     ];
     assert_eq!(ops(&plan, "layer.11.attention"), last);
-    assert_eq!(ops(&plan, "layer.11.mlp"), ["matmul+bias+gelu", "matmul+bias+residual"]);
+    assert_eq!(ops(&plan, "layer.11.mlp"), ["decode_linear+bias+gelu", "matmul+bias+residual"]);
     let rows = plan.steps.iter().rfind(|s| s.label == "layer.11.mlp").map(|s| s.shapes.clone()).unwrap();
     assert!(rows.ends_with("[1,1,768]"), "{rows}");
     // Pixels go from bytes to patches in one launch; the head is norm, token, classifier.

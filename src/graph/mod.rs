@@ -135,7 +135,8 @@ impl Graph {
     }
 
     /// Appends a computed node; a shape error is kept for [`Graph::check`].
-    pub fn push(&mut self, op: Op, inputs: Vec<Value>) -> Value {
+    pub fn push(&mut self, op: impl Into<Op>, inputs: Vec<Value>) -> Value {
+        let op = op.into();
         let descs: Vec<TensorDesc> = inputs.iter().map(|&v| self.desc(v)).collect();
         let desc = match op.infer(&descs) {
             Ok(desc) => desc,

@@ -5,47 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use super::candidates::Candidates;
+use super::variants::variants;
 use crate::error::{Error, Result};
-
-/// Ways that can compute one op on one target, best first; never empty.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Candidates {
-    /// Op, shape bucket and storage types: two ops with one key are alike enough to share a choice.
-    pub key: String,
-    /// Names, best first.
-    pub names: Vec<&'static str>,
-    /// The estimate of each.
-    pub estimates: Vec<Estimate>,
-    /// How many of them, from the front, are worth measuring against each other.
-    pub contenders: usize,
-}
-
-/// What the order of ways rests on until one of them is measured.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Estimate {
-    /// Time, in units that mean something only beside another estimate of the same list.
-    pub time: f64,
-    /// The rate of one workgroup that the way's row in `ways.rs` claims for this kind of adapter.
-    pub speed: f64,
-}
-
-impl Candidates {
-    /// Sorts the ways that can do it by their estimates.
-    pub(super) fn ranked(
-        key: String,
-        cpu: bool,
-        able: impl Iterator<Item = (&'static str, Estimate)>,
-    ) -> Self {
-        let mut able: Vec<_> = able.collect();
-        able.sort_by(|(_, a), (_, b)| a.time.total_cmp(&b.time));
-        // Slower than this by the estimate, and measuring it would be a waste of the budget. Estimates
-        // for GPUs are rough, and a timing there costs little.
-        let worth = able[0].1.time * if cpu { 1.5 } else { 4.0 };
-        let contenders = able.iter().filter(|(_, e)| e.time <= worth).count();
-        let (names, estimates) = able.into_iter().unzip();
-        Self { key, names, estimates, contenders }
-    }
-}
 
 /// Preferences made beforehand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,7 +54,7 @@ impl Choices {
     }
 
     fn force(&mut self, setting: &str) -> Result<()> {
-        let all = super::variants();
+        let all = variants();
         let list = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<Vec<_>>().join(", ");
         let Some((op, name)) = setting.split_once('=') else {
             return Err(Error::usage(format!("`{setting}` is not OP=NAME"), "as in matmul=tile64"));
@@ -160,6 +122,7 @@ impl Choices {
 
 #[cfg(test)]
 mod tests {
+    use super::super::candidates::Estimate;
     use super::*;
 
     fn list() -> Candidates {

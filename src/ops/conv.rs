@@ -9,10 +9,13 @@
 
 use rayon::prelude::*;
 
-use super::lower::{LowerCx, Target, WeightLayout, to_u32};
+use super::def::{OpDef, arity, dims, f32s, is_suffix};
+use super::elementwise::Act;
+use super::lower::{LowerCx, to_u32};
 use super::matmul::problem::{ConvParams, Problem};
 use super::matmul::ways;
-use super::{Act, Op, OpDef, arity, dims, f32s, is_suffix};
+use super::target::Target;
+use super::weights::WeightLayout;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::Variant;
@@ -100,7 +103,7 @@ impl Graph {
             return self.linear(x, weight, bias);
         }
         let inputs = [Some(x), Some(weight), bias].into_iter().flatten().collect();
-        self.push(Op::Conv2d(Conv2d { bias: bias.is_some(), ..op }), inputs)
+        self.push(Conv2d { bias: bias.is_some(), ..op }, inputs)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Elementwise ops: activations, scaling, broadcast sums and products, gated linear units.
 
+use super::def::{OpDef, arity, f32s, is_suffix};
 use super::lower::{LowerCx, to_u32};
-use super::{Op, OpDef, arity, f32s, is_suffix};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -136,27 +136,27 @@ pub(super) const LANES: usize = 64;
 impl Graph {
     /// Applies an activation to every element.
     pub fn act(&mut self, x: Value, act: Act) -> Value {
-        self.push(Op::Unary(Unary { act: Some(act), factor: 1.0 }), vec![x])
+        self.push(Unary { act: Some(act), factor: 1.0 }, vec![x])
     }
 
     /// Multiplies every element by a number.
     pub fn scale(&mut self, x: Value, factor: f32) -> Value {
-        self.push(Op::Unary(Unary { act: None, factor }), vec![x])
+        self.push(Unary { act: None, factor }, vec![x])
     }
 
     /// a + b; b's shape is a suffix of a's.
     pub fn add(&mut self, a: Value, b: Value) -> Value {
-        self.push(Op::Binary(Binary { kind: BinaryKind::Add }), vec![a, b])
+        self.push(Binary { kind: BinaryKind::Add }, vec![a, b])
     }
 
     /// a · b; b's shape is a suffix of a's.
     pub fn mul(&mut self, a: Value, b: Value) -> Value {
-        self.push(Op::Binary(Binary { kind: BinaryKind::Mul }), vec![a, b])
+        self.push(Binary { kind: BinaryKind::Mul }, vec![a, b])
     }
 
     /// act(first half) · second half of every row. x: (…, 2F); returns (…, F).
     pub fn glu(&mut self, x: Value, act: Act) -> Value {
-        self.push(Op::Glu(Glu { act }), vec![x])
+        self.push(Glu { act }, vec![x])
     }
 }
 

@@ -2,9 +2,11 @@
 //! row of a position table added where the model learned one. The place in the sequence is a state, so
 //! the same launch serves every step.
 
+use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
-use super::lower::{LowerCx, Target, WeightLayout, to_u32};
-use super::{Op, OpDef, arity, dims, f32s};
+use super::lower::{LowerCx, to_u32};
+use super::target::Target;
+use super::weights::WeightLayout;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -46,7 +48,7 @@ impl Graph {
     ) -> Value {
         let op = EmbedSequence { positions: positions.is_some(), ..op };
         let inputs = [Some(table), Some(tokens), Some(step), positions];
-        self.push(Op::EmbedSequence(op), inputs.into_iter().flatten().collect())
+        self.push(op, inputs.into_iter().flatten().collect())
     }
 }
 

@@ -8,9 +8,11 @@
 //! first I is in the cache already), then n instructions side by side. Those stand where they were
 //! entered, at neighbouring places, until the next step enters pairs there.
 
+use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
-use super::lower::{LowerCx, Target, WeightLayout, to_u32};
-use super::{Op, OpDef, arity, dims, f32s};
+use super::lower::{LowerCx, to_u32};
+use super::target::Target;
+use super::weights::WeightLayout;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -49,7 +51,7 @@ static ORDERED: Kernel =
 impl Graph {
     /// Embeddings of new tokens and instructions. Operands as [`EmbedOrdered`] has them; returns (R,T,C).
     pub fn embed_ordered(&mut self, op: EmbedOrdered, operands: [Value; 6]) -> Value {
-        self.push(Op::EmbedOrdered(op), operands.to_vec())
+        self.push(op, operands.to_vec())
     }
 }
 

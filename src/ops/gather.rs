@@ -1,9 +1,11 @@
 //! Rows of a table by index: token and position embeddings. A table above the binding limit is
 //! stored in parts; each part's launch writes the rows it holds and leaves the rest alone.
 
+use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
-use super::lower::{LowerCx, Target, WeightLayout, to_u32};
-use super::{Op, OpDef, arity, dims, f32s};
+use super::lower::{LowerCx, to_u32};
+use super::target::Target;
+use super::weights::WeightLayout;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -25,7 +27,7 @@ static GATHER: Kernel =
 impl Graph {
     /// Rows of a table. table: (V,C), ids: (…) u32; returns (…, C).
     pub fn gather(&mut self, table: Value, ids: Value) -> Value {
-        self.push(Op::Gather(Gather), vec![table, ids])
+        self.push(Gather, vec![table, ids])
     }
 }
 

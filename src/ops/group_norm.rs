@@ -7,9 +7,10 @@
 
 use rayon::prelude::*;
 
+use super::def::{OpDef, arity, dims, f32s};
+use super::elementwise::Act;
 use super::elementwise::LANES;
 use super::lower::{LowerCx, to_u32};
-use super::{Act, Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -117,10 +118,10 @@ impl Graph {
     ) -> Value {
         let shape = self.shape(x);
         let pixels = shape.dims().iter().skip(1).rev().skip(1).product();
-        let stats = self.push(Op::GroupStats(GroupStats), vec![x]);
+        let stats = self.push(GroupStats, vec![x]);
         let inputs = vec![stats, gain, bias];
-        let factors = self.push(Op::GroupFactors(GroupFactors { groups, pixels, eps }), inputs);
-        self.push(Op::GroupApply(GroupApply { act }), vec![x, factors])
+        let factors = self.push(GroupFactors { groups, pixels, eps }, inputs);
+        self.push(GroupApply { act }, vec![x, factors])
     }
 }
 

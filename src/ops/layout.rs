@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
+use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
 use super::lower::{LowerCx, to_u32};
-use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -70,22 +70,22 @@ static MEAN: Kernel = Kernel { name: "mean", source: shader!("mean.wgsl"), param
 impl Graph {
     /// (B,T,C) to (B,H,T,D), D = C/H.
     pub fn split_heads(&mut self, x: Value, heads: usize) -> Value {
-        self.push(Op::SplitHeads(SplitHeads { heads }), vec![x])
+        self.push(SplitHeads { heads }, vec![x])
     }
 
     /// Joins tokens: each operand (B,t,C) or (t,C); returns (B, sum of t, C).
     pub fn concat_tokens(&mut self, batch: usize, parts: &[Value]) -> Value {
-        self.push(Op::ConcatTokens(ConcatTokens { batch }), parts.to_vec())
+        self.push(ConcatTokens { batch }, parts.to_vec())
     }
 
     /// Joins rows side by side.
     pub fn concat_width(&mut self, parts: &[Value]) -> Value {
-        self.push(Op::ConcatWidth(ConcatWidth), parts.to_vec())
+        self.push(ConcatWidth, parts.to_vec())
     }
 
     /// Some tokens. x: (B,T,C); returns (B,len,C).
     pub fn slice_tokens(&mut self, x: Value, range: Range<usize>) -> Value {
-        self.push(Op::SliceTokens(SliceTokens { range }), vec![x])
+        self.push(SliceTokens { range }, vec![x])
     }
 
     /// One token. x: (B,T,C); returns (B,C).
@@ -99,12 +99,12 @@ impl Graph {
 
     /// Mean over some tokens. x: (B,T,C); returns (B,C).
     pub fn mean_tokens(&mut self, x: Value, range: Range<usize>) -> Value {
-        self.push(Op::MeanTokens(MeanTokens { range }), vec![x])
+        self.push(MeanTokens { range }, vec![x])
     }
 
     /// The same elements under another shape.
     pub fn reshape(&mut self, x: Value, shape: impl Into<Shape>) -> Value {
-        self.push(Op::Reshape(Reshape { shape: shape.into() }), vec![x])
+        self.push(Reshape { shape: shape.into() }, vec![x])
     }
 }
 

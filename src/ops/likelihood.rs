@@ -1,9 +1,9 @@
 //! How likely a language model finds a text: the logarithm of the probability of each token, so that
 //! scores of a whole vocabulary never leave the device.
 
+use super::def::{OpDef, arity, dims, f32s};
 use super::lower::{LowerCx, to_u32};
 use super::norm::row_lanes;
-use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -32,7 +32,7 @@ impl Graph {
     /// Log-softmax of rows at one column each. logits: (N,V), ids: u32, of which those from `first` on are
     /// read; returns (N).
     pub fn log_probability(&mut self, logits: Value, ids: Value, first: usize) -> Value {
-        self.push(Op::LogProbability(LogProbability { first }), vec![logits, ids])
+        self.push(LogProbability { first }, vec![logits, ids])
     }
 }
 

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::def::{OpDef, arity, dims, f32s};
 use super::lower::{LowerCx, to_u32};
 use super::norm::row_lanes;
-use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -29,7 +29,7 @@ impl Graph {
     /// Index of the nearest code by x·code - offset. x: (…, D), codes: (V,D), offsets: (V); returns
     /// (…) of u32.
     pub fn nearest_code(&mut self, x: Value, codes: Value, offsets: Value) -> Value {
-        self.push(Op::NearestCode(NearestCode), vec![x, codes, offsets])
+        self.push(NearestCode, vec![x, codes, offsets])
     }
 }
 

@@ -1,7 +1,7 @@
 //! Layer norm (Ba et al. 2016) and RMS norm (Zhang & Sennrich 2019) over the innermost dimension.
 
+use super::def::{OpDef, arity, f32s};
 use super::lower::{LowerCx, to_u32};
-use super::{Op, OpDef, arity, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -43,12 +43,12 @@ pub(super) fn row_lanes(cx: &LowerCx, width: usize) -> usize {
 impl Graph {
     /// Layer norm over the innermost dimension. x: (…, C), gain and bias: (C).
     pub fn layer_norm(&mut self, x: Value, gain: Value, bias: Value, eps: f32) -> Value {
-        self.push(Op::Norm(Norm { kind: NormKind::Layer, eps }), vec![x, gain, bias])
+        self.push(Norm { kind: NormKind::Layer, eps }, vec![x, gain, bias])
     }
 
     /// RMS norm over the innermost dimension. x: (…, C), gain: (C).
     pub fn rms_norm(&mut self, x: Value, gain: Value, eps: f32) -> Value {
-        self.push(Op::Norm(Norm { kind: NormKind::Rms, eps }), vec![x, gain])
+        self.push(Norm { kind: NormKind::Rms, eps }, vec![x, gain])
     }
 }
 

@@ -1,9 +1,9 @@
 //! From pixels to patch vectors: normalising bytes, and cutting patches so that the patch
 //! embedding is a matmul. `plan::fuse` folds the first into the second.
 
+use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
 use super::lower::{LowerCx, to_u32};
-use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -56,12 +56,12 @@ static PATCHIFY_BYTES: Kernel = Kernel {
 impl Graph {
     /// Bytes (B,H,W,3) to normalised planes (B,3,H,W).
     pub fn normalise(&mut self, image: Value, scale: [f32; 3], offset: [f32; 3]) -> Value {
-        self.push(Op::Normalise(Normalise { scale, offset }), vec![image])
+        self.push(Normalise { scale, offset }, vec![image])
     }
 
     /// Planes (B,Ch,H,W) to patches (B, N, Ch·Ph·Pw).
     pub fn patchify(&mut self, image: Value, patch: [usize; 2]) -> Value {
-        self.push(Op::Patchify(Patchify { patch, normalise: None }), vec![image])
+        self.push(Patchify { patch, normalise: None }, vec![image])
     }
 }
 

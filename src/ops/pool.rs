@@ -1,9 +1,9 @@
 //! Max pooling over pictures (B,H,W,C).
 
 use super::conv::Window;
+use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
 use super::lower::{LowerCx, to_u32};
-use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -35,7 +35,7 @@ const LOWEST: f32 = -3.0e38;
 impl Graph {
     /// Largest element of every window. x: (B,H,W,C); returns (B,Ho,Wo,C).
     pub fn max_pool(&mut self, x: Value, window: Window) -> Value {
-        self.push(Op::MaxPool(MaxPool { window }), vec![x])
+        self.push(MaxPool { window }, vec![x])
     }
 }
 

@@ -1,9 +1,9 @@
 //! What texts of different lengths in one batch need besides attention: tokens at places of their own,
 //! and the mean of those that count.
 
+use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
 use super::lower::{LowerCx, to_u32};
-use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -36,12 +36,12 @@ static MEAN_OF: Kernel =
 impl Graph {
     /// Tokens of each sequence by place. x: (B,T,C), places: (B,M) u32; returns (B,M,C).
     pub fn take_tokens(&mut self, x: Value, places: Value) -> Value {
-        self.push(Op::TakeTokens(TakeTokens), vec![x, places])
+        self.push(TakeTokens, vec![x, places])
     }
 
     /// Mean of the first tokens of each sequence. x: (B,T,C), lengths: (B) u32; returns (B,C).
     pub fn mean_of(&mut self, x: Value, lengths: Value) -> Value {
-        self.push(Op::MeanOf(MeanOf), vec![x, lengths])
+        self.push(MeanOf, vec![x, lengths])
     }
 }
 

@@ -3,9 +3,9 @@
 //! axes (LlamaGen: half of the pairs by the row, half by the column), a class token that is turned to
 //! nothing, and places in any order are all the same op.
 
+use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
 use super::lower::{LowerCx, to_u32};
-use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -31,7 +31,7 @@ static ROTARY: Kernel =
 impl Graph {
     /// Rotates heads by their places. x: (B,H,T,D), table: (P,D), step: u32; returns (B,H,T,D).
     pub fn rotary(&mut self, x: Value, table: Value, step: Value) -> Value {
-        self.push(Op::Rotary(Rotary { packed: false }), vec![x, table, step])
+        self.push(Rotary { packed: false }, vec![x, table, step])
     }
 }
 

@@ -7,8 +7,8 @@
 //! (Gumbel 1954; Maddison et al. 2014), the random bits are a hash of a counter (pcg4d of Jarzynski &
 //! Olano 2020).
 
+use super::def::{OpDef, arity, dims, f32s};
 use super::lower::{LowerCx, to_u32};
-use super::{Op, OpDef, arity, dims, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -104,7 +104,7 @@ impl Graph {
     /// Draws tokens for each sequence. logits: (R,V), then the operands of [`Sample`] in its order;
     /// returns (n·B) u32.
     pub fn sample(&mut self, op: Sample, logits: Value, others: [Value; 5]) -> Value {
-        self.push(Op::Sample(op), [&[logits], &others[..]].concat())
+        self.push(op, [&[logits], &others[..]].concat())
     }
 }
 

@@ -1,8 +1,8 @@
 //! Stand-alone softmax over the innermost dimension (heads, tests). Attention has its own.
 
+use super::def::{OpDef, arity, f32s};
 use super::lower::{LowerCx, to_u32};
 use super::norm::row_lanes;
-use super::{Op, OpDef, arity, f32s};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -26,7 +26,7 @@ static SOFTMAX: Kernel = Kernel {
 impl Graph {
     /// Softmax over the innermost dimension.
     pub fn softmax(&mut self, x: Value) -> Value {
-        self.push(Op::Softmax(Softmax), vec![x])
+        self.push(Softmax, vec![x])
     }
 }
 

@@ -3,13 +3,15 @@
 //! neighbouring lanes read neighbouring keys, then all values (B·H, P, D'). Where the new tokens stand is
 //! a state too, so one plan serves every step, and no launch's size depends on it.
 
-use super::{Attention, BiasAt, MAX_HEAD_WIDTH, Sizes, weights_row};
+use super::full::Attention;
+use super::rules::{BiasAt, MAX_HEAD_WIDTH, Sizes, weights_row};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
+use crate::ops::def::{OpDef, arity, dims, f32s};
 use crate::ops::elementwise::LANES;
-use crate::ops::lower::{LowerCx, Operand, Target, to_u32};
-use crate::ops::{Op, OpDef, arity, dims, f32s};
+use crate::ops::lower::{LowerCx, Operand, to_u32};
+use crate::ops::target::Target;
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// Attention over a cache that the new tokens join. Operands: q, k and v (B,H,T,D), or one packed
@@ -79,7 +81,7 @@ impl Graph {
         let (bias_set, tree) = (bias.is_some(), rows.is_some());
         let op = CachedAttention { packed: false, prompt, entered: false, bias: bias_set, tree, scale };
         let inputs = [q, k, v, kv, step].into_iter().chain(bias).chain(rows);
-        self.push(Op::CachedAttention(op), inputs.collect())
+        self.push(op, inputs.collect())
     }
 }
 

@@ -2,10 +2,9 @@
 //! many queries a workgroup takes and how many keys a step; the kernel is the same for all. It
 //! multiplies in f16 and adds in f32, so it is offered where q, k and v are stored in f16.
 
-use super::AttentionParams;
-use super::ways::Problem;
+use super::problem::{AttentionParams, Problem};
 use crate::kernel::{Kernel, Variant, shader};
-use crate::ops::lower::Target;
+use crate::ops::target::Target;
 use crate::tensor::DType;
 
 /// Workgroup memory as vec4s.
@@ -92,7 +91,7 @@ impl Tile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::lower::Matrices;
+    use crate::ops::target::Matrices;
 
     #[test]
     fn the_bytes_of_workgroup_memory_are_what_the_kernel_declares() {

@@ -2,12 +2,12 @@
 //! the decoder's tokens, so they are entered once, with the prompt, and every later step reads the cache
 //! alone. Which of them count is a tensor, so that a plan serves sources of any length.
 
-use super::MAX_HEAD_WIDTH;
 use super::cache::{Entry, Reach, attend, cache_shape, fill};
+use super::rules::MAX_HEAD_WIDTH;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
+use crate::ops::def::{OpDef, arity, dims, f32s};
 use crate::ops::lower::LowerCx;
-use crate::ops::{Op, OpDef, arity, dims, f32s};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// Attention over a cache of another sequence. Operands: q (B,H,T,D); k and v (B',H,S,D) if they are to
@@ -33,7 +33,7 @@ impl Graph {
     ) -> Value {
         let op = CrossAttention { enter: kv.is_some(), scale };
         let inputs = [q].into_iter().chain(kv.into_iter().flatten()).chain([cache, lengths]);
-        self.push(Op::CrossAttention(op), inputs.collect())
+        self.push(op, inputs.collect())
     }
 }
 

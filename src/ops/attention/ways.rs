@@ -2,12 +2,11 @@
 //! share one interface (`lib/attention_io.wgsl`). Which is first is a static estimate: the time of
 //! the workgroups that run one after the other. Nothing here measures.
 
-use super::AttentionParams;
 use super::coop::{self, Tile};
+use super::problem::{AttentionParams, Problem};
 use crate::kernel::{Kernel, Variant, shader};
-use crate::ops::choice::{Candidates, Estimate};
-use crate::ops::lower::Target;
-use crate::tensor::DType;
+use crate::ops::candidates::{Candidates, Estimate};
+use crate::ops::target::Target;
 
 /// A kernel for head widths that are a multiple of four, and its twin for any other.
 struct Pair {
@@ -130,18 +129,6 @@ const MOST_SUMS: usize = 32;
 
 /// Quads of a head above which it is wide.
 const WIDE_QUADS: usize = 64;
-
-/// What a choice rests on.
-pub(super) struct Problem {
-    /// Batch times heads.
-    pub(super) heads: usize,
-    pub(super) queries: usize,
-    pub(super) keys: usize,
-    /// Head width D.
-    pub(super) width: usize,
-    /// Storage types of q, k and v.
-    pub(super) types: [DType; 3],
-}
 
 /// Names of all ways.
 pub(crate) fn names() -> Vec<&'static str> {

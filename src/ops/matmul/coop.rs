@@ -4,7 +4,7 @@
 
 use super::problem::{ConvParams, MatMulParams, Pair, Problem};
 use crate::kernel::{Kernel, Variant, shader};
-use crate::ops::lower::Target;
+use crate::ops::target::Target;
 use crate::tensor::DType;
 
 /// A kernel as it computes linear layers, and as it computes convolutions.
@@ -128,7 +128,7 @@ impl Tile {
 mod tests {
     use super::super::ways::candidates;
     use super::*;
-    use crate::ops::lower::Matrices;
+    use crate::ops::target::Matrices;
 
     fn target(side16: bool, cpu: bool) -> Target {
         let matrices = Matrices { side8: !side16, side16, subgroup: if cpu { 8 } else { 32 }, quads: true };

@@ -7,9 +7,12 @@ use super::linear::{HeadSplit, MatMul};
 use super::step::{Along, MAX_ROWS};
 use crate::error::Result;
 use crate::ops::attention::cache;
-use crate::ops::lower::{LowerCx, Target, WeightLayout};
-use crate::ops::norm::normalise_rows;
-use crate::ops::{Norm, NormKind, OpDef, arity, dims, f32s, rotary};
+use crate::ops::def::{OpDef, arity, dims, f32s};
+use crate::ops::lower::LowerCx;
+use crate::ops::norm::{Norm, NormKind, normalise_rows};
+use crate::ops::rotary;
+use crate::ops::target::Target;
+use crate::ops::weights::WeightLayout;
 use crate::tensor::{HostTensor, TensorDesc};
 
 /// A linear layer of at most 16 rows with a norm before it, or with a KV cache behind it, or both. Operands:

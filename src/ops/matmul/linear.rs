@@ -9,8 +9,11 @@ use super::ways;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::Variant;
-use crate::ops::lower::{LowerCx, Target, WeightLayout, to_u32};
-use crate::ops::{Act, Op, OpDef, arity, dims, f32s, is_suffix};
+use crate::ops::def::{OpDef, arity, dims, f32s, is_suffix};
+use crate::ops::elementwise::Act;
+use crate::ops::lower::{LowerCx, to_u32};
+use crate::ops::target::Target;
+use crate::ops::weights::WeightLayout;
 use crate::tensor::{HostTensor, TensorDesc};
 
 /// A linear layer. Operands: x (…, K), weight (N, K), then those of bias (N), scale (N) and residual that are
@@ -53,7 +56,7 @@ pub struct HeadSplit {
 impl Graph {
     /// Linear layer. x: (…, K), weight: (N, K), bias: (N); returns (…, N).
     pub fn linear(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Value {
-        let y = self.push(Op::MatMul(MatMul::default()), vec![x, weight]);
+        let y = self.push(MatMul::default(), vec![x, weight]);
         bias.map_or(y, |bias| self.add(y, bias))
     }
 }

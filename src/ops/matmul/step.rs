@@ -5,7 +5,7 @@ use super::problem::{MatMulParams, Problem};
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::ops::lower::{LowerCx, Operand, to_u32};
-use crate::ops::{Norm, NormKind};
+use crate::ops::norm::{Norm, NormKind};
 
 /// Most rows the kernels of this file make.
 pub(crate) const MAX_ROWS: usize = 16;

@@ -7,8 +7,8 @@ use super::coop::{self, Tile};
 use super::problem::{ConvParams, MatMulParams, Needs, Pair, Problem};
 use super::step;
 use crate::kernel::{Kernel, Variant, shader};
-use crate::ops::choice::{Candidates, Estimate};
-use crate::ops::lower::Target;
+use crate::ops::candidates::{Candidates, Estimate};
+use crate::ops::target::Target;
 
 /// The two differ in where they read x, and in their epilogue's operands.
 macro_rules! pair {
