@@ -11,22 +11,29 @@ use crate::text::Look;
 /// One picture of weights.
 #[derive(Debug, Serialize)]
 pub struct Panel {
+    /// What looks at what, in a word: JSON's `look`.
     #[serde(rename = "look")]
     pub name: &'static str,
+    /// What sees what, in a sentence.
     #[serde(skip)]
     pub about: &'static str,
+    /// What follows a token is masked.
     pub causal: bool,
     /// Layers that the weights are the mean of.
     pub layers: Vec<usize>,
+    /// Names of the rows.
     pub queries: Vec<String>,
+    /// Names of the columns.
     pub keys: Vec<String>,
     /// A row for each query.
     pub weights: Vec<Vec<f32>>,
+    /// Heads that the model has.
     #[serde(skip)]
     pub heads: usize,
 }
 
 impl Panel {
+    /// Whether a query may look at a key.
     pub fn open(&self, query: usize, key: usize) -> bool {
         !self.causal || Look::Decoder.open(query, key)
     }

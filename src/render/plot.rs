@@ -18,13 +18,17 @@ pub type At = [f32; 2];
 /// Where a word stands from its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Anchor {
+    /// It begins there.
     Start,
+    /// Its middle is there.
     Middle,
+    /// It ends there.
     End,
 }
 
-/// What a scene is made of.
+/// What a scene is made of. Lengths and places are in pixels.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "a variant's line says what its fields are")]
 pub enum Shape {
     /// A line from here to there.
     Line { from: At, to: At, width: f32, colour: Colour, dashed: bool },
@@ -40,8 +44,11 @@ pub enum Shape {
 /// A picture on white.
 #[derive(Debug, Clone)]
 pub struct Scene {
+    /// Width in pixels.
     pub width: u32,
+    /// Height in pixels.
     pub height: u32,
+    /// What is drawn, the first at the bottom.
     pub shapes: Vec<Shape>,
 }
 

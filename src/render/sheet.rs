@@ -111,8 +111,11 @@ fn square(count: u32) -> u32 {
 /// Kinds of picture files that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// PNG, which holds what it takes to make it again.
     Png,
+    /// GIF, of a palette.
     Gif,
+    /// What the image crate writes.
     Other(ImageFormat),
 }
 
