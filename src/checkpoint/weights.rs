@@ -74,7 +74,7 @@ pub enum WeightFiles {
 }
 
 impl Checkpoint {
-    /// Opens a folder (see [`find`]), a safetensors file, or an index file. `mmap` allows mapping
+    /// Opens a folder, a safetensors file, or an index file. `mmap` allows mapping
     /// large files into memory; such a file must not be truncated by others meanwhile (SIGBUS).
     ///
     /// # Errors

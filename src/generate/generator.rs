@@ -23,7 +23,7 @@ impl Generator {
     /// Opens a generative model on a device. Weights are uploaded by the first use.
     ///
     /// # Errors
-    /// [`Error::Model`] for anything wrong with the files, [`Error::NoDevice`] for the device.
+    /// [`crate::Error::Model`] for anything wrong with the files, [`crate::Error::NoDevice`] for the device.
     pub fn open(source: &ModelSource, options: &Options) -> Result<Self> {
         Self::from_files(source.read(options.mmap)?, options)
     }

@@ -1,7 +1,8 @@
 //! The model zoo: one file per family, each reading like its paper.
 //!
-//! A family takes the parsed `config.json` and the checkpoint's [`TensorIndex`] (names and shapes,
-//! never elements), and yields a [`Model`] whose `build` writes the forward pass into a [`Graph`].
+//! A family takes the parsed `config.json` and the checkpoint's [`TensorIndex`](crate::graph::TensorIndex)
+//! (names and shapes, never elements), and yields a [`Model`] whose `build` writes the forward pass into a
+//! [`Graph`](crate::graph::Graph).
 //! Every file has the same three steps: read and check the fields (`fields`), find the tensors
 //! under whatever prefix and naming the file uses (`names`), build. Before a model is handed out
 //! it is built once and every weight of the graph is compared with the checkpoint, so that a wrong

@@ -113,7 +113,7 @@ fn through(row: &[f32], map: &[f32], heads: usize, view: View) -> Vec<f32> {
     out
 }
 
-/// The picture as PNG: `pixels` (H,W,3) of `size` [H,W] under the heat of a grid of patches. Pixels
+/// The picture as PNG: `pixels` (H,W,3) of `size` (H, W) under the heat of a grid of patches. Pixels
 /// beyond the last whole patch are not seen by the model and get the heat of the nearest one.
 ///
 /// # Errors
