@@ -141,7 +141,7 @@ fn violations(lib: &str, sources: &[Source]) -> Vec<String> {
             let may = |a: &&str| {
                 a.split("::").zip(module).all(|(a, m)| a == m) && a.split("::").count() <= module.len()
             };
-            if !allowed.iter().any(|a| may(a)) {
+            if !allowed.iter().any(may) {
                 found.push(format!("{place} names {name}"));
             }
         }
