@@ -45,6 +45,7 @@ impl From<io::Error> for Stop {
 pub(super) type Outcome = Result<u8, Stop>;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::cli::command::Cli;
