@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = std::fs::read_to_string(PathBuf::from(session.name()).join("config.json"))?;
     let model = models::from_config(&serde_json::from_str(&config)?, checkpoint.index(), None)
         .and_then(models::AnyModel::vision)?;
-    let [h, w] = model.info().image_size;
+    let [h, w] = model.info().image_size.into();
     let precision = if f16 { Precision::F16 } else { Precision::F32 };
     let store = Store::new();
     let load = |weight: &_, shape| materialise(weight, shape, checkpoint);

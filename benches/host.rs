@@ -62,7 +62,7 @@ fn pictures(c: &mut Criterion) {
     group.finish();
 
     let mut group = c.benchmark_group("preprocess");
-    let preprocess = Preprocess::default_for("vit", (224, 224)).unwrap();
+    let preprocess = Preprocess::default_for("vit", [224, 224]).unwrap();
     for (width, height) in [(640, 480), (1920, 1080)] {
         let image = decode_bytes("picture", &encoded("jpeg", width, height), &options).unwrap();
         group.throughput(Throughput::Elements(u64::from(width * height)));

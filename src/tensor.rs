@@ -4,6 +4,54 @@
 use std::fmt;
 
 use half::f16;
+use serde::Serialize;
+
+/// Rows and columns of pixels. As data it is the pair [height, width].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "[usize; 2]")]
+pub struct Size {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Size {
+    /// So many rows and columns.
+    pub const fn new(height: usize, width: usize) -> Self {
+        Self { height, width }
+    }
+
+    /// Whole patches (or tokens) in a column and a row, of a patch's height and width.
+    pub const fn grid(self, patch: [usize; 2]) -> [usize; 2] {
+        [self.height / patch[0], self.width / patch[1]]
+    }
+
+    /// As many rows as columns.
+    pub const fn square(side: usize) -> Self {
+        Self { height: side, width: side }
+    }
+}
+
+impl From<[usize; 2]> for Size {
+    /// From height and width.
+    fn from([height, width]: [usize; 2]) -> Self {
+        Self { height, width }
+    }
+}
+
+impl From<Size> for [usize; 2] {
+    fn from(size: Size) -> Self {
+        [size.height, size.width]
+    }
+}
+
+/// `HEIGHTxWIDTH`.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.height, self.width)
+    }
+}
 
 /// Element types a tensor can have on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

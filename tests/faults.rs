@@ -369,7 +369,7 @@ fn g6_a_run_past_its_deadline_is_a_timeout_and_the_next_one_works() {
 /// the other kind of adapter.
 fn assert_parity(gpu: &Arc<Gpu>, net: &Net, batch: usize) {
     let graph = net.graph(batch, false);
-    let [h, w] = net.model.info().image_size;
+    let [h, w] = net.model.info().image_size.into();
     let image = noise_image([batch, 3, h, w], 3);
     let load = |w: &Weight, s: Shape| net.weight(w, s);
     let want = reference::run(&graph, &load, &[("image", image.clone())]).unwrap();

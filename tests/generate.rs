@@ -263,7 +263,7 @@ fn a_sequence_that_is_not_finished_leaves_grey_patches() {
     let Some(model) = generator("llamagen", Options::default()) else { return };
     let pictures = model.decode(&[vec![], vec![1, 2, 3, 4, 5]]).unwrap();
     assert!(pictures[0].pixels.iter().all(|&b| b == 128));
-    let [_, width] = model.info().picture;
+    let width = model.info().image_size.width;
     let at = |y: usize, x: usize| &pictures[1].pixels[(y * width + x) * 3..][..3];
     assert_eq!(at(2, 2), [128; 3]);
     assert!((0..2).any(|x| at(2, x) != [128; 3]) && (0..width).any(|x| at(0, x) != [128; 3]));

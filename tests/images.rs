@@ -327,7 +327,7 @@ fn special_files_do_not_block() {
 fn one_pixel_goes_all_the_way() {
     let image = decode("one_pixel.png").expect("fixture");
     assert_eq!((image.width, image.height, &image.rgb[..]), (1, 1, &[10, 200, 77][..]));
-    let preprocess = Preprocess::default_for("vit", (32, 32)).expect("vit");
+    let preprocess = Preprocess::default_for("vit", [32, 32]).expect("vit");
     let tensor = preprocess.tensor(&image).expect("1x1");
     for (c, byte) in image.rgb.iter().enumerate() {
         let want = (f32::from(*byte) * (1.0 / 255.0) - 0.5) / 0.5;

@@ -560,7 +560,7 @@ fn unfused_plans_give_the_same_numbers() {
     let Some(gpu) = common::gpu() else { return };
     for net in Net::goldens() {
         let info = net.model.info();
-        let [h, w] = info.image_size;
+        let [h, w] = info.image_size.into();
         let image = noise_image([2, info.channels, h, w], 1);
         let graph = net.graph(2, false);
         let [fused, unfused] = [true, false].map(|fuse| {

@@ -13,6 +13,7 @@ use vit_gpu::error::Error;
 use vit_gpu::image::preprocess::{Backend, CropMode, Geometry, Preprocess, Resize};
 use vit_gpu::image::resize::{Filter, PillowCompat, Resampler, Window};
 use vit_gpu::image::{Decoded, resize};
+use vit_gpu::tensor::Size;
 
 fn golden(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
@@ -184,8 +185,8 @@ fn random_configurations_are_equal_bit_for_bit() {
         let mut preprocess = Preprocess::from_json("configs.json", &text, case["family"].as_str())
             .unwrap_or_else(|e| panic!("{case}: {e}"));
         preprocess.backend = backend(case["backend"].as_str().expect("backend"));
-        let size = (number(&case["size"][0]) as usize, number(&case["size"][1]) as usize);
-        assert_eq!(preprocess.output_size(w, h), size, "{case}");
+        let size = Size::new(number(&case["size"][1]) as usize, number(&case["size"][0]) as usize);
+        assert_eq!(preprocess.output_size([h, w]), size, "{case}");
         let got = preprocess.tensor(&image).unwrap_or_else(|e| panic!("{case}: {e}"));
         let bytes = got.as_f32().expect("f32").iter().flat_map(|x| x.to_le_bytes());
         assert_eq!(crc32(bytes), number(&case["crc"]), "{case}");
@@ -283,7 +284,7 @@ fn missing_keys_take_the_defaults_of_the_class() {
         read(json!({"do_resize": false, "do_rescale": false, "do_normalize": false, "image_std": [0, 0, 0]}));
     assert_eq!((off.geometry, off.rescale, off.mean_std), (geometry(Resize::None, None), None, None));
     assert_eq!(off.normalise(), ([1.0; 3], [0.0; 3]));
-    assert_eq!(off.output_size(17, 5), (17, 5));
+    assert_eq!(off.output_size([5, 17]), Size::new(5, 17));
     let image = decoded(0, 1, 17, 5);
     assert_eq!(off.pixels(&image).expect("valid"), image.rgb);
 }
@@ -398,19 +399,19 @@ fn families_without_a_file_have_defaults() {
         ("imagegpt", geometry(exact(96, 96), None)),
         ("timm", Geometry::Timm { height: 96, width: 96, crop_pct: 0.875, mode: CropMode::Center }),
     ] {
-        let got = Preprocess::default_for(family, (96, 96)).expect(family);
+        let got = Preprocess::default_for(family, [96, 96]).expect(family);
         assert_eq!(got.geometry, want, "{family}");
-        assert_eq!(got.size(), Some((96, 96)), "{family}");
+        assert_eq!(got.size(), Some(Size::square(96)), "{family}");
     }
     // No images; no pixels.
-    for (family, size) in [("bert", (96, 96)), ("vit", (0, 96))] {
+    for (family, size) in [("bert", [96, 96]), ("vit", [0, 96])] {
         assert!(matches!(Preprocess::default_for(family, size), Err(Error::Model { .. })), "{family}");
     }
 }
 
 #[test]
 fn another_resolution_keeps_the_proportions() {
-    let at = |config: Value, h, w| read(config).with_size(h, w).expect("valid").geometry;
+    let at = |config: Value, h, w| read(config).with_size([h, w]).expect("valid").geometry;
     let class = |name: &str| json!({"image_processor_type": format!("{name}ImageProcessor")});
     assert_eq!(at(class("ViT"), 384, 320), geometry(exact(384, 320), None));
     // As facebook/deit-base-distilled-patch16-384 says itself: 438.
@@ -421,10 +422,10 @@ fn another_resolution_keeps_the_proportions() {
     assert_eq!(read(open.clone()).size(), None);
     assert_eq!(at(open, 64, 48), geometry(exact(64, 48), None));
     let timm = json!({"architecture": "x", "pretrained_cfg": {"crop_pct": 0.9}});
-    let got = read(timm).with_size(384, 384).expect("valid");
-    assert_eq!(got.output_size(1000, 500), (384, 384));
+    let got = read(timm).with_size([384, 384]).expect("valid");
+    assert_eq!(got.output_size([500, 1000]), Size::square(384));
     for (h, w) in [(0, 5), (5, 0), (100_000, 5)] {
-        assert!(matches!(read(class("ViT")).with_size(h, w), Err(Error::Model { .. })), "{h}x{w}");
+        assert!(matches!(read(class("ViT")).with_size([h, w]), Err(Error::Model { .. })), "{h}x{w}");
     }
 }
 

@@ -70,8 +70,7 @@ fn samples_are_named_right_and_differ() {
         let pixels: Vec<_> =
             pictures.iter().map(|p| judge.preprocess().pixels(&decoded(p)).unwrap()).collect();
         let refs: Vec<&[u8]> = pixels.iter().map(Vec::as_slice).collect();
-        let (width, height) = judge.preprocess().output_size(pictures[0].width, pictures[0].height);
-        let size = [height, width];
+        let size = judge.preprocess().output_size([pictures[0].height, pictures[0].width]);
         let logits = judge.run_pixels(&refs, size, &["logits"]).unwrap().remove(0).to_f32();
         for (i, row) in logits.chunks(names.len()).enumerate() {
             let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();

@@ -26,7 +26,7 @@ const SHOWN: usize = 16;
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let session = Session::open(&ModelSource::Path(args.folder.clone()), &args.dtype.options())?;
-    let [height, width] = session.info().image_size;
+    let [height, width] = session.info().image_size.into();
     let shape = [args.batch, 3, height, width];
     let count = shape.iter().product::<usize>();
     // Uniform in [-1, 1), exact in f32.

@@ -29,7 +29,7 @@ pub fn run(input: &[u8]) {
     assert_eq!(image.rgb.len(), image.width * image.height * 3);
 
     let family = if flags & 8 != 0 { "clip" } else { "timm" };
-    let preprocess = Preprocess::default_for(family, (24, 16)).expect("the family is known");
+    let preprocess = Preprocess::default_for(family, [24, 16]).expect("the family is known");
     let pixels = preprocess.pixels(&image).expect("an image within the limits can be resized");
     assert_eq!(pixels.len(), 24 * 16 * 3);
 }

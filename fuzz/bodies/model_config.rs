@@ -36,7 +36,7 @@ pub fn run(input: &[u8]) {
 
     let [h, w] = info.patch;
     let compiled = input.len() % 3;
-    let fits = build(model.as_ref(), info.image_size, compiled == 0);
+    let fits = build(model.as_ref(), info.image_size.into(), compiled == 0);
     assert!(fits, "a model that is accepted fits its own size");
     build(model.as_ref(), [2 * h + 1, 3 * w], compiled == 1);
     build(model.as_ref(), [48, 64], compiled == 2);

@@ -35,23 +35,23 @@ pub fn run(input: &[u8]) {
         1 => width *= 97,
         _ => height *= 97,
     }
-    let resized = preprocess.with_size(19, 33).expect("the size is in range");
+    let resized = preprocess.with_size([19, 33]).expect("the size is in range");
     for preprocess in [&preprocess, &resized] {
         for shape in SHAPES {
-            let (w, h) = preprocess.output_size(shape.0, shape.1);
-            assert!(w > 0 && h > 0, "an image of {shape:?} becomes {w}x{h}");
-            assert!(preprocess.size().is_none_or(|size| size == (h, w)), "a size that is promised is kept");
+            let size = preprocess.output_size([shape.1, shape.0]);
+            assert!(size.width > 0 && size.height > 0, "an image of {shape:?} becomes {size}");
+            assert!(preprocess.size().is_none_or(|promised| promised == size), "a promised size is kept");
         }
         let _ = preprocess.normalise();
         pixels(preprocess, width, height);
     }
-    assert_eq!(resized.size(), Some((19, 33)));
+    assert_eq!(resized.size(), Some([19, 33].into()));
 }
 
 /// The pixels of an image of a size, unless they are too many.
 fn pixels(preprocess: &Preprocess, width: usize, height: usize) {
-    let (w, h) = preprocess.output_size(width, height);
-    if w.saturating_mul(h) > PIXELS {
+    let size = preprocess.output_size([height, width]);
+    if size.width.saturating_mul(size.height) > PIXELS {
         return;
     }
     let rgb = (0..width * height * 3).map(|i| ((i * 37) >> 2) as u8).collect();

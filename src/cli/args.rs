@@ -1,6 +1,7 @@
 //! The command line as plain data. Doc comments here are the help text and the man page;
 //! nothing is opened or checked against the machine before `run`.
 
+use crate::tensor::Size;
 use std::ffi::OsString;
 
 use clap::builder::FalseyValueParser;
@@ -73,7 +74,7 @@ pub(crate) struct DeviceArgs {
 pub(crate) struct ImageArgs {
     /// Run at another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
     #[arg(long, value_name = "N|HxW", value_parser = image_size)]
-    pub image_size: Option<[usize; 2]>,
+    pub image_size: Option<Size>,
     /// Ignore the EXIF orientation
     #[arg(long)]
     pub no_exif: bool,
@@ -150,14 +151,14 @@ pub(crate) fn first(flags: &[(&'static str, bool)]) -> Option<&'static str> {
     flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag)
 }
 
-pub(crate) fn image_size(text: &str) -> Result<[usize; 2], String> {
+pub(crate) fn image_size(text: &str) -> Result<Size, String> {
     let side = |s: &str| match s.parse::<usize>() {
         Ok(n) if (1..=8192).contains(&n) => Ok(n),
         _ => Err(format!("`{s}` is not a side of 1 to 8192 pixels")),
     };
     match text.split_once(['x', 'X']) {
-        Some((height, width)) => Ok([side(height)?, side(width)?]),
-        None => Ok([side(text)?; 2]),
+        Some((height, width)) => Ok(Size::new(side(height)?, side(width)?)),
+        None => side(text).map(Size::square),
     }
 }
 
@@ -192,8 +193,8 @@ mod tests {
 
     #[test]
     fn sizes_colours_and_tolerances() {
-        assert_eq!(image_size("384"), Ok([384, 384]));
-        assert_eq!(image_size("28x56"), Ok([28, 56]));
+        assert_eq!(image_size("384"), Ok(Size::square(384)));
+        assert_eq!(image_size("28x56"), Ok(Size::new(28, 56)));
         assert!(image_size("0").is_err() && image_size("3x").is_err() && image_size("99999").is_err());
         assert_eq!(colour("#ff8000"), Ok([255, 128, 0]));
         assert!(colour("fff").is_err() && colour("+12345").is_err() && colour("é1234").is_err());

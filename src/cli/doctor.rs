@@ -20,7 +20,7 @@ use crate::hub::HubEnv;
 use crate::ops::{Guidance, Sampling};
 use crate::selftest::largest;
 use crate::session::{self, BUILTIN, Device, ModelSource, Options, Session};
-use crate::tensor::HostTensor;
+use crate::tensor::{HostTensor, Size};
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -140,7 +140,7 @@ fn checks(options: &Options, talk: Talk, out: &mut impl Write) -> Result<(String
     let mut progress = talk.progress("checks", cases.len() as u64, false);
     let mut outputs = Vec::new();
     for (i, (batch, size)) in cases.into_iter().enumerate() {
-        outputs.extend(model_checks(&device, &reference, batch, size)?);
+        outputs.extend(model_checks(&device, &reference, batch, Size::from(size))?);
         progress.at(i as u64 + 1);
     }
     drop(progress);
@@ -184,17 +184,18 @@ fn kernel_checks(choice: &DeviceChoice) -> Result<Vec<Check>> {
 }
 
 /// Every output of the built-in model on both devices, for a batch of noise of one size.
-fn model_checks(device: &Session, reference: &Session, batch: usize, size: [usize; 2]) -> Result<Vec<Check>> {
+fn model_checks(device: &Session, reference: &Session, batch: usize, size: Size) -> Result<Vec<Check>> {
     let names = device.output_names(size)?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let pixels: Vec<Vec<u8>> = (0..batch).map(|b| noise(b as u32 + 1, size[0] * size[1] * 3)).collect();
+    let pixels: Vec<Vec<u8>> =
+        (0..batch).map(|b| noise(b as u32 + 1, size.height * size.width * 3)).collect();
     let pixels: Vec<&[u8]> = pixels.iter().map(Vec::as_slice).collect();
     let got = device.run_pixels(&pixels, size, &names)?;
     let want = reference.run_pixels(&pixels, size, &names)?;
     let tolerance = if device.precision() == crate::plan::Precision::F16 { 2e-2 } else { 1e-4 };
     let check = |(name, (got, want)): (&&str, (&HostTensor, &HostTensor))| {
         let max_error = max_error(got, want);
-        let name = format!("{name}, batch {batch} of {}x{}", size[0], size[1]);
+        let name = format!("{name}, batch {batch} of {size}");
         Check { name, max_error, tolerance, pass: max_error <= tolerance, failure: None }
     };
     Ok(names.iter().zip(got.iter().zip(&want)).map(check).collect())

@@ -103,7 +103,7 @@ pub(super) fn generator_facts(id: String, generator: &Generator) -> ModelFacts {
         id,
         family: info.family.to_owned(),
         architecture: info.architecture.clone(),
-        image_size: info.picture,
+        image_size: info.image_size,
         classes: info.classes,
         parameters: info.parameters,
         dtype: generator.precision().to_string(),

@@ -3,6 +3,7 @@
 
 use crate::labels::Ranked;
 use crate::printable::escaped;
+use crate::tensor::Size;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub(crate) struct ModelFacts {
     pub(crate) id: String,
     pub(crate) family: String,
     pub(crate) architecture: String,
-    pub(crate) image_size: [usize; 2],
+    pub(crate) image_size: Size,
     pub(crate) classes: Option<usize>,
     pub(crate) parameters: u64,
     pub(crate) dtype: String,

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::image;
 use crate::image::DecodeOptions;
 use crate::image::preprocess::Preprocess;
+use crate::tensor::Size;
 
 /// An input, decoded and preprocessed, or why not.
 pub(super) struct Ready {
@@ -24,7 +25,7 @@ pub(super) struct Picture {
     /// (H,W,3) bytes.
     pub(super) pixels: Vec<u8>,
     /// Height and width.
-    pub(super) size: [usize; 2],
+    pub(super) size: Size,
 }
 
 /// How images are read.
@@ -40,14 +41,13 @@ pub(super) fn decode_options(args: &ImageArgs) -> DecodeOptions {
 /// The model's preprocessing at the size that was asked for.
 pub(super) fn preprocess(args: &ImageArgs, opened: &Opened, talk: Talk) -> Result<Preprocess> {
     let own = opened.session.preprocess();
-    if let Some([height, width]) = args.image_size {
-        return own.with_size(height, width);
+    if let Some(size) = args.image_size {
+        return own.with_size(size);
     }
-    let [height, width] = opened.session.info().image_size;
-    if let Some(size) = own.size().filter(|size| *size != (height, width)) {
+    let trained = opened.session.info().image_size;
+    if let Some(size) = own.size().filter(|size| *size != trained) {
         talk.warn(format_args!(
-            "preprocessing yields {}x{} pixels, the model was trained on {height}x{width}: positions are resampled",
-            size.0, size.1
+            "preprocessing yields {size} pixels, the model was trained on {trained}: positions are resampled"
         ));
     }
     Ok(own.clone())
@@ -65,12 +65,12 @@ pub(super) fn decode(input: &Input, options: &DecodeOptions, preprocess: &Prepro
     let mut notes = Vec::new();
     let picture = decoded.and_then(|mut decoded| {
         notes = std::mem::take(&mut decoded.notes);
-        let (width, height) = preprocess.output_size(decoded.width, decoded.height);
+        let size = preprocess.output_size(decoded.size());
         let pixels = preprocess.pixels(&decoded).map_err(|e| match e {
             Error::Input { what, help, .. } => Error::Input { input: name.clone(), what, help },
             other => other,
         })?;
-        Ok(Picture { pixels, size: [height, width] })
+        Ok(Picture { pixels, size })
     });
     Ready { name, picture, notes, took: start.elapsed() }
 }

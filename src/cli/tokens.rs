@@ -18,6 +18,7 @@ use crate::image;
 use crate::image::{DecodeOptions, Decoded};
 use crate::render::sheet::Sheet;
 use crate::session::{Device, ModelKind};
+use crate::tensor::Size;
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcome {
@@ -56,7 +57,7 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
         return Err(Error::usage(what, "leave --original away").into());
     }
     if gallery.as_ref().is_some_and(|g| !g.is_each()) {
-        Sheet::new(count, args.columns, looked.info().picture, args.zoom)?;
+        Sheet::new(count, args.columns, looked.info().image_size, args.zoom)?;
     }
 
     let generator =
@@ -94,7 +95,7 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
 
 /// A picture as the model takes it.
 fn fit(generator: &Generator, picture: &Decoded, path: &Path, talk: Talk) -> Result<Picture> {
-    let [height, width] = generator.info().picture;
+    let Size { height, width } = generator.info().image_size;
     if [picture.height, picture.width] != [height, width] {
         talk.note(format_args!(
             "{} is {}x{} pixels: it is resized and cropped to {width}x{height}",

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::gpu::tune::Report;
 use crate::ops;
 use crate::session::ModelSource;
+use crate::tensor::Size;
 use clap::Args;
 
 pub(super) const TUNE_HELP: &str = "\
@@ -37,7 +38,7 @@ pub(crate) struct TuneArgs {
     pub batch_size: Vec<u32>,
     /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
     #[arg(long, value_name = "N|HxW", value_parser = image_size)]
-    pub image_size: Option<[usize; 2]>,
+    pub image_size: Option<Size>,
     /// Seconds to spend on each batch size at most [default: as long as it takes]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub budget: Option<f64>,

@@ -10,7 +10,7 @@ use crate::image::preprocess::Preprocess;
 use crate::models::generative::vq::Vq;
 use crate::models::sequence::{Codec, GeneratorInfo};
 use crate::session::{ModelFiles, Runtime};
-use crate::tensor::{DType, HostTensor, TensorDesc};
+use crate::tensor::{DType, HostTensor, Size, TensorDesc};
 
 /// A picture of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,8 +101,7 @@ impl Palette {
                 format!("`clusters` holds {} colours, the model draws {}", colours.len(), info.vocabulary);
             return Err(Error::model(name, what, "it belongs to another checkpoint"));
         }
-        let preprocess = Preprocess::from_json(name, text, Some("imagegpt"))?
-            .with_size(info.picture[0], info.picture[1])?;
+        let preprocess = Preprocess::from_json(name, text, Some("imagegpt"))?.with_size(info.image_size)?;
         Ok(Self { colours, preprocess })
     }
 }
@@ -149,7 +148,7 @@ impl Tokenizer {
             let what = format!("the codebook has {} codes, the decoder draws {}", vq.codes, info.vocabulary);
             return Err(Error::model("vq.safetensors", what, "it belongs to another checkpoint"));
         }
-        let [height, width] = info.picture;
+        let Size { height, width } = info.image_size;
         let half = [0.5; 3];
         let processor = json!({
             "image_processor_type": "BitImageProcessor", "resample": 3,
@@ -190,7 +189,7 @@ impl PatchCodec for Tokenizer {
     }
 
     fn decode(&self, info: &GeneratorInfo, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-        let [height, width] = info.picture;
+        let Size { height, width } = info.image_size;
         let mut most = (MOST_PIXELS / (height * width)).clamp(1, 16);
         let mut pictures = Vec::with_capacity(tokens.len());
         while pictures.len() < tokens.len() {

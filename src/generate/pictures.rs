@@ -4,6 +4,7 @@ use super::codec::Rgb;
 use super::generator::{Generator, NOT_DRAWN};
 use crate::error::{Error, Result};
 use crate::image::Decoded;
+use crate::tensor::Size;
 
 impl Generator {
     /// Pictures of tokens in raster order; patches that a short sequence leaves out are grey, and so are
@@ -19,7 +20,7 @@ impl Generator {
         };
         let whole: Vec<Vec<u32>> = tokens.iter().map(whole).collect();
         let planes = self.decode_values(&whole)?;
-        let [height, width] = info.picture;
+        let Size { height, width } = info.image_size;
         let byte = |x: &f32| (127.5 * (x + 1.0)).round_ties_even().clamp(0.0, 255.0) as u8;
         let picture = |(values, given): (&Vec<f32>, &Vec<u32>)| {
             let mut picture = Rgb { height, width, pixels: values.iter().map(byte).collect() };
@@ -54,7 +55,7 @@ impl Generator {
     /// # Errors
     /// [`Error::Usage`] for another size, or a checkpoint without the encoder; device errors.
     pub fn encode(&self, picture: &Rgb) -> Result<Vec<u32>> {
-        let [height, width] = self.info().picture;
+        let Size { height, width } = self.info().image_size;
         if (picture.height, picture.width) != (height, width) || picture.pixels.len() != height * width * 3 {
             let what = format!("a picture of {}x{}", picture.width, picture.height);
             return Err(Error::usage(what, format!("the model takes {width}x{height}; `fit` resizes")));
@@ -67,7 +68,7 @@ impl Generator {
     /// # Errors
     /// If the image cannot be brought to that size.
     pub fn fit(&self, image: &Decoded) -> Result<Rgb> {
-        let [height, width] = self.info().picture;
+        let Size { height, width } = self.info().image_size;
         Ok(Rgb { height, width, pixels: self.codec.preprocess().pixels(image)? })
     }
 }

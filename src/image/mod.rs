@@ -30,6 +30,7 @@ use std::path::Path;
 use ::image::codecs::{bmp, gif, png, pnm, tiff, webp};
 
 use crate::error::{Advice, Error, Result};
+use crate::tensor::Size;
 use sniff::{Format, Kind};
 use source::Source;
 pub use source::{DecodeOptions, MAX_PIXELS, MAX_SIDE};
@@ -49,6 +50,13 @@ pub struct Decoded {
     /// What was done beyond plain decoding, for `-v`: "first of 12 frames", "EXIF orientation 6
     /// applied".
     pub notes: Vec<String>,
+}
+
+impl Decoded {
+    /// Rows and columns.
+    pub fn size(&self) -> Size {
+        Size { height: self.height, width: self.width }
+    }
 }
 
 /// Reads and decodes a file. Only regular files are opened, so a FIFO cannot block.

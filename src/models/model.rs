@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Value};
+use crate::tensor::Size;
 
 /// A network that knows its tensors and can write itself into a graph.
 pub trait Model: Send + Sync {
@@ -24,7 +25,7 @@ pub struct ModelInfo {
     /// Class or architecture as the checkpoint names it.
     pub architecture: String,
     /// Rows and columns of pixels the model was made for.
-    pub image_size: [usize; 2],
+    pub image_size: Size,
     /// Colour channels.
     pub channels: usize,
     /// Rows and columns of pixels in a patch.
@@ -52,6 +53,6 @@ pub struct ModelInfo {
 impl ModelInfo {
     /// Patches per column and row at the trained size.
     pub fn grid(&self) -> [usize; 2] {
-        [self.image_size[0] / self.patch[0], self.image_size[1] / self.patch[1]]
+        self.image_size.grid(self.patch)
     }
 }

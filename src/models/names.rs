@@ -15,7 +15,7 @@ use super::{Model, ModelInfo};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Part, TensorIndex, Transform, Value, Weight};
 use crate::ops::Op;
-use crate::tensor::{Shape, TensorDesc};
+use crate::tensor::{Shape, Size, TensorDesc};
 
 /// What errors about tensors call the checkpoint.
 const FILE: &str = "checkpoint";
@@ -133,7 +133,7 @@ impl Names {
     /// # Errors
     /// [`Error::Model`] listing missing tensors, or naming the first whose shape does not fit.
     pub(crate) fn check(&self, model: &dyn Model, fields: &Fields) -> Result<(u64, Vec<String>)> {
-        let ModelInfo { channels, image_size: [h, w], .. } = *model.info();
+        let ModelInfo { channels, image_size: Size { height: h, width: w }, .. } = *model.info();
         let mut g = Graph::new();
         let image = g.input("image", TensorDesc::f32([1, channels, h, w]));
         let built = model.build(&mut g, image);

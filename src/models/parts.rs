@@ -43,7 +43,7 @@ pub(crate) fn picture(g: &Graph, image: Value, info: &ModelInfo) -> Result<Pictu
     if grid[0] * grid[1] == 0 {
         return Err(Error::usage(
             format!("an image of {h}x{w} pixels holds no patch of {ph}x{pw}"),
-            format!("use {}x{}, the size the model was trained at", info.image_size[0], info.image_size[1]),
+            format!("use {}, the size the model was trained at", info.image_size),
         ));
     }
     check_patches("the image", grid)?;
@@ -115,15 +115,14 @@ impl PositionTable<'_> {
             Some(dims @ [.., rows, _]) if *rows != want => Err(Error::model(
                 FILE,
                 format!(
-                    "tensor `{}` has shape {dims:?}, but image_size {}x{} and patch_size {}x{} need {want} \
+                    "tensor `{}` has shape {dims:?}, but image_size {} and patch_size {}x{} need {want} \
                      positions",
                     w.in_file(self.name),
-                    info.image_size[0],
-                    info.image_size[1],
+                    info.image_size,
                     info.patch[0],
                     info.patch[1],
                 ),
-                fields.hint(&[info.image_size[0], info.patch[0]]),
+                fields.hint(&[info.image_size.height, info.patch[0]]),
             )),
             _ => Ok(()),
         }

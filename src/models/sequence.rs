@@ -10,7 +10,7 @@
 use crate::error::Result;
 use crate::graph::{Graph, Storage, Value};
 use crate::ops::Cache;
-use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
+use crate::tensor::{DType, HostTensor, Shape, Size, TensorDesc};
 
 /// A network that scores the next token of sequences.
 pub trait TokenDecoder: Send + Sync {
@@ -61,7 +61,7 @@ pub struct GeneratorInfo {
     /// The token at place 0, of models without classes.
     pub start: u32,
     /// Height and width of the picture in pixels.
-    pub picture: [usize; 2],
+    pub image_size: Size,
     /// Width C.
     pub hidden: usize,
     /// Number of layers.

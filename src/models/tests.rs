@@ -323,7 +323,7 @@ fn timm_args() -> Json {
 fn timm_arguments_override_the_table() {
     let model = from_config(&timm_config(timm_args()), &timm_index()).expect("it fits");
     let info = model.info();
-    assert_eq!((info.image_size, info.heads, info.layers, info.mlp), ([16, 16], 2, 1, 80));
+    assert_eq!((info.image_size, info.heads, info.layers, info.mlp), ([16, 16].into(), 2, 1, 80));
     assert_eq!((info.classes, info.prefix_tokens, info.cls_token), (Some(4), 1, true));
 
     let refused = [

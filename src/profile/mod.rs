@@ -28,6 +28,7 @@ use crate::ops::Cost;
 use crate::plan::Step;
 use crate::session::Session;
 use crate::session::measure::Prepared;
+use crate::tensor::Size;
 
 /// A launch and how long it took in each round.
 #[derive(Debug, Clone)]
@@ -69,7 +70,7 @@ pub struct Profile {
     /// Pictures computed at a time.
     pub batch: usize,
     /// Height and width in pixels.
-    pub size: [usize; 2],
+    pub size: Size,
     /// The adapter's ceilings.
     pub ceilings: Ceilings,
     /// Every launch, in order.
@@ -151,23 +152,23 @@ impl Profile {
             unreachable!("Session::prepare makes plans of pictures as bytes (B,H,W,3)")
         };
         let jpeg = picture::jpeg();
-        let preprocess = session.preprocess().with_size(height, width)?;
+        let preprocess = session.preprocess().with_size(Size { height, width })?;
         let decode = || -> Result<()> {
             let one = |_| preprocess.pixels(&decode_bytes("picture", &jpeg, &DecodeOptions::default())?);
             (0..batch).into_par_iter().map(one).try_for_each(|pixels| pixels.map(drop))
         };
-        let what = (batch, [height, width]);
+        let what = (batch, Size { height, width });
         Self::measure_plan(prepared, what, &decode, timer, ceilings, runs, progress)
     }
 
-    /// As [`Profile::measure`], for any plan: `what` it is run on (samples; height and width of their
-    /// pictures), and what the host does before it.
+    /// As [`Profile::measure`], for any plan: `what` it is run on (samples; the size of their
+    /// images), and what the host does before it.
     ///
     /// # Errors
     /// Device errors, and those of `decode`.
     pub fn measure_plan(
         prepared: &mut Prepared,
-        what: (usize, [usize; 2]),
+        what: (usize, Size),
         decode: &dyn Fn() -> Result<()>,
         timer: &mut Timer,
         ceilings: Ceilings,

@@ -53,7 +53,15 @@ fn profile(pass: [f64; 2]) -> Profile {
         clock: String::new(),
         took: 0.0,
     };
-    Profile { clock: Clock::Gpu, batch: 4, size: [8, 8], ceilings, launches, rounds, offset: (0.0, 0.0) }
+    Profile {
+        clock: Clock::Gpu,
+        batch: 4,
+        size: Size::square(8),
+        ceilings,
+        launches,
+        rounds,
+        offset: (0.0, 0.0),
+    }
 }
 
 #[test]

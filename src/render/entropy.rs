@@ -7,6 +7,7 @@ use super::sheet::{Sheet, place};
 use crate::error::Result;
 use crate::generate::{GeneratorInfo, Rgb as Picture};
 use crate::render::letters;
+use crate::tensor::Size;
 
 /// Height of the map, at least, in pixels; pictures are enlarged by whole factors.
 const LEAST: usize = 192;
@@ -51,14 +52,14 @@ pub fn draw(
     let drawn = || entropy.iter().flat_map(|e| e.iter().skip(given)).copied().filter(|x| x.is_finite());
     let (low, high) = drawn().fold((f32::MAX, 0.0f32), |(l, h), x| (l.min(x), h.max(x)));
     let low = low.min(high);
-    let [height, width] = info.picture;
+    let Size { height, width } = info.image_size;
     let zoom = LEAST.div_ceil(height.min(width).max(1)).max(1) as u32;
     let pairs: Vec<Picture> = pictures
         .iter()
         .zip(entropy)
         .map(|(picture, entropy)| pair(info, picture, entropy, given, [low, high]))
         .collect();
-    let sheet = Sheet::new(pairs.len(), columns, [height, 2 * width + GAP], zoom)?;
+    let sheet = Sheet::new(pairs.len(), columns, Size::new(height, 2 * width + GAP), zoom)?;
     let drawn = sheet.draw(&pairs);
     let mut out = RgbImage::from_pixel(drawn.width(), drawn.height() + STRIP, Rgb([255; 3]));
     image::imageops::replace(&mut out, &drawn, 0, 0);
@@ -76,7 +77,7 @@ fn pair(
     given: usize,
     [low, high]: [f32; 2],
 ) -> Picture {
-    let [height, width] = info.picture;
+    let Size { height, width } = info.image_size;
     let wide = 2 * width + GAP;
     let mut both = RgbImage::from_pixel(wide as u32, height as u32, Rgb([255; 3]));
     place(&mut both, picture, 0, 0, 1);
@@ -148,7 +149,7 @@ mod tests {
             grid: [2, 3],
             tokens: 6,
             vocabulary: 4,
-            picture: [64, 96],
+            image_size: Size::new(64, 96),
             ..GeneratorInfo::default()
         }
     }

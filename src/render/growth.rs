@@ -8,6 +8,7 @@ use image::RgbImage;
 use super::sheet::Sheet;
 use crate::error::Result;
 use crate::generate::{Generator, NOT_DRAWN, Progress, Rgb as Picture};
+use crate::tensor::Size;
 
 /// Most frames where the user does not say how far they are apart.
 pub const FRAMES: usize = 64;
@@ -50,7 +51,7 @@ impl<'a> Growth<'a> {
     ) -> Result<Self> {
         let mut begun = Vec::new();
         if sheet.is_some() {
-            let [height, width] = generator.info().picture;
+            let Size { height, width } = generator.info().image_size;
             let first = match prime {
                 [] => Picture { height, width, pixels: vec![128; height * width * 3] },
                 prime => unfinished(generator, &[prime.to_vec()])?.remove(0),

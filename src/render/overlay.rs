@@ -7,6 +7,7 @@
 //! through the layers and no (T,T) product is ever made.
 
 use crate::error::{Error, Result};
+use crate::tensor::Size;
 use image::imageops::{FilterType, resize};
 use image::{ImageEncoder as _, RgbImage};
 
@@ -113,21 +114,22 @@ fn through(row: &[f32], map: &[f32], heads: usize, view: View) -> Vec<f32> {
     out
 }
 
-/// The picture as PNG: `pixels` (H,W,3) of `size` (H, W) under the heat of a grid of patches. Pixels
+/// The picture as PNG: `pixels` (H,W,3) of `size` under the heat of a grid of patches. Pixels
 /// beyond the last whole patch are not seen by the model and get the heat of the nearest one.
 ///
 /// # Errors
 /// [`Error::Input`] if the pixels do not fill the size.
 pub fn png(
     pixels: &[u8],
-    size: [usize; 2],
+    size: impl Into<Size>,
     heat: &[f32],
     grid: [usize; 2],
     patch: [usize; 2],
 ) -> Result<Vec<u8>> {
+    let size: Size = size.into();
     let wrong = || Error::input("attention", "the picture and its size do not fit each other", "");
     let side = |n: usize| u32::try_from(n).map_err(|_| wrong());
-    let (height, width) = (side(size[0])?, side(size[1])?);
+    let (height, width) = (side(size.height)?, side(size.width)?);
     let image = RgbImage::from_raw(width, height, pixels.to_vec()).ok_or_else(wrong)?;
     let factor = SHORT_SIDE.div_ceil(height.min(width).max(1)).max(1);
     let mut image = if factor > 1 {

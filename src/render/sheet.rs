@@ -8,6 +8,7 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use super::animation;
 use crate::error::{Advice, Error, Result};
 use crate::generate::Rgb as Picture;
+use crate::tensor::Size;
 
 /// Pixels between pictures, before enlarging.
 const GAP: u32 = 2;
@@ -34,14 +35,14 @@ impl Sheet {
     ///
     /// # Errors
     /// [`Error::Usage`] if it would be too large to be a picture file.
-    pub fn new(count: usize, columns: Option<u32>, picture: [usize; 2], zoom: u32) -> Result<Self> {
+    pub fn new(count: usize, columns: Option<u32>, picture: impl Into<Size>, zoom: u32) -> Result<Self> {
+        let picture = picture.into();
         let too_large = |width: u64, height: u64| {
             let what = format!("{count} samples on one sheet would be {width}x{height} pixels");
             Error::usage(what, Advice::SmallerSheet)
         };
-        let wide = picture.map(|side| side as u64);
-        let small = || too_large(wide[1], wide[0]);
-        let [height, width] = picture.map(u32::try_from);
+        let small = || too_large(picture.width as u64, picture.height as u64);
+        let [height, width] = <[usize; 2]>::from(picture).map(u32::try_from);
         let (Ok(height), Ok(width), Ok(count)) = (height, width, u32::try_from(count)) else {
             return Err(small());
         };

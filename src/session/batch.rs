@@ -1,7 +1,7 @@
 //! Batches: what the caller passed as the graph's input, the batch sizes plans are made for, and
 //! results cut and joined along the batch.
 
-use crate::tensor::{HostTensor, Shape};
+use crate::tensor::{HostTensor, Shape, Size};
 
 /// A batch as the caller passed it.
 pub(super) enum Pictures<'a> {
@@ -22,7 +22,7 @@ impl Pictures<'_> {
         &self,
         range: std::ops::Range<usize>,
         batch: usize,
-        [h, w]: [usize; 2],
+        Size { height: h, width: w }: Size,
         channels: usize,
     ) -> HostTensor {
         match self {

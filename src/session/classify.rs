@@ -21,15 +21,14 @@ impl Session {
         let mut ranked = vec![Vec::new(); images.len()];
         let mut waiting: Vec<usize> = (0..images.len()).collect();
         while let Some(&first) = waiting.first() {
-            let size_of = |i: usize| preprocess.output_size(images[i].width, images[i].height);
-            let (width, height) = size_of(first);
+            let size_of = |i: usize| preprocess.output_size(images[i].size());
+            let size = size_of(first);
             let (members, rest): (Vec<usize>, Vec<usize>) =
-                waiting.iter().partition(|&&i| size_of(i) == (width, height));
+                waiting.iter().partition(|&&i| size_of(i) == size);
             waiting = rest;
             let pixels: Vec<Vec<u8>> =
                 members.iter().map(|&i| preprocess.pixels(&images[i])).collect::<Result<_>>()?;
-            let logits =
-                self.start_pixels(pixels, [height, width], &["logits"])?.wait()?.remove(0).into_f32();
+            let logits = self.start_pixels(pixels, size, &["logits"])?.wait()?.remove(0).into_f32();
             for (scores, i) in logits.chunks(logits.len() / members.len()).zip(members) {
                 let count = scores.iter().filter(|x| !x.is_finite()).count();
                 if count > 0 {

@@ -9,14 +9,14 @@ use super::vision::Session;
 use crate::error::{Error, Result};
 use crate::gpu::Running;
 use crate::graph::Graph;
-use crate::tensor::HostTensor;
+use crate::tensor::{HostTensor, Size};
 
 /// Images that the device works on, or has answered already. It owns what it needs to run them in parts, if
 /// the device turns out too small for the batch.
 pub struct Pending<'a> {
     session: &'a Session,
     pixels: Vec<Vec<u8>>,
-    size: [usize; 2],
+    size: Size,
     outputs: Vec<String>,
     state: State,
 }
@@ -78,9 +78,10 @@ impl Session {
     pub fn run_pixels(
         &self,
         pixels: &[&[u8]],
-        size: [usize; 2],
+        size: impl Into<Size>,
         outputs: &[&str],
     ) -> Result<Vec<HostTensor>> {
+        let size = size.into();
         check_pixels(pixels, size)?;
         self.run_batch(&Pictures::Bytes(pixels), size, outputs)
     }
@@ -94,9 +95,10 @@ impl Session {
     pub fn start_pixels(
         &self,
         pixels: Vec<Vec<u8>>,
-        size: [usize; 2],
+        size: impl Into<Size>,
         outputs: &[&str],
     ) -> Result<Pending<'_>> {
+        let size = size.into();
         let slices: Vec<&[u8]> = pixels.iter().map(Vec::as_slice).collect();
         check_pixels(&slices, size)?;
         let (images, count) = (Pictures::Bytes(&slices), slices.len());
@@ -130,10 +132,14 @@ impl Session {
             let what = format!("image has {channels} channels, the model takes {}", self.info().channels);
             return Err(Error::usage(what, "pass planes in the order the model was trained with"));
         }
-        self.run_batch(&Pictures::Planes { data, per_picture: channels * h * w }, [h, w], outputs)
+        self.run_batch(
+            &Pictures::Planes { data, per_picture: channels * h * w },
+            Size { height: h, width: w },
+            outputs,
+        )
     }
 
-    fn run_batch(&self, pictures: &Pictures, size: [usize; 2], outputs: &[&str]) -> Result<Vec<HostTensor>> {
+    fn run_batch(&self, pictures: &Pictures, size: Size, outputs: &[&str]) -> Result<Vec<HostTensor>> {
         let total = pictures.count();
         if total == 0 || outputs.is_empty() {
             return Err(Error::usage("nothing to run", "pass at least one picture and one output name"));
@@ -161,7 +167,7 @@ impl Session {
         most: usize,
         pictures: &Pictures,
         range: Range<usize>,
-        size: [usize; 2],
+        size: Size,
         outputs: &[&str],
     ) -> Result<Vec<HostTensor>> {
         if self.runtime.gpu().is_some() {
@@ -176,7 +182,7 @@ impl Session {
         most: usize,
         pictures: &Pictures,
         range: Range<usize>,
-        size: [usize; 2],
+        size: Size,
         outputs: &[&str],
     ) -> Result<Started> {
         let count = range.len();
@@ -188,23 +194,17 @@ impl Session {
         Ok(Started { running, count, batch })
     }
 
-    fn graph_of(
-        &self,
-        pictures: &Pictures,
-        batch: usize,
-        size: [usize; 2],
-        outputs: &[&str],
-    ) -> Result<Graph> {
+    fn graph_of(&self, pictures: &Pictures, batch: usize, size: Size, outputs: &[&str]) -> Result<Graph> {
         self.whole_graph(batch, size, matches!(pictures, Pictures::Bytes(_)))?.select(outputs)
     }
 }
 
-fn check_pixels(pixels: &[&[u8]], size: [usize; 2]) -> Result<()> {
-    let bytes = size[0] * size[1] * 3;
+fn check_pixels(pixels: &[&[u8]], size: Size) -> Result<()> {
+    let bytes = size.height * size.width * 3;
     match pixels.iter().find(|p| p.len() != bytes) {
         None => Ok(()),
         Some(bad) => {
-            let what = format!("a picture has {} bytes, {}x{} RGB has {bytes}", bad.len(), size[1], size[0]);
+            let what = format!("a picture has {} bytes, {size} RGB has {bytes}", bad.len());
             Err(Error::usage(what, "pass what Preprocess::pixels returns"))
         }
     }

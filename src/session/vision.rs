@@ -18,7 +18,7 @@ use crate::image::preprocess::Preprocess;
 use crate::labels::Labels;
 use crate::models::{self, AnyModel, Model, ModelInfo};
 use crate::plan::{Plan, Precision};
-use crate::tensor::{DType, HostTensor, TensorDesc};
+use crate::tensor::{DType, HostTensor, Size, TensorDesc};
 
 /// A checkpoint made ready to answer.
 pub struct Session {
@@ -57,7 +57,7 @@ impl Session {
         let labels = Labels::from_config(config, info.classes.unwrap_or(0));
         let preprocess = match &files.preprocessor {
             Some((name, text)) => Preprocess::from_json(name, text, Some(info.family))?,
-            None => Preprocess::default_for(info.family, (info.image_size[0], info.image_size[1]))?,
+            None => Preprocess::default_for(info.family, info.image_size)?,
         };
         let mut warnings = info.warnings.clone();
         if info.classes.is_some() {
@@ -118,8 +118,8 @@ impl Session {
     ///
     /// # Errors
     /// If the model does not take that size.
-    pub fn output_names(&self, size: [usize; 2]) -> Result<Vec<String>> {
-        let graph = self.whole_graph(1, size, false)?;
+    pub fn output_names(&self, size: impl Into<Size>) -> Result<Vec<String>> {
+        let graph = self.whole_graph(1, size.into(), false)?;
         Ok(graph.outputs().iter().map(|(name, _)| name.clone()).collect())
     }
 
@@ -127,15 +127,15 @@ impl Session {
     ///
     /// # Errors
     /// If the model does not take that size or has no such output.
-    pub fn graph(&self, batch: usize, size: [usize; 2], outputs: &[&str]) -> Result<Graph> {
-        self.whole_graph(batch, size, true)?.select(outputs)
+    pub fn graph(&self, batch: usize, size: impl Into<Size>, outputs: &[&str]) -> Result<Graph> {
+        self.whole_graph(batch, size.into(), true)?.select(outputs)
     }
 
     /// The plan of that graph on this session's device (WebGPU's default limits on the reference).
     ///
     /// # Errors
     /// As [`Session::graph`], and [`Error::Limit`].
-    pub fn plan(&self, batch: usize, size: [usize; 2], outputs: &[&str]) -> Result<Plan> {
+    pub fn plan(&self, batch: usize, size: impl Into<Size>, outputs: &[&str]) -> Result<Plan> {
         self.runtime.plan(&self.graph(batch, size, outputs)?)
     }
 
@@ -147,7 +147,7 @@ impl Session {
     pub fn tune(
         &self,
         batch: usize,
-        size: [usize; 2],
+        size: impl Into<Size>,
         outputs: &[&str],
         budget: Duration,
         fresh: bool,
@@ -166,7 +166,7 @@ impl Session {
     }
 
     /// Every output for a batch of pictures, as bytes or as planes.
-    pub(super) fn whole_graph(&self, batch: usize, size: [usize; 2], bytes: bool) -> Result<Graph> {
+    pub(super) fn whole_graph(&self, batch: usize, size: Size, bytes: bool) -> Result<Graph> {
         let mut g = Graph::new();
         let channels = self.info().channels;
         let image: Value = if bytes {
@@ -174,12 +174,12 @@ impl Session {
                 let what = format!("the model takes {channels} channels, pictures have 3");
                 return Err(Error::model(self.name(), what, "run it on a tensor"));
             }
-            let image = g.input("image", TensorDesc::new(DType::U8, [batch, size[0], size[1], 3]));
+            let image = g.input("image", TensorDesc::new(DType::U8, [batch, size.height, size.width, 3]));
             let (scale, offset) = self.preprocess.normalise();
             g.scope("pixels");
             g.normalise(image, scale, offset)
         } else {
-            g.input("image", TensorDesc::f32([batch, channels, size[0], size[1]]))
+            g.input("image", TensorDesc::f32([batch, channels, size.height, size.width]))
         };
         self.model.build(&mut g, image).map_err(|e| e.within(self.name()))?;
         g.check()?;
@@ -196,11 +196,11 @@ impl Session {
     /// # Errors
     /// [`Error::Usage`] on the reference, for a batch of none, and for unknown outputs;
     /// [`Error::OutOfMemory`] and [`Error::Limit`] where the batch does not fit: nothing is halved.
-    pub fn prepare(&self, batch: usize, size: [usize; 2], outputs: &[&str]) -> Result<Prepared> {
+    pub fn prepare(&self, batch: usize, size: impl Into<Size>, outputs: &[&str]) -> Result<Prepared> {
         if batch == 0 {
             return Err(Error::usage("a batch of no pictures", "take at least one"));
         }
-        let begun = Instant::now();
+        let (begun, size) = (Instant::now(), size.into());
         let graph = self.graph(batch, size, outputs)?;
         let inputs = vec![("image".to_owned(), noise(batch, size))];
         self.runtime.prepare(&graph, &States::new(), inputs, begun)
@@ -208,7 +208,7 @@ impl Session {
 }
 
 /// Pictures (B,H,W,3) of noise, the same every time.
-fn noise(batch: usize, [height, width]: [usize; 2]) -> HostTensor {
+fn noise(batch: usize, Size { height, width }: Size) -> HostTensor {
     let mut state = 7u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

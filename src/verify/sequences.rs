@@ -6,7 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::generate::{Generator, Order, Request};
 use crate::ops::{Guidance, Sampling};
-use crate::tensor::HostTensor;
+use crate::tensor::{HostTensor, Size};
 
 /// What a recorded greedy sequence is called that guided scores and a picture are of:
 /// `out.greedy_cfg2.5_class3`. See [`Drawn`] for others.
@@ -205,7 +205,7 @@ impl Record<'_> {
     fn picture(&self, name: &str) -> Result<Verdict> {
         let Some((sequence, ..)) = &self.guided else { return Ok(self.missing(name, "no sequence")) };
         let values = self.generator.decode_values(&self.ids(sequence)?)?.remove(0);
-        let [height, width] = self.generator.info().picture;
+        let Size { height, width } = self.generator.info().image_size;
         let planes = (0..3).flat_map(|c| values.iter().skip(c).step_by(3)).copied().collect();
         let got = HostTensor::f32([1, 3, height, width], planes);
         Ok(compare(name, &got, &self.file.read(name)?, self.tolerance))

@@ -114,7 +114,7 @@ impl Net {
     /// from planes, as tensors come. The input is named `image`.
     pub fn whole_graph(&self, batch: usize, bytes: bool) -> Graph {
         let info = self.model.info();
-        let [h, w] = info.image_size;
+        let [h, w] = info.image_size.into();
         let mut g = Graph::new();
         let image = if bytes {
             let image = g.input("image", TensorDesc::new(DType::U8, [batch, h, w, 3]));

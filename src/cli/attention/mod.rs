@@ -211,7 +211,7 @@ fn of_image(
             return Err(Error::usage(what, format!("layers go from 0 to {}", info.layers.saturating_sub(1))));
         }
     };
-    let grid = [picture.size[0] / info.patch[0], picture.size[1] / info.patch[1]];
+    let grid = picture.size.grid(info.patch);
     let tokens = tokens(info.cls_token, info.prefix_tokens, grid);
     if tokens.len() > MOST_TOKENS {
         let what = format!("the image has {} tokens, of which nobody could read a picture", tokens.len());

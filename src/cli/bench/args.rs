@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DtypeArg, Feature, image_size};
 use crate::cli::sink::SinkArgs;
+use crate::tensor::Size;
 
 pub(crate) const BENCH_HELP: &str = "\
 Examples:
@@ -92,7 +93,7 @@ pub(crate) struct BenchArgs {
     pub batch_size: Vec<u32>,
     /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
     #[arg(long, value_name = "N|HxW", value_parser = image_size)]
-    pub image_size: Option<[usize; 2]>,
+    pub image_size: Option<Size>,
     /// Runs that count
     #[arg(short, long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: u32,

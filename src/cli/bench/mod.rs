@@ -16,6 +16,7 @@ use crate::cli::bench::args::{BenchArgs, Rows};
 use crate::cli::sink::Sink;
 use crate::error::{Error, Result};
 use crate::session::Session;
+use crate::tensor::Size;
 use report::{Report, Row, Stats};
 use start::Start;
 use subject::{forget_peak, name_of, outputs, peak, subjects};
@@ -53,7 +54,7 @@ pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut Sink<'_, Rows>) -> Out
         };
         let blank = Row::blank(&opened.model, &opened.device);
         let own = opened.session.preprocess().size();
-        let own = own.map_or(opened.session.info().image_size, |(h, w)| [h, w]);
+        let own = own.unwrap_or(opened.session.info().image_size);
         let size = args.image_size.unwrap_or(own);
         for &batch in &args.batch_size {
             let row = Row { batch, image_size: size, ..blank.clone() };
@@ -103,7 +104,7 @@ struct Timed {
     host_bytes: Option<u64>,
 }
 
-fn time(args: &BenchArgs, session: &Session, batch: usize, size: [usize; 2], talk: Talk) -> Result<Timed> {
+fn time(args: &BenchArgs, session: &Session, batch: usize, size: Size, talk: Talk) -> Result<Timed> {
     forget_peak();
     let outputs = outputs(session, size)?;
     let names: Vec<&str> = outputs.iter().map(String::as_str).collect();

@@ -9,6 +9,7 @@ use super::start::Start;
 use super::subject::Subject;
 use crate::cli::bench::args::Rows;
 use crate::cli::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, count, field, json};
+use crate::tensor::Size;
 
 /// The commit this was built from, if the build was told.
 pub(super) const COMMIT: Option<&str> = option_env!("VIT_GPU_COMMIT");
@@ -59,7 +60,7 @@ pub(super) struct Row {
     pub(super) dtype: String,
     pub(super) device: DeviceFacts,
     pub(super) batch: u32,
-    pub(super) image_size: [usize; 2],
+    pub(super) image_size: Size,
     /// `run`, `cold start` or `warm start`.
     pub(super) test: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,7 +258,7 @@ impl<W: Write> Report<W> {
         let out = &mut self.out;
         let number = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
         let bytes = |x: Option<u64>| x.map_or(String::new(), |x| x.to_string());
-        let [height, width] = row.image_size;
+        let Size { height, width } = row.image_size;
         write!(
             out,
             "{},{},{},{},{},{},{height},{width},{},{},{},{},{},{},{},{}",

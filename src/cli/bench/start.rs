@@ -21,6 +21,7 @@ use crate::cli::output::millis;
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::session::{Device, Session};
+use crate::tensor::Size;
 
 /// Milliseconds of one start, phase by phase.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -83,7 +84,7 @@ pub(super) fn answer(args: &BenchArgs, subject: &Subject, begun: u64, talk: Talk
     }
     let session = Session::open(&subject.source, &options)?;
     let opened = session.opening();
-    let own = session.preprocess().size().map_or(session.info().image_size, |(h, w)| [h, w]);
+    let own = session.preprocess().size().unwrap_or(session.info().image_size);
     let size = args.image_size.unwrap_or(own);
     let outputs = outputs(&session, size)?;
     let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
@@ -171,7 +172,7 @@ fn flags(args: &BenchArgs, subject: &Subject) -> Vec<OsString> {
     for variant in &device.variant {
         put("--variant", variant);
     }
-    if let Some([height, width]) = args.image_size {
+    if let Some(Size { height, width }) = args.image_size {
         put("--image-size", &format!("{height}x{width}"));
     }
     for (flag, on) in [

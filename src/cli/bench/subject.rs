@@ -7,6 +7,7 @@ use crate::cli::open;
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::session::{Device, ModelKind, ModelSource, Session};
+use crate::tensor::Size;
 
 /// What is measured: one model in one storage type on one device.
 pub(super) struct Subject {
@@ -69,7 +70,7 @@ pub(super) fn subjects(args: &BenchArgs, talk: Talk) -> Result<Vec<Subject>> {
 }
 
 /// What `infer` would compute.
-pub(super) fn outputs(session: &Session, size: [usize; 2]) -> Result<Vec<String>> {
+pub(super) fn outputs(session: &Session, size: Size) -> Result<Vec<String>> {
     Ok(default_outputs(&session.output_names(size)?))
 }
 

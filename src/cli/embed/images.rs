@@ -17,6 +17,7 @@ use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::models::ModelInfo;
 use crate::session::ModelSource;
+use crate::tensor::Size;
 
 /// Images computed at a time where nothing is said.
 const BATCH: u32 = 8;
@@ -35,7 +36,7 @@ pub(super) fn run(
     let opened = open::open_with(id.clone(), source, &options, talk)?;
     let preprocess = preprocess(&args.image, &opened, talk)?;
     let decoding = decode_options(&args.image);
-    let size = preprocess.size().map_or(opened.session.info().image_size, |(h, w)| [h, w]);
+    let size = preprocess.size().unwrap_or(opened.session.info().image_size);
     let pooled = Pooled::new(args.pool, &opened, size)?;
     let mut answers = Answers::new(args.normalize, &mut *out, begun, talk);
     let mut said = 0;
@@ -85,7 +86,7 @@ struct Pooled {
 impl Pooled {
     /// # Errors
     /// [`Error::Usage`] if the model does not have what is asked for.
-    fn new(pool: Option<Pooling>, opened: &Opened, size: [usize; 2]) -> Result<Self> {
+    fn new(pool: Option<Pooling>, opened: &Opened, size: Size) -> Result<Self> {
         let info: &ModelInfo = opened.session.info();
         let (name, output, from, only) = match pool {
             None => ("embedding", "embedding", None, None),
@@ -107,7 +108,7 @@ impl Pooled {
     /// A vector of each image, or why there is none.
     fn of(&self, ready: &[Ready], opened: &Opened) -> Result<Vec<Result<Vec<f32>>>> {
         let mut vectors: Vec<Result<Vec<f32>>> = Vec::new();
-        let mut sizes: Vec<[usize; 2]> = Vec::new();
+        let mut sizes: Vec<Size> = Vec::new();
         for r in ready {
             match &r.picture {
                 Ok(picture) if !sizes.contains(&picture.size) => sizes.push(picture.size),

@@ -31,6 +31,7 @@ use crate::generate::{Generator, GeneratorInfo, Stats, tokenfile};
 use crate::image;
 use crate::image::{DecodeOptions, Decoded};
 use crate::session::{Device, ModelKind, ModelSource, Options};
+use crate::tensor::Size;
 use outputs::Outputs;
 use preview::Preview;
 
@@ -168,10 +169,10 @@ impl Shown {
         let one = outputs.gallery.as_ref().is_some_and(|g| !g.is_each());
         let count = recipe.samples.len();
         if outputs.gallery.is_some() {
-            Sheet::new(1, None, info.picture, recipe.zoom)?;
+            Sheet::new(1, None, info.image_size, recipe.zoom)?;
         }
         let sheet = if frames || one || preview.is_some() {
-            Some(Sheet::new(count, recipe.columns, info.picture, recipe.zoom)?)
+            Some(Sheet::new(count, recipe.columns, info.image_size, recipe.zoom)?)
         } else {
             None
         };
@@ -214,7 +215,7 @@ impl Said {
 
 /// The tokens of the upper rows of a picture.
 fn prime(generator: &Generator, primer: &Decoded, path: &Path, rows: usize, talk: Talk) -> Result<Vec<u32>> {
-    let [height, width] = generator.info().picture;
+    let Size { height, width } = generator.info().image_size;
     if [primer.height, primer.width] != [height, width] {
         let name = path.display().to_string();
         talk.note(format_args!(

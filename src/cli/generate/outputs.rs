@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::generate::Rgb as Picture;
 use crate::generate::recipe::Recipe;
 use crate::render::sheet::{Kind, Sheet};
+use crate::tensor::Size;
 
 /// A file that was begun.
 #[derive(Debug)]
@@ -139,7 +140,7 @@ impl Gallery {
         recipe: Option<&Recipe>,
     ) -> Result<String> {
         let Some(first) = pictures.first() else { return Ok("nothing to write".to_owned()) };
-        let size = [first.height, first.width];
+        let size = Size::new(first.height, first.width);
         let each = |path: &dyn Fn(usize) -> PathBuf, kind: Kind| -> Result<()> {
             let sheet = Sheet::new(1, None, size, zoom)?;
             for (i, picture) in pictures.iter().enumerate() {

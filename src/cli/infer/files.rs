@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::models::ModelInfo;
 use crate::render::overlay;
 use crate::render::overlay::{Layout, View};
+use crate::tensor::Size;
 
 /// The output that embeddings are, and the name of the tensor in the file.
 pub(super) const EMBEDDING: &str = "embedding";
@@ -137,12 +138,12 @@ impl Pictures {
         &mut self,
         position: usize,
         pixels: &[u8],
-        size: [usize; 2],
+        size: Size,
         info: &ModelInfo,
         maps: &[&[f32]],
     ) -> Result<Option<String>> {
         let Some(path) = self.paths.get(self.done + position) else { return Ok(None) };
-        let grid = [size[0] / info.patch[0], size[1] / info.patch[1]];
+        let grid = size.grid(info.patch);
         let layout = Layout { prefix: info.prefix_tokens, cls: info.cls_token, grid };
         let heat = overlay::heat(self.view, layout, info.heads, maps);
         let png = overlay::png(pixels, size, &heat, grid, info.patch)?;

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
 use crate::image::preprocess::Preprocess;
 use crate::session::Pending;
-use crate::tensor::HostTensor;
+use crate::tensor::{HostTensor, Size};
 use files::{Embeddings, Pictures};
 use tally::Tally;
 
@@ -168,7 +168,7 @@ impl<'a> Work<'a> {
     fn new(args: &'a InferArgs, opened: &'a Opened, preprocess: &Preprocess, talk: Talk) -> Result<Self> {
         let session = &opened.session;
         let info = session.info();
-        let size = preprocess.size().map_or(info.image_size, |(h, w)| [h, w]);
+        let size = preprocess.size().unwrap_or(info.image_size);
         let all = session.output_names(size)?;
         let has = |name: &str| all.iter().any(|n| n == name);
         let has_logits = has("logits");
@@ -238,7 +238,7 @@ impl<'a> Work<'a> {
                 waiting.iter().partition(|&&i| size_of(i) == size_of(first));
             waiting = rest;
             let mut pixels = Vec::new();
-            let mut size = [0, 0];
+            let mut size = Size::default();
             for &i in &members {
                 if let Ok(picture) = &mut started.ready[i].picture {
                     pixels.push(std::mem::take(&mut picture.pixels));

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DeviceArgs, ModelArgs, Plain, image_size};
 use crate::cli::sink::SinkArgs;
+use crate::tensor::Size;
 
 pub(crate) const INSPECT_HELP: &str = "\
 Examples:
@@ -18,7 +19,7 @@ pub(crate) struct InspectArgs {
     pub batch_size: u32,
     /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
     #[arg(long, value_name = "N|HxW", value_parser = image_size)]
-    pub image_size: Option<[usize; 2]>,
+    pub image_size: Option<Size>,
     /// Outputs to plan for, by name; `vit-gpu inspect` lists them [default: what `infer` needs]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub outputs: Vec<String>,

@@ -215,7 +215,7 @@ fn structure(info: &GeneratorInfo) -> Structure {
         vocabulary: info.vocabulary,
         grid: info.grid,
         tokens: info.tokens,
-        patch: [info.picture[0] / rows.max(1), info.picture[1] / columns.max(1)],
+        patch: info.image_size.grid([rows.max(1), columns.max(1)]),
     }
 }
 
@@ -254,7 +254,7 @@ fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
         s.tokens,
         pair(s.grid),
         pair(s.patch),
-        pair(m.image_size)
+        m.image_size
     )?;
     writeln!(out, "parameters     {} ({})", count(m.parameters), m.parameters)?;
     writeln!(out, "checkpoint     {}, {}", bytes(d.checkpoint.bytes), d.checkpoint.dtypes)?;

@@ -20,6 +20,7 @@ use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::error::Error;
 use crate::image::preprocess::{Geometry, Preprocess, Resize};
 use crate::session::ModelKind;
+use crate::tensor::Size;
 use facts::{CheckpointFacts, LabelFacts, default_outputs, folded, label_facts, somehow};
 
 /// What is shown of a model, as JSON. Sizes in bytes.
@@ -53,7 +54,7 @@ struct Structure {
 #[derive(Serialize)]
 struct PlanFacts {
     batch: usize,
-    image_size: [usize; 2],
+    image_size: Size,
     outputs: Vec<String>,
     launches: usize,
     flops: u64,
@@ -78,7 +79,7 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> 
     let opened =
         somehow(args, &options, talk, |options| open::open_with(id.clone(), source.clone(), options, talk))?;
     let session = &opened.session;
-    let own = session.preprocess().size().map_or(session.info().image_size, |(h, w)| [h, w]);
+    let own = session.preprocess().size().unwrap_or(session.info().image_size);
     let size = args.image_size.unwrap_or(own);
     let all = session.output_names(size)?;
     let outputs = match args.outputs.as_slice() {
@@ -111,7 +112,7 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> 
             channels: info.channels,
             prefix_tokens: info.prefix_tokens,
             cls_token: info.cls_token,
-            tokens: info.prefix_tokens + size[0] / info.patch[0] * (size[1] / info.patch[1]),
+            tokens: info.prefix_tokens + size.grid(info.patch).iter().product::<usize>(),
             hidden: info.hidden,
             layers: info.layers,
             heads: info.heads,
@@ -189,15 +190,13 @@ fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
         s.heads,
         s.mlp,
         pair(s.patch),
-        pair(m.image_size)
+        m.image_size
     )?;
     let cls = if s.cls_token { ", the first the class token" } else { "" };
     writeln!(
         out,
         "tokens         {} at {} pixels, {} in front of the patches{cls}",
-        s.tokens,
-        pair(p.image_size),
-        s.prefix_tokens
+        s.tokens, p.image_size, s.prefix_tokens
     )?;
     writeln!(out, "parameters     {} ({})", count(m.parameters), m.parameters)?;
     writeln!(out, "checkpoint     {}, {}", bytes(d.checkpoint.bytes), d.checkpoint.dtypes)?;

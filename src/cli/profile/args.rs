@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DeviceArgs, ModelArgs, image_size};
 use crate::cli::sink::SinkArgs;
+use crate::tensor::Size;
 
 pub(crate) const PROFILE_HELP: &str = "\
 Examples:
@@ -48,7 +49,7 @@ pub(crate) struct ProfileArgs {
     pub batch_size: u32,
     /// Another resolution than trained: a side, or HEIGHTxWIDTH, in pixels
     #[arg(long, value_name = "N|HxW", value_parser = image_size)]
-    pub image_size: Option<[usize; 2]>,
+    pub image_size: Option<Size>,
     /// Iterations after the warm-up; each runs the model three times
     #[arg(short, long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10000))]
     pub runs: u32,

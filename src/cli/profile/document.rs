@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::gpu::ceilings::Ceilings;
 use crate::gpu::timer::Clock;
 use crate::profile::{Profile, Row, Totals};
+use crate::tensor::Size;
 
 /// What was measured, as JSON. Times in microseconds where the name says so.
 #[derive(Serialize)]
@@ -21,7 +22,7 @@ pub(super) struct Document {
     /// `GPU timestamps` or `wall clock`.
     clock: &'static str,
     batch: usize,
-    image_size: [usize; 2],
+    image_size: Size,
     runs: usize,
     ceilings: Ceilings,
     totals: Totals,
@@ -55,7 +56,7 @@ pub(super) fn files(
 
 /// What was measured on what, in two lines.
 pub(super) fn heading(profile: &Profile, model: &ModelFacts, device: &DeviceFacts) -> String {
-    let [height, width] = profile.size;
+    let Size { height, width } = profile.size;
     let rounds = match profile.rounds.len() {
         1 => "one round".to_owned(),
         n => format!("medians of {n} rounds"),

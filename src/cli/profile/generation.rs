@@ -57,7 +57,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -
         let roofline = picture.zip(of(&args.roofline)?);
         let runs = args.runs as usize;
         let mut bar = talk.progress(part, runs as u64, false);
-        let what = (samples, info.picture);
+        let what = (samples, info.image_size);
         let profile = Profile::measure_plan(
             prepared,
             what,

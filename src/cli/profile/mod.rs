@@ -88,7 +88,7 @@ fn measure(args: &ProfileArgs, opened: &Opened, talk: Talk) -> Result<(Profile, 
     if measured {
         talk.detail(format_args!("measured the adapter's roofs in {:.1} s", ceilings.took));
     }
-    let own = session.preprocess().size().map_or(session.info().image_size, |(h, w)| [h, w]);
+    let own = session.preprocess().size().unwrap_or(session.info().image_size);
     let size = args.image_size.unwrap_or(own);
     let all = session.output_names(size)?;
     let outputs = default_outputs(&all);

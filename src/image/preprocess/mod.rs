@@ -22,7 +22,7 @@ mod timm;
 use crate::error::{Error, Result};
 use crate::image::Decoded;
 use crate::image::resize::{Resampler, Window, resize_window};
-use crate::tensor::HostTensor;
+use crate::tensor::{HostTensor, Size};
 use fields::Fields;
 pub use spec::{Backend, CropMode, Geometry, MAX_MODEL_SIDE, Preprocess, Resize};
 
@@ -62,15 +62,15 @@ impl Preprocess {
         if timm::is_timm(&fields) { timm::parse(&fields) } else { hf::parse(&fields, family) }
     }
 
-    /// The usual preprocessing of a family at an image size of (height, width), for a folder
-    /// without preprocessor_config.json. Families are `model_type` values (`vit`, `deit`,
+    /// The usual preprocessing of a family at an image size, for a folder without preprocessor_config.json. Families are `model_type` values (`vit`, `deit`,
     /// `dinov2`, `clip_vision_model`, `siglip`, `beit`, `imagegpt`, ...) and `timm`.
     ///
     /// # Errors
     /// [`Error::Model`] if the family has no image input or the size is out of range.
-    pub fn default_for(family: &str, (height, width): (usize, usize)) -> Result<Self> {
+    pub fn default_for(family: &str, size: impl Into<Size>) -> Result<Self> {
+        let size = size.into();
         let made = if family.starts_with("timm") {
-            timm::default_for((height, width))
+            timm::default_for((size.height, size.width))
         } else {
             hf::default_for(family).ok_or_else(|| {
                 Error::model(
@@ -80,20 +80,21 @@ impl Preprocess {
                 )
             })?
         };
-        made.with_size(height, width)
+        made.with_size(size)
     }
 
-    /// The same preprocessing for another resolution: the result gets `height` x `width` pixels
-    /// and an image resized beyond its crop stays so in proportion.
+    /// The same preprocessing for another resolution: the result gets this size, and an image resized beyond its crop stays so in proportion.
     ///
     /// # Errors
     /// [`Error::Model`] if a side is 0 or above [`MAX_MODEL_SIDE`].
-    pub fn with_size(&self, height: usize, width: usize) -> Result<Self> {
+    pub fn with_size(&self, size: impl Into<Size>) -> Result<Self> {
+        let size = size.into();
+        let Size { height, width } = size;
         for side in [height, width] {
             if !(1..=MAX_MODEL_SIDE).contains(&side) {
                 return Err(Error::model(
                     &self.processor,
-                    format!("image size {height}x{width} is out of range"),
+                    format!("image size {size} is out of range"),
                     format!("sides go from 1 to {MAX_MODEL_SIDE} pixels"),
                 ));
             }
@@ -128,20 +129,22 @@ impl Preprocess {
         Ok(Self { geometry, ..self.clone() })
     }
 
-    /// Height and width of the result where they do not depend on the image.
-    pub fn size(&self) -> Option<(usize, usize)> {
+    /// Size of the result where it does not depend on the image.
+    pub fn size(&self) -> Option<Size> {
         match self.geometry {
-            Geometry::Timm { height, width, .. } => Some((height, width)),
-            Geometry::Hf { crop: Some(size), .. } => Some(size),
-            Geometry::Hf { resize: Resize::Exact { height, width }, .. } => Some((height, width)),
+            Geometry::Timm { height, width, .. } => Some(Size { height, width }),
+            Geometry::Hf { crop: Some((height, width)), .. } => Some(Size { height, width }),
+            Geometry::Hf { resize: Resize::Exact { height, width }, .. } => Some(Size { height, width }),
             Geometry::Hf { .. } => None,
         }
     }
 
-    /// Size (W, H) of the result for an image of `width` x `height` pixels.
-    pub fn output_size(&self, width: usize, height: usize) -> (usize, usize) {
-        let steps = self.steps(width.max(1), height.max(1));
-        steps.crop.unwrap_or(steps.resized)
+    /// Size of the result for an image of some size.
+    pub fn output_size(&self, image: impl Into<Size>) -> Size {
+        let image = image.into();
+        let steps = self.steps(image.width.max(1), image.height.max(1));
+        let (width, height) = steps.crop.unwrap_or(steps.resized);
+        Size { height, width }
     }
 
     /// The geometric part: (H, W, 3) bytes of size [`Preprocess::output_size`], as upload for a
@@ -202,7 +205,7 @@ impl Preprocess {
     /// # Errors
     /// As [`Preprocess::pixels`].
     pub fn tensor(&self, image: &Decoded) -> Result<HostTensor> {
-        let (width, height) = self.output_size(image.width, image.height);
+        let Size { height, width } = self.output_size(image.size());
         let pixels = self.pixels(image)?;
         let mut out = Vec::with_capacity(pixels.len());
         for channel in 0..3 {

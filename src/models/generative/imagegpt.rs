@@ -63,7 +63,7 @@ pub(crate) fn open(
         tokens: grid[0] * grid[1],
         vocabulary: vocabulary - 1,
         start: vocabulary as u32 - 1,
-        picture: grid,
+        image_size: grid.into(),
         hidden,
         layers: fields.depth("n_layer", 24)?,
         heads,

@@ -17,7 +17,7 @@ use crate::models::sequence::{
 };
 use crate::models::{fields, parts};
 use crate::ops::{Act, EmbedSequence};
-use crate::tensor::{HostTensor, TensorDesc};
+use crate::tensor::{HostTensor, Size, TensorDesc};
 
 /// Left aside: what training needed.
 const ASIDE: &[&str] = &["freqs_cis"];
@@ -141,7 +141,7 @@ impl Llama {
             vocabulary: fields.width("vocab_size", 16384)?,
             classes: Some(classes),
             guided,
-            picture: [side << doubling; 2],
+            image_size: Size::square(side << doubling),
             hidden,
             layers: fields.depth("n_layer", 12)?,
             heads,

@@ -46,7 +46,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
     let info = ModelInfo {
         family: "timm",
         architecture: spec.architecture.clone(),
-        image_size: spec.image_size,
+        image_size: spec.image_size.into(),
         channels: spec.channels,
         patch: spec.patch,
         hidden: spec.hidden,
@@ -185,10 +185,9 @@ impl Timm {
     fn positions(&self, g: &mut Graph, picture: &Picture, prefix: usize) -> Result<Option<Value>> {
         let Some(grid) = self.spec.table_grid else { return Ok(None) };
         if self.spec.filter.is_none() && grid != picture.grid {
-            let [h, w] = self.info.image_size;
             return Err(Error::usage(
                 format!("{} cannot be used at another picture size", self.info.architecture),
-                format!("use {h}x{w}"),
+                format!("use {}", self.info.image_size),
             ));
         }
         let filter = self.spec.filter.unwrap_or(PositionFilter::BicubicAntialias);

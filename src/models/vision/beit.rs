@@ -59,7 +59,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
     let mut info = ModelInfo {
         family: "beit",
         architecture: fields.architecture("BeitModel"),
-        image_size,
+        image_size: image_size.into(),
         channels: fields.width("num_channels", 3)?,
         patch,
         hidden,

@@ -44,7 +44,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
     let mut info = ModelInfo {
         family: "clip",
         architecture: top.architecture("CLIPVisionModel"),
-        image_size,
+        image_size: image_size.into(),
         channels: fields.width("num_channels", 3)?,
         patch,
         hidden,

@@ -41,7 +41,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
     let mut info = ModelInfo {
         family: "siglip",
         architecture: top.architecture("SiglipVisionModel"),
-        image_size,
+        image_size: image_size.into(),
         channels: fields.width("num_channels", 3)?,
         patch,
         hidden,

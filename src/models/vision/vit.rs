@@ -63,7 +63,7 @@ pub(crate) fn positions(info: &ModelInfo) -> PositionTable<'static> {
     PositionTable {
         name: POSITIONS,
         prefix: info.prefix_tokens,
-        trained: Some(info.image_size),
+        trained: Some(info.image_size.into()),
         filter: PositionFilter::Bicubic,
     }
 }
@@ -142,7 +142,7 @@ impl Encoder {
         let info = ModelInfo {
             family,
             architecture: fields.architecture(class),
-            image_size,
+            image_size: image_size.into(),
             channels: fields.width("num_channels", 3)?,
             patch,
             hidden: self.hidden,
