@@ -350,7 +350,7 @@ mod tests {
                 let fields: Vec<&str> = r.fields.iter().map(|f| f.as_deref().unwrap_or("-")).collect();
                 format!("{}:{}", r.line, fields.join("|"))
             }
-            Err(e) => e.to_string(),
+            Err(e) => e.message(),
         };
         read(format, text.as_bytes(), need, may).into_iter().map(show).collect()
     }
@@ -405,11 +405,11 @@ mod tests {
     fn bytes_that_are_not_text_are_placed() {
         let got = read(Format::JsonLines, b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}\n{}", &["text"], &[]);
         assert_eq!(got.len(), 2, "nothing after an error");
-        let error = got[1].as_ref().expect_err("not UTF-8").to_string();
+        let error = got[1].as_ref().expect_err("not UTF-8").message();
         assert_eq!(error, "list: line 2: byte 10 (0xff) is not UTF-8");
         let error =
             read(Format::Csv, b"\xff\xfet\0e\0", &["text"], &[]).pop().expect("one").expect_err("UTF-16");
-        assert_eq!(error.to_string(), "list: line 1: this is UTF-16");
+        assert_eq!(error.message(), "list: line 1: this is UTF-16");
         let nul = read(Format::Tsv, b"text\na\0b\n", &["text"], &[]).pop().expect("one").expect("text");
         assert_eq!(nul.fields, [Some("a\0b".to_owned())]);
     }
@@ -418,7 +418,7 @@ mod tests {
     fn records_are_bounded() {
         let long = [b"text\n".to_vec(), vec![b'a'; MAX_RECORD + 1]].concat();
         let error = read(Format::Tsv, &long, &["text"], &[]).pop().expect("one").expect_err("too long");
-        assert_eq!(error.to_string(), "list: line 2: it is longer than 16 MiB");
+        assert_eq!(error.message(), "list: line 2: it is longer than 16 MiB");
         let open = [b"text\n\"".to_vec(), [vec![b'a'; 1 << 20], vec![b'\n']].concat().repeat(17)].concat();
         let error = read(Format::Csv, &open, &["text"], &[]).pop().expect("one").expect_err("never closed");
         assert!(error.to_string().contains("line 2: a quotation mark is never closed"), "{error}");

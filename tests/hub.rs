@@ -300,7 +300,7 @@ fn h2_offline_opens_no_socket() {
         place.options.offline = by_flag;
         place.options.env.offline = !by_flag;
         let start = Instant::now();
-        hub_error(resolve(&id(), &place.options, &mut |_, _, _| {}), &["org/name", "off", "--offline"]);
+        hub_error(resolve(&id(), &place.options, &mut |_, _, _| {}), &["org/name", "off", "HF_HUB_OFFLINE"]);
         hub_error(place.pull(), &["org/name", "off"]);
         assert!(start.elapsed() < Duration::from_secs(1));
     }

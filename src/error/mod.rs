@@ -17,7 +17,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The call itself is off: a flag's value, a name that is not a name.
+    /// The call itself is off: an option's value, a name that is not a name.
     Usage {
         /// What is wrong, naming the value.
         what: String,
