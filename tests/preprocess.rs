@@ -195,7 +195,7 @@ fn random_configurations_are_equal_bit_for_bit() {
         let (scale, offset) = preprocess.normalise();
         let pixels = preprocess.pixels(&image).expect("as tensor");
         for (i, (&byte, c)) in pixels.iter().zip([0, 1, 2].into_iter().cycle()).enumerate() {
-            let want = got.as_f32().expect("f32")[c * size.0 * size.1 + i / 3];
+            let want = got.as_f32().expect("f32")[c * size.height * size.width + i / 3];
             let computed = f32::from(byte) * scale[c] + offset[c];
             let bound = 1e-5 * (1.0 + want.abs() + offset[c].abs());
             assert!((computed - want).abs() <= bound, "{case}: byte {i}: {computed} vs {want}");
@@ -245,10 +245,10 @@ fn every_form_of_size_is_read() {
     let crop = |size: Value| {
         read(json!({"feature_extractor_type": "CLIPFeatureExtractor", "crop_size": size})).size()
     };
-    assert_eq!(crop(json!(48)), Some((48, 48)));
-    assert_eq!(crop(json!({"height": 48, "width": 40})), Some((48, 40)));
-    assert_eq!(crop(json!([48, 40])), Some((48, 40)));
-    assert_eq!(crop(json!(null)), Some((224, 224)));
+    assert_eq!(crop(json!(48)), Some(Size::square(48)));
+    assert_eq!(crop(json!({"height": 48, "width": 40})), Some(Size::new(48, 40)));
+    assert_eq!(crop(json!([48, 40])), Some(Size::new(48, 40)));
+    assert_eq!(crop(json!(null)), Some(Size::square(224)));
 }
 
 #[test]

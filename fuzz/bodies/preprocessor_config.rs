@@ -57,7 +57,7 @@ fn pixels(preprocess: &Preprocess, width: usize, height: usize) {
     let rgb = (0..width * height * 3).map(|i| ((i * 37) >> 2) as u8).collect();
     let image = Decoded { width, height, rgb, notes: Vec::new() };
     match preprocess.tensor(&image) {
-        Ok(tensor) => assert_eq!(tensor.shape().dims(), [1, 3, h, w]),
+        Ok(tensor) => assert_eq!(tensor.shape().dims(), [1, 3, size.height, size.width]),
         Err(e) => assert!(!e.to_string().is_empty()),
     }
 }
