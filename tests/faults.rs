@@ -115,7 +115,7 @@ fn g1_a_back_end_that_this_system_lacks() {
     let choice = DeviceChoice { backends: vec![foreign.into()], ..DeviceChoice::default() };
     assert!(Adapters::list(&choice).unwrap().reports().is_empty());
     assert_no_device(&Gpu::open(&choice).err().unwrap(), "no usable GPU adapter", "there is none");
-    assert_no_device(&open_builtin(choice, Precision::F32).err().unwrap(), "no usable", "doctor");
+    assert_no_device(&open_builtin(choice, Precision::F32).err().unwrap(), "no usable", "install a driver");
     let unknown = DeviceChoice { backends: vec!["glide".into()], ..DeviceChoice::default() };
     let e = Gpu::open(&unknown).err().unwrap();
     assert!(matches!(e, Error::Usage { .. }) && e.to_string().contains("glide"), "{e}");

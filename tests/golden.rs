@@ -23,7 +23,7 @@ use vit_gpu::checkpoint::Checkpoint;
 use vit_gpu::checkpoint::materialise::materialise;
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::Graph;
-use vit_gpu::models::{self, FAMILIES, Model};
+use vit_gpu::models::{self, FAMILIES, Model, ModelKind};
 use vit_gpu::ops::{self, Choices, Reason};
 use vit_gpu::plan::{self, Plan, Precision, Step};
 use vit_gpu::tensor::HostTensor;
@@ -215,7 +215,9 @@ fn cases_in(root: &Path) -> Vec<Case> {
         let name = folder.file_name()?.to_string_lossy().into_owned();
         let case = read_json(&folder.join("case.json"))?;
         let family = case["family"].as_str()?.to_owned();
-        if REFUSED.contains(&name.as_str()) || !FAMILIES.iter().any(|f| f.name == family) {
+        if REFUSED.contains(&name.as_str())
+            || !FAMILIES.iter().any(|f| f.kind() == ModelKind::Vision && f.name == family)
+        {
             return None;
         }
         let config =

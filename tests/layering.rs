@@ -46,6 +46,8 @@ const RESERVED: &[(&str, &[&str])] = &[
         &[
             "checkpoint",
             "cli",
+            "generate::recipe",
+            "generate::tokenfile",
             "gpu::kept",
             "hub",
             "image",

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 pub(super) const VERIFY_HELP: &str = "\
 Examples:
     vit-gpu verify -m FOLDER
-    vit-gpu verify -m FOLDER --golden recorded.safetensors --dtype f16 --format json
+    vit-gpu verify -m FOLDER --golden recorded.safetensors --format json
 
 The golden file holds `in.pixel_values` (B,3,H,W) and any of `out.logits`, `out.hidden.N`,
 `out.attention.N`, `out.last_hidden_state`, `out.pooler_output`, `out.image_embeds`, `out.features`,

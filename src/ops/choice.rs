@@ -6,13 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::candidates::Candidates;
-use super::variants::variants;
-use crate::error::{Error, Result};
 
 /// Preferences made beforehand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choices {
-    forced: BTreeMap<String, String>,
+    pub(super) forced: BTreeMap<String, String>,
     tuned: BTreeMap<String, String>,
 }
 
@@ -41,36 +39,6 @@ pub struct Choice {
 }
 
 impl Choices {
-    /// Takes `OP=NAME` settings from a user; the last word on an op counts.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for an op without variants or a name it does not have.
-    pub fn forced<'a>(settings: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let mut choices = Self::default();
-        for setting in settings {
-            choices.force(setting)?;
-        }
-        Ok(choices)
-    }
-
-    fn force(&mut self, setting: &str) -> Result<()> {
-        let all = variants();
-        let list = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<Vec<_>>().join(", ");
-        let Some((op, name)) = setting.split_once('=') else {
-            return Err(Error::usage(format!("`{setting}` is not OP=NAME"), "as in matmul=tile64"));
-        };
-        let Some((_, names)) = all.iter().find(|(known, _)| *known == op) else {
-            let known = list(&mut all.iter().map(|(op, _)| *op));
-            return Err(Error::usage(format!("op `{op}` has no variants"), format!("these have: {known}")));
-        };
-        if !names.contains(&name) {
-            let known = list(&mut names.iter().copied());
-            return Err(Error::usage(format!("{op} has no variant `{name}`"), format!("it has {known}")));
-        }
-        self.forced.insert(op.to_owned(), name.to_owned());
-        Ok(())
-    }
-
     /// True if the user has decided for this op.
     pub fn is_forced(&self, op: &str) -> bool {
         self.forced.contains_key(op)

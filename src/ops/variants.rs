@@ -1,6 +1,8 @@
 //! Every op that can be computed in several ways.
 
+use super::choice::Choices;
 use super::{attention, matmul};
+use crate::error::{Error, Result};
 
 /// Every op that can be computed in several ways, and their names.
 pub fn variants() -> Vec<(&'static str, Vec<&'static str>)> {
@@ -10,4 +12,36 @@ pub fn variants() -> Vec<(&'static str, Vec<&'static str>)> {
 /// The text of every kernel that is chosen between: when it changes, measurements are void.
 pub fn kernel_text() -> String {
     matmul::kernels().chain(attention::kernels()).flat_map(|k| k.source).map(|(_, text)| *text).collect()
+}
+
+impl Choices {
+    /// Takes `OP=NAME` settings from a user; the last word on an op counts.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an op without variants or a name it does not have.
+    pub fn forced<'a>(settings: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let mut choices = Self::default();
+        for setting in settings {
+            choices.force(setting)?;
+        }
+        Ok(choices)
+    }
+
+    pub(super) fn force(&mut self, setting: &str) -> Result<()> {
+        let all = variants();
+        let list = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<Vec<_>>().join(", ");
+        let Some((op, name)) = setting.split_once('=') else {
+            return Err(Error::usage(format!("`{setting}` is not OP=NAME"), "as in matmul=tile64"));
+        };
+        let Some((_, names)) = all.iter().find(|(known, _)| *known == op) else {
+            let known = list(&mut all.iter().map(|(op, _)| *op));
+            return Err(Error::usage(format!("op `{op}` has no variants"), format!("these have: {known}")));
+        };
+        if !names.contains(&name) {
+            let known = list(&mut names.iter().copied());
+            return Err(Error::usage(format!("{op} has no variant `{name}`"), format!("it has {known}")));
+        }
+        self.forced.insert(op.to_owned(), name.to_owned());
+        Ok(())
+    }
 }

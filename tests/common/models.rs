@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use vit_gpu::checkpoint::Checkpoint;
 use vit_gpu::checkpoint::materialise::materialise;
 use vit_gpu::graph::{Graph, TensorIndex, Weight};
-use vit_gpu::models::{self, FAMILIES, Model};
+use vit_gpu::models::{self, FAMILIES, Family, Model, ModelKind};
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
 use vit_gpu::{Result, selftest};
 
@@ -57,7 +57,8 @@ impl Net {
         let names = folders.iter().filter_map(|folder| {
             let family = read_json(&folder.join("case.json"))?["family"].as_str()?.to_owned();
             let pickle = folder.join("pytorch_model.bin").exists();
-            let known = FAMILIES.iter().any(|f| f.name == family) && !pickle;
+            let vision = |f: &Family| f.kind() == ModelKind::Vision && f.name == family;
+            let known = FAMILIES.iter().any(vision) && !pickle;
             known.then(|| folder.file_name().unwrap().to_str().unwrap())
         });
         names.map(Self::golden).collect()

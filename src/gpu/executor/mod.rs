@@ -60,6 +60,7 @@ impl Executor {
     /// # Errors
     /// As [`Executor::new`]; [`Error::Usage`] for a state that exists in another shape.
     pub fn with_states(gpu: Arc<Gpu>, plan: Plan, store: &Store, states: &States) -> Result<Self> {
+        gpu.fault()?;
         let pipelines = gpu.pipelines(&plan.steps.iter().collect::<Vec<_>>())?;
         let weights = plan
             .weights
