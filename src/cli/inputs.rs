@@ -10,6 +10,7 @@ use std::fs;
 use std::io::{IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
+use super::outfile;
 use crate::error::{Error, Result};
 
 /// Extensions that make a file in a directory an image; named files are judged by content.
@@ -94,6 +95,12 @@ pub(crate) fn expand(arguments: &[OsString], recursive: bool) -> Result<Inputs> 
     let mut inputs = Inputs::default();
     for argument in arguments {
         inputs.add(argument, recursive);
+        if let Some(list) = argument.to_str().and_then(|text| text.strip_prefix('@')) {
+            outfile::protect(Path::new(list))?;
+        }
+    }
+    for file in inputs.list.iter().filter_map(Input::file) {
+        outfile::protect(file)?;
     }
     Ok(inputs)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{DeviceArgs, DtypeArg, Feature, ModelArgs};
+use super::outfile;
 use super::output::{DeviceFacts, ModelFacts};
 use super::talk::{Progress, Talk};
 use crate::error::{Error, Result};
@@ -191,7 +192,9 @@ fn named(spec: &OsStr, offline: bool, talk: Talk) -> Result<(String, ModelSource
     } else {
         talk.detail(format_args!("model: {}", location.path().display()));
     }
-    Ok((id, ModelSource::Path(location.path().to_owned())))
+    let source = ModelSource::Path(location.path().to_owned());
+    folder(&source).map_or(Ok(()), outfile::protect_model)?;
+    Ok((id, source))
 }
 
 /// How sessions run, from flags and environment.
@@ -224,9 +227,9 @@ pub(super) fn device(args: &DeviceArgs, talk: Talk) -> Result<Device> {
     };
     let named = args.device.as_deref().map(str::trim).filter(|d| !d.is_empty());
     choice.device = match named {
-        Some("reference") => return Ok(Device::Reference),
+        Some(name) if name.eq_ignore_ascii_case("reference") => return Ok(Device::Reference),
         Some("auto") => DeviceSpec::Auto,
-        Some("cpu") => match processor(&choice)? {
+        Some(name) if name.eq_ignore_ascii_case("cpu") => match processor(&choice)? {
             Some(spec) => spec,
             None => {
                 talk.note("there is no adapter on the CPU: the reference computes");

@@ -1,10 +1,14 @@
 //! Files that are there whole or not at all: written beside their place, then renamed.
 //! What is unfinished is listed, so that Ctrl-C can remove it before the process ends.
+//!
+//! Whatever is read is told to [`protect`] and [`protect_model`]: no output may replace it, nor another
+//! output, wherever its name comes from.
 
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -12,6 +16,59 @@ use crate::error::{Error, Result};
 static DRAFTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// Folders made for output.
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// What this process reads and writes: canonical paths.
+static TOUCHED: Mutex<Touched> =
+    Mutex::new(Touched { inputs: Vec::new(), models: Vec::new(), outputs: Vec::new() });
+
+struct Touched {
+    inputs: Vec<PathBuf>,
+    /// Folders of models.
+    models: Vec<PathBuf>,
+    outputs: Vec<PathBuf>,
+}
+
+impl Touched {
+    /// Why a file may not be written.
+    fn objection(&self, place: &Path) -> Option<&'static str> {
+        if self.inputs.iter().any(|input| input == place) {
+            Some("would replace an input")
+        } else if place.is_file() && place.parent().is_some_and(|p| self.models.iter().any(|m| m == p)) {
+            Some("would replace a file of the model")
+        } else {
+            None
+        }
+    }
+}
+
+/// Lets no output replace this file, which is read.
+///
+/// # Errors
+/// [`Error::Usage`] if an output was begun in its place.
+pub(crate) fn protect(input: &Path) -> Result<()> {
+    let Ok(place) = fs::canonicalize(input) else { return Ok(()) };
+    guard(|touched| touched.inputs.push(place))
+}
+
+/// Lets no output replace a file of this folder, which holds a model.
+///
+/// # Errors
+/// [`Error::Usage`] if an output was begun in place of one.
+pub(crate) fn protect_model(folder: &Path) -> Result<()> {
+    let Ok(place) = fs::canonicalize(folder) else { return Ok(()) };
+    guard(|touched| touched.models.push(place))
+}
+
+fn guard(add: impl FnOnce(&mut Touched)) -> Result<()> {
+    let mut touched = TOUCHED.lock().expect("no panic happens while this lock is held");
+    add(&mut touched);
+    let objection = |place: &PathBuf| Some((place.clone(), touched.objection(place)?));
+    touched.outputs.iter().find_map(objection).map_or(Ok(()), |(place, what)| Err(refused(&place, what)))
+}
+
+fn refused(path: &Path, what: &str) -> Error {
+    Error::usage(format!("{} {what}", path.display()), "write to another file")
+}
 
 /// A file being written.
 #[derive(Debug)]
@@ -38,19 +95,43 @@ impl OutFile {
             let file = File::options().write(true).open(path).map_err(wrong)?;
             return Ok(Self { path: path.to_owned(), draft: None, file });
         }
-        let target =
-            if existing.is_some() { fs::canonicalize(path).map_err(wrong)? } else { path.to_owned() };
-        let mut name = std::ffi::OsString::from(".");
-        name.push(target.file_name().ok_or_else(|| wrong(std::io::ErrorKind::InvalidFilename.into()))?);
-        name.push(format!(".{}.tmp", std::process::id()));
-        let draft = target.with_file_name(name);
+        if existing.as_ref().is_some_and(|m| m.permissions().readonly()) {
+            return Err(wrong(std::io::ErrorKind::PermissionDenied.into()));
+        }
+        let name = path.file_name().ok_or_else(|| wrong(std::io::ErrorKind::InvalidFilename.into()))?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let target = match existing {
+            Some(_) => fs::canonicalize(path).map_err(wrong)?,
+            None => fs::canonicalize(folder).map_err(wrong)?.join(name),
+        };
+        static DRAFT: AtomicUsize = AtomicUsize::new(0);
+        let number = DRAFT.fetch_add(1, Ordering::Relaxed);
+        // A name of its own length: one made of the file's might be too long.
+        let draft = target.with_file_name(format!(".vit-gpu.{}.{number}.tmp", std::process::id()));
+        {
+            let mut touched = TOUCHED.lock().expect("no panic happens while this lock is held");
+            if let Some(what) = touched.objection(&target) {
+                return Err(refused(path, what));
+            }
+            if touched.outputs.contains(&target) {
+                return Err(refused(path, "is written already by the same command"));
+            }
+            touched.outputs.push(target.clone());
+        }
         if let Ok(mut drafts) = DRAFTS.lock() {
             drafts.push(draft.clone());
         }
         match File::create(&draft) {
-            Ok(file) => Ok(Self { path: target, draft: Some(draft), file }),
+            Ok(file) => {
+                if let Some(existing) = existing {
+                    // As private as the file that is replaced; not every file system can.
+                    _ = file.set_permissions(existing.permissions());
+                }
+                Ok(Self { path: target, draft: Some(draft), file })
+            }
             Err(e) => {
                 forget(&draft);
+                release(&target);
                 Err(wrong(e))
             }
         }
@@ -65,6 +146,11 @@ impl OutFile {
             Some(draft) => self.file.sync_all().and_then(|()| fs::rename(draft, &self.path)),
             None => Ok(()),
         });
+        // A reader who has had enough is no failure, as on standard output.
+        let written = written.or_else(|e| match e.kind() {
+            std::io::ErrorKind::BrokenPipe if self.draft.is_none() => Ok(()),
+            _ => Err(e),
+        });
         written.map_err(|e| failed(&self.path, &e))?;
         if let Some(draft) = self.draft.take() {
             forget(&draft);
@@ -78,7 +164,15 @@ impl Drop for OutFile {
         if let Some(draft) = &self.draft {
             _ = fs::remove_file(draft);
             forget(draft);
+            release(&self.path);
         }
+    }
+}
+
+/// An output that came to nothing may be begun again.
+fn release(target: &Path) {
+    if let Ok(mut touched) = TOUCHED.lock() {
+        touched.outputs.retain(|output| output != target);
     }
 }
 
@@ -191,13 +285,52 @@ mod tests {
 
         drop(OutFile::create(&path).unwrap());
         assert_eq!(names(), 0);
-        OutFile::create(&path).unwrap().finish(b"one").unwrap();
+        fs::write(&path, b"one").unwrap();
         OutFile::create(&path).unwrap().finish(b"two").unwrap();
         assert_eq!((fs::read(&path).unwrap().as_slice(), names()), (&b"two"[..], 1));
+        assert!(OutFile::create(&path).unwrap_err().message().contains("is written already"));
+        let long = folder.path().join("x".repeat(255));
+        OutFile::create(&long).unwrap().finish(b"long").unwrap();
 
         let e = OutFile::create(&folder.path().join("no/a.bin")).unwrap_err();
         assert!(e.to_string().contains("there is no folder"), "{e}");
         assert!(OutFile::create(folder.path()).is_err());
+    }
+
+    #[test]
+    fn what_is_read_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("model")).unwrap();
+        for name in ["input", "model/config.json", "later"] {
+            fs::write(at(name), name).unwrap();
+        }
+        protect(&at("input")).unwrap();
+        protect_model(&at("model")).unwrap();
+        let refused = |name: &str| OutFile::create(&at(name)).unwrap_err().message();
+        assert!(refused("input").contains("would replace an input"));
+        assert!(refused("model/../input").contains("would replace an input"));
+        assert!(refused("model/config.json").contains("a file of the model"));
+        OutFile::create(&at("model/new.json")).unwrap().finish(b"new").unwrap();
+        let begun = OutFile::create(&at("later")).unwrap();
+        assert!(protect(&at("later")).unwrap_err().message().contains("would replace an input"));
+        drop(begun);
+        assert_eq!(fs::read(at("later")).unwrap(), b"later");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_private_file_stays_private_and_a_protected_one_stays() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        fs::write(&path, b"old").unwrap();
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        set(0o600);
+        OutFile::create(&path).unwrap().finish(b"new").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        set(0o444);
+        assert!(matches!(OutFile::create(&path), Err(Error::Write { .. })));
     }
 
     #[cfg(unix)]

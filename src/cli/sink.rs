@@ -121,6 +121,8 @@ pub(crate) fn resolve<F: Form>(args: &SinkArgs<F>, talk: Talk) -> Result<(F, Opt
             let what = format!("-o {shown}: no file of this kind is written here");
             Error::usage(what, choices::<F>())
         })?,
+        // A device or a pipe has no kind: /dev/stdout is as standard output.
+        (None, None) if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) => F::default(),
         (None, None) => {
             let what = format!("-o {shown}: the name does not say in which format to write");
             return Err(Error::usage(what, choices::<F>()));
@@ -165,6 +167,15 @@ impl<F: Form> Sink<'_, F> {
         let Some(path) = self.path.as_deref() else { return Ok(()) };
         outfile::distinct(&[("-o", path)], inputs)?;
         outfile::spare_the_model(&[Some(path)], model)
+    }
+
+    /// Refuses two outputs in one file, and outputs in place of inputs.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub(crate) fn distinct(&self, others: &[(&str, &Path)], inputs: &[&Path]) -> Result<()> {
+        let own = self.path.as_deref().map(|path| ("-o", path));
+        outfile::distinct(&own.into_iter().chain(others.iter().copied()).collect::<Vec<_>>(), inputs)
     }
 
     /// The file, for a command that writes it itself.

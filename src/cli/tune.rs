@@ -88,6 +88,9 @@ struct Row {
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> Outcome {
     if args.list {
+        if out.format != Plain::Text {
+            return Err(Error::usage("the list of variants is text", "name the file .txt").into());
+        }
         for (op, names) in ops::variants() {
             for name in names {
                 writeln!(out, "{op}={name}")?;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::args::{DeviceArgs, ModelArgs, Plain, tolerance};
 use super::open;
 use super::outcome::{FAILED, Outcome};
+use super::outfile;
 use super::output::json;
 use super::sink::{Sink, SinkArgs};
 use super::talk::Talk;
@@ -185,6 +186,7 @@ fn golden(path: &Path, mmap: bool) -> Result<Checkpoint> {
         let help = "pass --golden FILE: a safetensors file with in.pixel_values and out.* tensors";
         return Err(Error::model(name, "there are no recorded outputs", help));
     }
+    outfile::protect(path)?;
     let file = Checkpoint::open(path, mmap)?;
     if !file.index().keys().any(|n| n.starts_with("out.")) {
         let help = "see `vit-gpu verify --help` for the names";

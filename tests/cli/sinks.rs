@@ -95,3 +95,52 @@ fn names_that_contradict_their_content_are_refused_before_any_work() {
     }
     assert!(names(folder.path()).is_empty());
 }
+
+#[test]
+fn nothing_that_is_read_or_written_is_replaced() {
+    let folder = scratch();
+    let at = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    fs::create_dir(at("m")).expect("scratch");
+    for file in ["config.json", "model.safetensors", "preprocessor_config.json", "golden.safetensors"] {
+        fs::copy(format!("tests/golden/vit/{file}"), at(&format!("m/{file}"))).expect("scratch");
+    }
+    fs::copy("tests/golden/vit/golden.safetensors", at("g.json")).expect("scratch");
+    fs::copy("assets/samples/star.png", at("star-0.png")).expect("scratch");
+    fs::write(at("list.json"), "assets/samples/star.png\n").expect("scratch");
+    let read = |name: &str| fs::read(at(name)).expect("scratch");
+    let before = ["m/config.json", "g.json", "star-0.png", "list.json"].map(read);
+    let (model, config) = (at("m"), at("m/config.json"));
+    let list = format!("@{}", at("list.json"));
+    let replaced = "would replace";
+    let cases: [(&[&str], &str); 8] = [
+        (&["inspect", "-m", &model, "-o", &config], replaced),
+        (&["verify", "-m", &model, "-o", &config], replaced),
+        (&["verify", "-m", &model, "--golden", &at("g.json"), "-o", &at("g.json")], replaced),
+        (&["tune", "-m", &model, "-o", &config], replaced),
+        (&["bench", "-m", &model, "-o", &config], replaced),
+        (&["infer", &list, "-o", &at("list.json")], replaced),
+        (
+            &[
+                "generate",
+                "--class",
+                "star",
+                "--init-image",
+                &at("star-0.png"),
+                "--keep-rows",
+                "7",
+                "--files",
+                "-o",
+                &at("star.png"),
+            ],
+            replaced,
+        ),
+        (
+            &["infer", "assets/samples/star.png", "-o", &at("a.json"), "--attention", &at("a.json")],
+            "name the same file",
+        ),
+    ];
+    for (arguments, says) in cases {
+        go(arguments.iter().copied().chain(["--device", "reference"])).code(2).says(&[says]);
+    }
+    assert_eq!(["m/config.json", "g.json", "star-0.png", "list.json"].map(read), before);
+}

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use super::args::DtypeArg;
 use super::open;
 use super::outcome::{Outcome, Stop};
-use super::outfile::spare_the_model;
+use super::outfile::{self, spare_the_model};
 use super::talk::Talk;
 use crate::cli::generate::args::{GenerateArgs, When};
 use crate::error::{Error, Result};
@@ -60,6 +60,10 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
             "name a picture with -o FILE.png, or see --animate, --entropy and --tokens; for a text pass --prompt",
         )));
     }
+    [&args.what.init_image, &args.what.reproduce]
+        .into_iter()
+        .flatten()
+        .try_for_each(|p| outfile::protect(p))?;
     let again = args.what.reproduce.as_deref().map(Recipe::read).transpose()?;
     let primer =
         args.what.init_image.as_deref().map(|path| image::decode_file(path, &DecodeOptions::default()));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::infer::args::InferArgs;
 use crate::cli::inputs::Input;
-use crate::cli::outfile::{OutFile, distinct};
+use crate::cli::outfile::OutFile;
 use crate::cli::sink::{self, Form, Sink};
 use crate::cli::talk::Talk;
 use crate::cli::vectors::Vectors;
@@ -35,11 +35,11 @@ pub(super) fn check<F: Form>(args: &InferArgs, inputs: &[Input], out: &Sink<'_, 
         [("--embeddings", &args.embeddings, "safetensors"), ("--attention", &args.attention, "png")];
     let outputs = outputs.into_iter().filter_map(|(flag, path, kind)| Some((flag, path.as_deref()?, kind)));
     let outputs: Vec<(&str, &Path, &str)> = outputs.collect();
-    distinct(&outputs.iter().map(|(flag, path, _)| (*flag, *path)).collect::<Vec<_>>(), &files)?;
+    out.distinct(&outputs.iter().map(|(flag, path, _)| (*flag, *path)).collect::<Vec<_>>(), &files)?;
     for (flag, path, kind) in outputs.iter().filter(|(_, path, _)| !path.is_dir()) {
         sink::expect_kind(path, flag, kind)?;
     }
-    out.spare(&outputs.iter().map(|(_, path, _)| *path).chain(files).collect::<Vec<_>>(), None)
+    Ok(())
 }
 
 /// Inputs as files that no output may replace.

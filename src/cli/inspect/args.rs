@@ -24,10 +24,10 @@ pub(crate) struct InspectArgs {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub outputs: Vec<String>,
     /// Print the graph instead (of a generative model, of one token): as text, or for Graphviz
-    #[arg(long, value_enum, value_name = "text|dot", conflicts_with_all = ["plan", "format"])]
+    #[arg(long, value_enum, value_name = "text|dot", conflicts_with = "plan")]
     pub graph: Option<GraphForm>,
     /// Print the plan instead: a line for each launch
-    #[arg(long, conflicts_with = "format")]
+    #[arg(long)]
     pub plan: bool,
     #[command(flatten)]
     pub sink: SinkArgs<Plain>,

@@ -11,7 +11,7 @@ mod generation;
 use super::inspect::facts::default_outputs;
 use super::open::{self, Opened};
 use super::outcome::Outcome;
-use super::outfile::{OutFile, distinct};
+use super::outfile::OutFile;
 use super::output::json;
 use super::sink::{self, Sink};
 use super::talk::Talk;
@@ -32,8 +32,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -
     let pictures = [("--trace", &args.trace), ("--roofline", &args.roofline)];
     let pictures: Vec<(&str, &Path)> =
         pictures.into_iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?))).collect();
-    distinct(&pictures, &[])?;
-    out.spare(&pictures.iter().map(|(_, path)| *path).collect::<Vec<_>>(), None)?;
+    out.distinct(&pictures, &[])?;
     if args.generate {
         return generation::run(args, talk, out);
     }

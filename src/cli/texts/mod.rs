@@ -212,6 +212,7 @@ fn regular(path: &Path) -> Result<File> {
     if !std::fs::metadata(path).map_err(wrong)?.is_file() {
         return Err(wrong(std::io::Error::other("it is not a regular file")));
     }
+    super::outfile::protect(path)?;
     File::open(path).map_err(wrong)
 }
 
