@@ -50,7 +50,7 @@ impl Generator {
         self.codec.decode(info, tokens)
     }
 
-    /// Tokens of a picture of exactly [`super::GeneratorInfo::picture`], in raster order.
+    /// Tokens of a picture of exactly [`super::GeneratorInfo::image_size`], in raster order.
     ///
     /// # Errors
     /// [`Error::Usage`] for another size, or a checkpoint without the encoder; device errors.
@@ -63,7 +63,7 @@ impl Generator {
         self.codec.encode(picture)
     }
 
-    /// An image resized, and cropped where its shape is another, to [`super::GeneratorInfo::picture`].
+    /// An image resized, and cropped where its shape is another, to [`super::GeneratorInfo::image_size`].
     ///
     /// # Errors
     /// If the image cannot be brought to that size.

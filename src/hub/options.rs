@@ -45,7 +45,7 @@ pub struct HubOptions {
     pub offline: bool,
     /// Time-outs and retries.
     pub patience: Patience,
-    /// Set from another thread to stop a download at its next piece ([`Error::Interrupted`]).
+    /// Set from another thread to stop a download at its next piece ([`crate::Error::Interrupted`]).
     pub cancel: Arc<AtomicBool>,
 }
 

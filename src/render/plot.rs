@@ -153,7 +153,7 @@ impl Scene {
     /// The picture as PNG.
     ///
     /// # Errors
-    /// [`Error::Write`] if it cannot be encoded.
+    /// [`crate::Error::Write`] if it cannot be encoded.
     pub fn png(&self) -> Result<Vec<u8>> {
         let mut canvas = Canvas::new(self.width * ZOOM, self.height * ZOOM);
         let zoom = ZOOM as f32;

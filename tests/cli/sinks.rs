@@ -79,7 +79,7 @@ fn names_that_contradict_their_content_are_refused_before_any_work() {
         (&["tokens", STAR, "-o", &png], "json is written"),
         (&["profile", "--trace", &svg], "--trace"),
         (&["profile", "--roofline", &json], "--roofline"),
-        (&["profile", "-o", &json, "--trace", &json], "would replace"),
+        (&["profile", "-o", &json, "--trace", &json], "name the same file"),
         (&["infer", STAR, "-o", &csv, "--format", "json"], "json is written"),
         (&["infer", STAR, "-o", &at("x")], "does not say in which format"),
         (&["infer", STAR, "--embeddings", &json], "safetensors is written"),

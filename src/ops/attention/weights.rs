@@ -11,7 +11,7 @@ use crate::ops::norm::row_lanes;
 use crate::tensor::{HostTensor, TensorDesc};
 
 /// The softmax weights of attention. Operands: q (B,H,T,D), k (B,H,S,D), then bias and lengths as
-/// [`Attention`] has them. Result (B,H,T,S).
+/// [`crate::ops::Attention`] has them. Result (B,H,T,S).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionWeights {
     /// A bias is added to the scaled scores.
