@@ -25,15 +25,16 @@ struct Touched {
     inputs: Vec<PathBuf>,
     /// Folders of models.
     models: Vec<PathBuf>,
-    outputs: Vec<PathBuf>,
+    /// And whether there was a file before.
+    outputs: Vec<(PathBuf, bool)>,
 }
 
 impl Touched {
-    /// Why a file may not be written.
-    fn objection(&self, place: &Path) -> Option<&'static str> {
+    /// Why a file, which was there before or not, may not be written.
+    fn objection(&self, place: &Path, there: bool) -> Option<&'static str> {
         if self.inputs.iter().any(|input| input == place) {
             Some("would replace an input")
-        } else if place.is_file() && place.parent().is_some_and(|p| self.models.iter().any(|m| m == p)) {
+        } else if there && place.parent().is_some_and(|p| self.models.iter().any(|m| m == p)) {
             Some("would replace a file of the model")
         } else {
             None
@@ -62,7 +63,8 @@ pub(crate) fn protect_model(folder: &Path) -> Result<()> {
 fn guard(add: impl FnOnce(&mut Touched)) -> Result<()> {
     let mut touched = TOUCHED.lock().expect("no panic happens while this lock is held");
     add(&mut touched);
-    let objection = |place: &PathBuf| Some((place.clone(), touched.objection(place)?));
+    let objection =
+        |(place, there): &(PathBuf, bool)| Some((place.clone(), touched.objection(place, *there)?));
     touched.outputs.iter().find_map(objection).map_or(Ok(()), |(place, what)| Err(refused(&place, what)))
 }
 
@@ -100,6 +102,7 @@ impl OutFile {
         }
         let name = path.file_name().ok_or_else(|| wrong(std::io::ErrorKind::InvalidFilename.into()))?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let there = existing.is_some();
         let target = match existing {
             Some(_) => fs::canonicalize(path).map_err(wrong)?,
             None => fs::canonicalize(folder).map_err(wrong)?.join(name),
@@ -110,13 +113,13 @@ impl OutFile {
         let draft = target.with_file_name(format!(".vit-gpu.{}.{number}.tmp", std::process::id()));
         {
             let mut touched = TOUCHED.lock().expect("no panic happens while this lock is held");
-            if let Some(what) = touched.objection(&target) {
+            if let Some(what) = touched.objection(&target, there) {
                 return Err(refused(path, what));
             }
-            if touched.outputs.contains(&target) {
+            if touched.outputs.iter().any(|(output, _)| *output == target) {
                 return Err(refused(path, "is written already by the same command"));
             }
-            touched.outputs.push(target.clone());
+            touched.outputs.push((target.clone(), there));
         }
         if let Ok(mut drafts) = DRAFTS.lock() {
             drafts.push(draft.clone());
@@ -172,7 +175,7 @@ impl Drop for OutFile {
 /// An output that came to nothing may be begun again.
 fn release(target: &Path) {
     if let Ok(mut touched) = TOUCHED.lock() {
-        touched.outputs.retain(|output| output != target);
+        touched.outputs.retain(|(output, _)| output != target);
     }
 }
 
