@@ -44,7 +44,7 @@ fn main(
         for (var kx = 0u; kx < p.size_x; kx++) {
             let column = out_column * p.stride_x + kx - p.pad_left;
             if row < p.height && column < p.width {
-                most = max(most, f32(x[((b * p.height + row) * p.width + column) * p.channels + c]));
+                most = max_kept(most, f32(x[((b * p.height + row) * p.width + column) * p.channels + c]));
             }
         }
     }

@@ -10,6 +10,9 @@ struct Params { rows: u32, width: u32, codes: u32 }
 @group(0) @binding(3) var<storage, read_write> y: array<u32>;  // (rows)
 @group(0) @binding(4) var<uniform> p: Params;
 
+// The id for a vector that has no nearest code, because a score is a NaN.
+const NONE = 0xffffffffu;
+
 var<workgroup> scores: array<f32, WG>;
 var<workgroup> ids: array<u32, WG>;
 
@@ -25,24 +28,27 @@ fn main(
     }
     var top = -3.0e38;
     var best = 0u;
+    var broken = false;
     for (var code = lane; code < p.codes; code += WG) {
         var score = -offsets[code];
         for (var i = 0u; i < p.width; i++) {
             score = fma(f32(x[row * p.width + i]), codes[code * p.width + i], score);
         }
+        broken |= is_nan(score);
         if score > top {
             top = score;
             best = code;
         }
     }
     scores[lane] = top;
-    ids[lane] = best;
+    ids[lane] = select(best, NONE, broken);
     workgroupBarrier();
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         if lane < half {
             let other = scores[lane + half];
             let id = ids[lane + half];
-            if other > scores[lane] || (other == scores[lane] && id < ids[lane]) {
+            let nearer = other > scores[lane] || (other == scores[lane] && id < ids[lane]);
+            if id == NONE || (ids[lane] != NONE && nearer) {
                 scores[lane] = other;
                 ids[lane] = id;
             }

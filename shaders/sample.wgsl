@@ -37,10 +37,6 @@ fn ordered(v: f32) -> u32 {
     return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
 }
 
-fn finite(v: f32) -> bool {
-    return (bitcast<u32>(v) & 0x7f800000u) != 0x7f800000u;
-}
-
 fn raw_logit(query: u32, i: u32, scale: f32) -> f32 {
     let c = f32(logits[query * p.vocabulary + i]);
     if GUIDED {

@@ -12,9 +12,9 @@ fn sigmoid(x: f32) -> f32 {
     return 1.0 / (1.0 + exp(-x));
 }
 
-// tanh saturates long before 15; beyond, some back ends overflow to NaN.
+// tanh saturates long before 15; beyond, some back ends overflow to NaN. A NaN stays one.
 fn tanh_safe(x: f32) -> f32 {
-    return tanh(clamp(x, -15.0, 15.0));
+    return select(tanh(clamp(x, -15.0, 15.0)), x, is_nan(x));
 }
 
 fn activate(code: u32, x: f32) -> f32 {
@@ -22,7 +22,7 @@ fn activate(code: u32, x: f32) -> f32 {
         case 1u: { return 0.5 * x * (1.0 + erf(x * 0.70710678)); }
         case 2u: { return 0.5 * x * (1.0 + tanh_safe(0.79788456 * (x + 0.044715 * x * x * x))); }
         case 3u: { return x * sigmoid(1.702 * x); }
-        case 4u: { return max(x, 0.0); }
+        case 4u: { return max_kept(x, 0.0); }
         case 5u: { return x * sigmoid(x); }
         case 6u: { return tanh_safe(x); }
         case 7u: { return sigmoid(x); }

@@ -9,8 +9,9 @@ use crate::graph::{Graph, Value};
 use crate::image::preprocess::Preprocess;
 use crate::models::generative::vq::Vq;
 use crate::models::sequence::{Codec, GeneratorInfo};
+use crate::ops::NearestCode;
 use crate::session::{ModelFiles, Runtime};
-use crate::tensor::{DType, HostTensor, Size, TensorDesc};
+use crate::tensor::{HostTensor, Size, TensorDesc};
 
 /// A picture of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,7 +218,12 @@ impl PatchCodec for Tokenizer {
         let x = picture.pixels.iter().map(|&b| f32::from(b) / 127.5 - 1.0).collect();
         let x = HostTensor::f32([1, picture.height, picture.width, 3], x);
         let ids = self.run("encode", x, |g, x| self.vq.encode(g, x))?;
-        debug_assert_eq!(ids.dtype(), DType::U32);
-        Ok(ids.as_u32().map(<[u32]>::to_vec).unwrap_or_default())
+        let ids = ids.as_u32().unwrap_or_default();
+        let count = ids.iter().filter(|id| **id == NearestCode::NONE).count();
+        if count > 0 {
+            let what = format!("codes that {} finds for an image", self.runtime.name);
+            return Err(Error::NonFinite { what, count, total: ids.len() });
+        }
+        Ok(ids.to_vec())
     }
 }

@@ -122,13 +122,16 @@ params! {
 
 static UNARY: Kernel = Kernel {
     name: "unary",
-    source: shader!("lib/act.wgsl", "unary.wgsl"),
+    source: shader!("lib/finite.wgsl", "lib/act.wgsl", "unary.wgsl"),
     params: ElementwiseParams::FIELDS,
 };
 static BINARY: Kernel =
     Kernel { name: "binary", source: shader!("binary.wgsl"), params: ElementwiseParams::FIELDS };
-static GLU: Kernel =
-    Kernel { name: "glu", source: shader!("lib/act.wgsl", "glu.wgsl"), params: ElementwiseParams::FIELDS };
+static GLU: Kernel = Kernel {
+    name: "glu",
+    source: shader!("lib/finite.wgsl", "lib/act.wgsl", "glu.wgsl"),
+    params: ElementwiseParams::FIELDS,
+};
 
 /// Invocations of a workgroup of the elementwise and layout kernels.
 pub(super) const LANES: usize = 64;

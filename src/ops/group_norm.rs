@@ -67,12 +67,12 @@ struct Pair {
 static STATS: Pair = Pair {
     quads: Kernel {
         name: "group_stats",
-        source: shader!("lib/act.wgsl", "lib/wide_quads.wgsl", "group_stats.wgsl"),
+        source: shader!("lib/finite.wgsl", "lib/act.wgsl", "lib/wide_quads.wgsl", "group_stats.wgsl"),
         params: StatsParams::FIELDS,
     },
     scalars: Kernel {
         name: "group_stats_scalars",
-        source: shader!("lib/act.wgsl", "lib/wide_scalars.wgsl", "group_stats.wgsl"),
+        source: shader!("lib/finite.wgsl", "lib/act.wgsl", "lib/wide_scalars.wgsl", "group_stats.wgsl"),
         params: StatsParams::FIELDS,
     },
 };
@@ -84,12 +84,12 @@ static FACTORS: Kernel = Kernel {
 static APPLY: Pair = Pair {
     quads: Kernel {
         name: "group_apply",
-        source: shader!("lib/act.wgsl", "lib/wide_quads.wgsl", "group_apply.wgsl"),
+        source: shader!("lib/finite.wgsl", "lib/act.wgsl", "lib/wide_quads.wgsl", "group_apply.wgsl"),
         params: ApplyParams::FIELDS,
     },
     scalars: Kernel {
         name: "group_apply_scalars",
-        source: shader!("lib/act.wgsl", "lib/wide_scalars.wgsl", "group_apply.wgsl"),
+        source: shader!("lib/finite.wgsl", "lib/act.wgsl", "lib/wide_scalars.wgsl", "group_apply.wgsl"),
         params: ApplyParams::FIELDS,
     },
 };

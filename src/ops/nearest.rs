@@ -13,7 +13,7 @@ use crate::tensor::{DType, HostTensor, TensorDesc};
 /// Index of the nearest code, the first of equals. Operands: x (…, D), codes (V,D), offsets (V).
 /// Result (…) of u32: where x·code - offset is largest. With offsets of half the square of each
 /// code's length that is the nearest by distance; for codes of length one they do not matter, and
-/// the direction of x decides.
+/// the direction of x decides. [`NearestCode::NONE`] where one of them is a NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NearestCode;
 
@@ -22,8 +22,16 @@ params! {
     struct NearestParams { rows: u32, width: u32, codes: u32 }
 }
 
-static NEAREST: Kernel =
-    Kernel { name: "nearest_code", source: shader!("nearest_code.wgsl"), params: NearestParams::FIELDS };
+static NEAREST: Kernel = Kernel {
+    name: "nearest_code",
+    source: shader!("lib/finite.wgsl", "nearest_code.wgsl"),
+    params: NearestParams::FIELDS,
+};
+
+impl NearestCode {
+    /// The id of a vector that has no nearest code; beyond every codebook.
+    pub const NONE: u32 = u32::MAX;
+}
 
 impl Graph {
     /// Index of the nearest code by x·code - offset. x: (…, D), codes: (V,D), offsets: (V); returns
@@ -59,10 +67,16 @@ impl OpDef for NearestCode {
                 .chunks(width)
                 .zip(offsets)
                 .map(|(code, offset)| code.iter().zip(x).map(|(a, b)| a * b).sum::<f32>() - offset);
-            let best = |(i, top): (usize, f32), (j, score): (usize, f32)| {
-                if score > top { (j, score) } else { (i, top) }
+            let best = |(i, top): (u32, f32), (j, score): (u32, f32)| {
+                if i == Self::NONE || score.is_nan() {
+                    (Self::NONE, top)
+                } else if score > top {
+                    (j, score)
+                } else {
+                    (i, top)
+                }
             };
-            scores.enumerate().fold((0, f32::NEG_INFINITY), best).0 as u32
+            (0..).zip(scores).fold((0, f32::NEG_INFINITY), best).0
         };
         HostTensor::u32(out.shape, x.par_chunks(width).map(nearest).collect())
     }

@@ -11,7 +11,7 @@ use crate::tensor::{HostTensor, Shape, TensorDesc};
 
 /// Largest element of every window, channel by channel: (B,H,W,C) to (B,Ho,Wo,C). Padding never
 /// wins: windows are cut at the border of the picture, and one that lies outside gives the lowest
-/// number.
+/// number. A NaN wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPool {
     /// The window.
@@ -26,11 +26,19 @@ params! {
     }
 }
 
-static POOL: Kernel =
-    Kernel { name: "max_pool", source: shader!("max_pool.wgsl"), params: PoolParams::FIELDS };
+static POOL: Kernel = Kernel {
+    name: "max_pool",
+    source: shader!("lib/finite.wgsl", "max_pool.wgsl"),
+    params: PoolParams::FIELDS,
+};
 
 /// What an empty window gives; as in the kernel.
 const LOWEST: f32 = -3.0e38;
+
+/// The larger of two; a NaN if either is.
+fn larger(a: f32, b: f32) -> f32 {
+    if a.is_nan() || a > b { a } else { b }
+}
 
 impl Graph {
     /// Largest element of every window. x: (B,H,W,C); returns (B,Ho,Wo,C).
@@ -64,7 +72,7 @@ impl OpDef for MaxPool {
                     && y < h
                     && xx < w
                 {
-                    most = most.max(x[((b * h + y) * w + xx) * c + ci]);
+                    most = larger(most, x[((b * h + y) * w + xx) * c + ci]);
                 }
             }
             most

@@ -96,7 +96,7 @@ params! {
 
 static SAMPLE: Kernel = Kernel {
     name: "sample",
-    source: shader!("lib/row.wgsl", "lib/rng.wgsl", "sample.wgsl"),
+    source: shader!("lib/row.wgsl", "lib/rng.wgsl", "lib/finite.wgsl", "sample.wgsl"),
     params: SampleParams::FIELDS,
 };
 

@@ -22,6 +22,8 @@ pub struct Case {
     pub tolerance: f32,
     /// True for the cases that `doctor` runs: one or two of every kernel.
     pub quick: bool,
+    /// True if one element of each f32 input is a NaN, which must come out wherever the reference has one.
+    pub poisoned: bool,
 }
 
 /// Ids are drawn up to a little beyond this; the case's table has as many rows.
@@ -31,10 +33,18 @@ impl Case {
     /// The inputs, made of noise; a different draw for each input and case.
     pub fn inputs(&self) -> Vec<(&str, HostTensor)> {
         let inputs = self.graph.nodes().iter().filter_map(|n| match &n.op {
-            Op::Input { name } => Some((name.as_str(), fill(n.desc, seed(&self.name, name)))),
+            Op::Input { name } => {
+                let noise = fill(n.desc, seed(&self.name, name));
+                Some((name.as_str(), if self.poisoned { poison(noise) } else { noise }))
+            }
             _ => None,
         });
         inputs.collect()
+    }
+
+    /// The case with a NaN in its inputs.
+    pub(super) fn poisoned(self) -> Self {
+        Self { name: format!("NaN in {}", self.name), poisoned: true, ..self }
     }
 
     /// Every way to run the case on an adapter: each candidate of each op that has several, or the
@@ -169,13 +179,25 @@ fn fill(desc: TensorDesc, seed: u64) -> HostTensor {
     }
 }
 
+/// Puts a NaN into the middle of f32 values.
+fn poison(tensor: HostTensor) -> HostTensor {
+    if tensor.dtype() != DType::F32 {
+        return tensor;
+    }
+    let shape = tensor.shape();
+    let mut values = tensor.into_f32();
+    let middle = values.len() / 2;
+    values[middle] = f32::NAN;
+    HostTensor::f32(shape, values)
+}
+
 pub(super) fn case(name: impl Into<String>, tolerance: f32, build: impl FnOnce(&mut Graph) -> Value) -> Case {
     let mut graph = Graph::new();
     graph.scope("case");
     let y = build(&mut graph);
     graph.output("y", y);
     let name = name.into();
-    Case { name, graph, states: Vec::new(), tolerance, quick: false }
+    Case { name, graph, states: Vec::new(), tolerance, quick: false, poisoned: false }
 }
 
 pub(super) fn x(g: &mut Graph, shape: impl Into<Shape>) -> Value {

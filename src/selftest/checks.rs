@@ -125,13 +125,17 @@ pub fn largest(a: f32, b: f32) -> f32 {
     if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
 }
 
-/// The largest difference, NaN if there is one, and whether all are within tolerance.
+/// The largest difference, NaN if there is one, and whether all are within tolerance. A NaN that is
+/// wanted is right, and no difference.
 fn compare(got: &[f32], want: &[f32], tolerance: f32) -> (f32, bool) {
     if got.len() != want.len() {
         return (f32::NAN, false);
     }
     let (mut worst, mut pass) = (0.0f32, true);
     for (g, w) in got.iter().zip(want) {
+        if g.is_nan() && w.is_nan() {
+            continue;
+        }
         let error = (g - w).abs();
         pass &= error <= tolerance * (1.0 + w.abs());
         worst = largest(worst, error);
@@ -150,6 +154,9 @@ mod tests {
         for nan in [[f32::NAN, 2.0, 3.0], [1.0, f32::NAN, 3.0], [1.0, 2.0, f32::NAN]] {
             let (worst, pass) = compare(&nan, &[1.0, 2.0, 3.0], 1.0);
             assert!(worst.is_nan() && !pass);
+            let (worst, pass) = compare(&[1.0, 2.0, 3.0], &nan, 1.0);
+            assert!(worst.is_nan() && !pass);
+            assert_eq!(compare(&nan, &nan, 0.0), (0.0, true));
         }
         assert!(!compare(&[1.0], &[1.0, 2.0], 1.0).1);
         assert!(!compare(&[f32::INFINITY], &[f32::INFINITY], 1.0).1, "their difference is no number");

@@ -8,6 +8,7 @@ mod checks;
 mod layers;
 mod narrow;
 mod pictures;
+mod poisoned;
 mod quick;
 mod sequence;
 mod text;
@@ -18,6 +19,16 @@ use quick::QUICK;
 
 /// Every op case.
 pub fn all() -> Vec<Case> {
+    let mut cases = healthy();
+    poisoned::all(&mut cases);
+    for case in &mut cases {
+        case.quick = QUICK.contains(&case.name.as_str());
+    }
+    cases
+}
+
+/// Every op case of numbers alone.
+fn healthy() -> Vec<Case> {
     let mut cases = Vec::new();
     basic::matmul(&mut cases);
     narrow::matmul(&mut cases);
@@ -29,8 +40,5 @@ pub fn all() -> Vec<Case> {
     sequence::all(&mut cases);
     text::all(&mut cases);
     pictures::all(&mut cases);
-    for case in &mut cases {
-        case.quick = QUICK.contains(&case.name.as_str());
-    }
     cases
 }

@@ -14,6 +14,7 @@ macro_rules! pair {
             linear: Kernel {
                 name: $linear,
                 source: shader!(
+                    "lib/finite.wgsl",
                     "lib/act.wgsl",
                     "lib/matmul_io4.wgsl",
                     "lib/matmul_rows.wgsl",
@@ -26,6 +27,7 @@ macro_rules! pair {
             conv: Kernel {
                 name: $conv,
                 source: shader!(
+                    "lib/finite.wgsl",
                     "lib/act.wgsl",
                     "lib/conv_params.wgsl",
                     "lib/conv_io4.wgsl",

@@ -30,6 +30,7 @@ pub(super) static LINES: Pair = Pair {
     plain: Kernel {
         name: "matmul_step",
         source: shader!(
+            "lib/finite.wgsl",
             "lib/act.wgsl",
             "lib/row.wgsl",
             "lib/step_io.wgsl",
@@ -60,6 +61,7 @@ pub(super) static LANES: Pair = Pair {
     plain: Kernel {
         name: "matmul_step_lanes",
         source: shader!(
+            "lib/finite.wgsl",
             "lib/act.wgsl",
             "lib/step_io.wgsl",
             "lib/step_plain.wgsl",

@@ -17,6 +17,7 @@ macro_rules! pair {
             linear: Kernel {
                 name: $linear,
                 source: shader!(
+                    "lib/finite.wgsl",
                     "lib/act.wgsl",
                     "lib/matmul_io.wgsl",
                     "lib/matmul_rows.wgsl",
@@ -28,6 +29,7 @@ macro_rules! pair {
             conv: Kernel {
                 name: $conv,
                 source: shader!(
+                    "lib/finite.wgsl",
                     "lib/act.wgsl",
                     "lib/conv_params.wgsl",
                     "lib/conv_io.wgsl",
@@ -47,7 +49,13 @@ static LANES: Pair = pair!("matmul_lanes", "conv_lanes", "lib/matmul_fours.wgsl"
 static CAST: Pair = pair!("matmul_cast", "conv_cast", "lib/matmul_fours.wgsl", "matmul_cast.wgsl");
 static ROWS: Kernel = Kernel {
     name: "matmul_rows",
-    source: shader!("lib/act.wgsl", "lib/matmul_io.wgsl", "lib/matmul_weight.wgsl", "matmul_rows.wgsl"),
+    source: shader!(
+        "lib/finite.wgsl",
+        "lib/act.wgsl",
+        "lib/matmul_io.wgsl",
+        "lib/matmul_weight.wgsl",
+        "matmul_rows.wgsl"
+    ),
     params: MatMulParams::FIELDS,
 };
 
