@@ -23,9 +23,10 @@ impl AnySession {
     /// As [`open`].
     pub fn from_files(files: ModelFiles, options: &Options) -> Result<Self> {
         Ok(match files.kind() {
-            ModelKind::Vision => Self::Vision(Session::from_files(files, options)?),
-            ModelKind::Generator => Self::Generator(Generator::from_files(files, options)?),
-            ModelKind::Text => Self::Text(TextSession::from_files(files, options)?),
+            // Of a model that is none of these, opening it says what is known.
+            None | Some(ModelKind::Vision) => Self::Vision(Session::from_files(files, options)?),
+            Some(ModelKind::Generator) => Self::Generator(Generator::from_files(files, options)?),
+            Some(ModelKind::Text) => Self::Text(TextSession::from_files(files, options)?),
         })
     }
 }

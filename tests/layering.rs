@@ -51,7 +51,7 @@ const RESERVED: &[(&str, &[&str])] = &[
             "gpu::kept",
             "hub",
             "image",
-            "session::files",
+            "session::folder",
             "synthetic::folder",
             "text::sentence",
             "tokenizer",

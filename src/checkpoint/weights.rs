@@ -22,6 +22,7 @@ use crate::checkpoint::source::Source;
 use crate::checkpoint::{header, sniff};
 use crate::error::{Error, Result};
 use crate::graph::TensorIndex;
+use crate::json;
 use crate::printable::printable;
 use crate::tensor::{HostTensor, Shape};
 
@@ -47,7 +48,7 @@ const MAX_INDEX_BYTES: u64 = 64 << 20;
 const MAX_SHARDS: usize = 10_000;
 
 /// Element types that can serve as weights, for messages.
-const READABLE: &str = "F32, F16, BF16";
+const READABLE: [&str; 4] = ["F32", "F16", "BF16", "F64"];
 
 /// An opened checkpoint: all headers read and checked, no tensor read yet. Reading needs only a
 /// shared reference and may happen from several threads.
@@ -194,7 +195,7 @@ impl Checkpoint {
         &self.index
     }
 
-    /// One tensor, widened to f32 (exact for every readable type), in its own shape.
+    /// One tensor in f32 (exact for every readable type but F64, which is rounded), in its own shape.
     ///
     /// # Errors
     /// [`Error::Model`] if there is no such tensor, its element type cannot be read, it has more
@@ -216,6 +217,7 @@ impl Checkpoint {
         let mut halves: Vec<f16> = Vec::new();
         shard.read(stored.bytes.clone(), |piece| match stored.dtype.as_str() {
             "F32" => out.extend(piece.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))),
+            "F64" => out.extend(piece.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
             "BF16" => out.extend(piece.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
             _ => {
                 // By the slice, because only whole slices use the processor's own conversion.
@@ -277,12 +279,15 @@ impl Checkpoint {
         let (shard, stored) = self.stored(tensor)?;
         let file = shard.name();
         let tensor = printable(tensor);
-        if !matches!(stored.dtype.as_str(), "F32" | "F16" | "BF16") {
+        if !READABLE.contains(&stored.dtype.as_str()) {
             let dtype = printable(&stored.dtype);
             return Err(Error::model(
                 file,
                 format!("tensor `{tensor}` has elements of type {dtype}, which cannot be weights here"),
-                format!("readable types are {READABLE}; take a checkpoint in one of them or convert it"),
+                format!(
+                    "readable types are {}; take a checkpoint in one of them or convert it",
+                    READABLE.join(", ")
+                ),
             ));
         }
         Shape::checked(&stored.dims).ok_or_else(|| {
@@ -315,8 +320,7 @@ impl Checkpoint {
 
     /// Number of elements in all tensors of a readable type (so without masks and ids).
     pub fn parameters(&self) -> u64 {
-        let weights =
-            self.tensors.values().filter(|(_, t)| matches!(t.dtype.as_str(), "F32" | "F16" | "BF16"));
+        let weights = self.tensors.values().filter(|(_, t)| READABLE.contains(&t.dtype.as_str()));
         weights.map(|(_, t)| t.elements() as u64).sum()
     }
 }
@@ -407,8 +411,9 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
         return Err(bad(format!("is {} bytes long, too long for an index", source.length())));
     }
     let bytes = source.bytes(0..source.length())?;
-    let Index { weight_map } =
-        serde_json::from_slice(&bytes).map_err(|e| bad(format!("is not a checkpoint index: {e}")))?;
+    let Index { weight_map } = json::parse(&bytes)
+        .and_then(|json| serde_json::from_value(json).map_err(|e| e.to_string()))
+        .map_err(|e| bad(format!("is not a checkpoint index: {e}")))?;
     let files: BTreeSet<&String> = weight_map.values().collect();
     if files.is_empty() || files.len() > MAX_SHARDS {
         return Err(bad(format!("names {} shard files", files.len())));

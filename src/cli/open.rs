@@ -63,13 +63,14 @@ pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk
     Ok(Opened { session, source, model, device })
 }
 
-/// Refuses a model of another kind than a command takes; not one that looks at images where one is to draw,
-/// of which opening it says more.
+/// Refuses a model of another kind than a command takes; not one of a kind that is unknown, of which opening
+/// it says more.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the commands that take such a model.
 pub(super) fn expect(wanted: ModelKind, id: &str, source: &ModelSource) -> Result<()> {
-    let (what, help) = match (kind(source), wanted) {
+    let Some(kind) = kind(source) else { return Ok(()) };
+    let (what, help) = match (kind, wanted) {
         (ModelKind::Text, ModelKind::Generator) => {
             (format!("{id} draws no pictures: it works on texts"), TEXT_COMMANDS)
         }
@@ -87,13 +88,13 @@ pub(super) fn expect(wanted: ModelKind, id: &str, source: &ModelSource) -> Resul
     Err(Error::usage(what, help))
 }
 
-/// What the model of a source does, by its configuration alone.
-pub(super) fn kind(source: &ModelSource) -> ModelKind {
+/// What the model of a source does, by its configuration alone; `None` if that names none that is known.
+pub(super) fn kind(source: &ModelSource) -> Option<ModelKind> {
     match source {
         ModelSource::Path(path) => session::kind(path),
-        ModelSource::Builtin(name) if name == session::BUILTIN_GENERATOR => ModelKind::Generator,
-        ModelSource::Synthetic(name) => synthetic::kind(name),
-        _ => ModelKind::Vision,
+        ModelSource::Builtin(name) if name == session::BUILTIN_GENERATOR => Some(ModelKind::Generator),
+        ModelSource::Synthetic(name) => Some(synthetic::kind(name)),
+        _ => Some(ModelKind::Vision),
     }
 }
 
@@ -134,7 +135,7 @@ pub(super) fn say_device(d: &DeviceInfo, talk: Talk) {
 /// # Errors
 /// As [`hub::locate`]; [`Error::Usage`] for a name that is not text and no path either.
 pub(super) fn locate(args: &ModelArgs, talk: Talk) -> Result<(String, ModelSource)> {
-    let Some(spec) = args.model.as_deref().filter(|m| !m.is_empty()) else {
+    let Some(spec) = chosen(args)? else {
         talk.note(
             "no -m given: the built-in model names simple shapes; for photographs pass a ViT checkpoint, \
              as in -m google/vit-base-patch16-224",
@@ -144,13 +145,25 @@ pub(super) fn locate(args: &ModelArgs, talk: Talk) -> Result<(String, ModelSourc
     named(spec, args.offline, talk)
 }
 
+/// The model that is named, if one is.
+///
+/// # Errors
+/// [`Error::Usage`] for an empty name, as an unset variable makes: another model would answer in its place.
+pub(super) fn chosen(args: &ModelArgs) -> Result<Option<&OsStr>> {
+    match args.model.as_deref() {
+        Some(name) if name.is_empty() => {
+            Err(Error::usage("-m is empty", "name a folder or a model of the hub, or leave -m away"))
+        }
+        name => Ok(name),
+    }
+}
+
 /// As [`locate`], where `default` answers if no model is named.
 ///
 /// # Errors
 /// As [`locate`].
 pub(super) fn locate_or(args: &ModelArgs, default: &str, talk: Talk) -> Result<(String, ModelSource)> {
-    let spec = args.model.as_deref().filter(|m| !m.is_empty());
-    named(spec.unwrap_or(OsStr::new(default)), args.offline, talk)
+    named(chosen(args)?.unwrap_or(OsStr::new(default)), args.offline, talk)
 }
 
 fn named(spec: &OsStr, offline: bool, talk: Talk) -> Result<(String, ModelSource)> {

@@ -94,19 +94,19 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
     let mmap = !args.model.no_mmap;
     let warn = |warnings: Vec<String>| warnings.iter().for_each(|w| talk.warn(w));
     let (verdicts, device, dtype) = match open::kind(&source) {
-        ModelKind::Text => {
+        Some(ModelKind::Text) => {
             let session = TextSession::open(&source, &options)?;
             warn(session.warnings());
             let verdicts = texts::verdicts(&session, &golden(&path, mmap)?, tolerance)?;
             (verdicts, session.device().name.clone(), session.precision().to_string())
         }
-        ModelKind::Generator => {
+        Some(ModelKind::Generator) => {
             let generator = Generator::open(&source, &options)?;
             warn(generator.warnings());
             let verdicts = sequences::verdicts(&generator, &golden(&path, mmap)?, tolerance)?;
             (verdicts, generator.device().name.clone(), generator.precision().to_string())
         }
-        ModelKind::Vision => {
+        None | Some(ModelKind::Vision) => {
             let opened = open::open_with(id, source, &options, talk)?;
             warn(opened.session.warnings());
             let verdicts = images::verdicts(&opened.session, &golden(&path, mmap)?, tolerance)?;

@@ -2,6 +2,7 @@
 
 use super::codec::{self, PatchCodec};
 use crate::error::Result;
+use crate::json;
 use crate::labels::Labels;
 use crate::models::sequence::{GeneratorInfo, PictureDecoder};
 use crate::models::{self, AnyModel};
@@ -39,6 +40,7 @@ impl Generator {
         let info = decoder.info();
         let labels = Labels::from_config(&files.config, info.classes.unwrap_or(0));
         let mut warnings = info.warnings.clone();
+        warnings.append(&mut files.warnings);
         if info.classes.is_some() {
             warnings.extend(labels.warnings.iter().cloned());
         }
@@ -81,7 +83,7 @@ impl Generator {
 
 /// Height and width that the preprocessor states, if it does so plainly.
 fn picture_size(files: &ModelFiles) -> Option<[usize; 2]> {
-    let json: serde_json::Value = serde_json::from_str(&files.preprocessor.as_ref()?.1).ok()?;
+    let json = json::parse(files.preprocessor.as_ref()?.1.as_bytes()).ok()?;
     let side = |v: &serde_json::Value| {
         v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=8192).contains(n))
     };

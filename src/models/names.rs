@@ -29,8 +29,9 @@ const PREFIX_LENGTH: usize = 64;
 /// Longest dimension of a tensor that a model is sized by.
 const MAX_DIMENSION: usize = 1 << 20;
 
-/// Prefixes that wrappers put in front of any model.
-const WRAPPERS: &[&str] = &["module.", "model."];
+/// Prefixes that wrappers put in front of any model, in any order: `DataParallel`, Lightning, `torch.compile`,
+/// PEFT.
+const WRAPPERS: &[&str] = &["module.", "model.", "_orig_mod.", "base_model."];
 
 /// Buffers and task parts that any file may hold and no encoder needs: endings of names.
 const BUFFERS: &[&str] = &[
@@ -50,6 +51,9 @@ const BUFFERS: &[&str] = &[
 pub(crate) struct Names {
     /// Canonical name to name in the file, and shape.
     tensors: BTreeMap<String, (String, Shape)>,
+    /// Canonical name and name in the file of tensors that are left aside for another of the same canonical
+    /// name.
+    shadowed: Vec<(String, String)>,
     /// What most names of the file start with: makes the names of missing tensors look right.
     prefix: String,
     /// Starts of canonical names that this family knowingly leaves aside.
@@ -68,21 +72,25 @@ impl Names {
     ) -> Self {
         let mut tensors: BTreeMap<String, (String, Shape)> = BTreeMap::new();
         let mut prefix_counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut shadowed = Vec::new();
         for (name, &shape) in index {
             let (prefix, rest) = split_prefix(name, prefixes);
             let canonical = rename(rest, renames);
             // Two names may fall together (`beit.layernorm` and `layernorm`): the prefixed one is
             // the encoder's.
-            let deeper = tensors.get(&canonical).is_none_or(|(other, _)| name.len() > other.len());
-            if deeper {
-                tensors.insert(canonical, (name.clone(), shape));
+            match tensors.get(&canonical) {
+                Some((other, _)) if name.len() <= other.len() => shadowed.push((canonical, name.clone())),
+                _ => {
+                    let before = tensors.insert(canonical.clone(), (name.clone(), shape));
+                    shadowed.extend(before.map(|(name, _)| (canonical, name)));
+                }
             }
             *prefix_counts.entry(prefix).or_default() += 1;
         }
         // It is put before the names of all missing tensors, so a hostile one must not be long.
         let short = prefix_counts.into_iter().filter(|(p, _)| p.len() <= PREFIX_LENGTH);
         let prefix = short.max_by_key(|(_, n)| *n).map_or("", |(p, _)| p);
-        Self { tensors, prefix: prefix.to_owned(), ignored }
+        Self { tensors, shadowed, prefix: prefix.to_owned(), ignored }
     }
 
     /// True if the file has this tensor.
@@ -278,12 +286,23 @@ impl Names {
             .filter(|(canonical, (actual, _))| !aside(canonical, actual))
             .map(|(_, (actual, _))| actual.as_str())
             .collect();
+        let mut warnings = Vec::new();
+        // One norm may have two names; more are a second set of weights.
+        if self.shadowed.len() > 2 {
+            let (n, (canonical, first)) = (self.shadowed.len(), &self.shadowed[0]);
+            let read = self.in_file(canonical);
+            warnings.push(format!(
+                "{n} tensors are in the checkpoint twice: those named like `{read}` are read, those like \
+                 `{first}` are not"
+            ));
+        }
         if left.is_empty() {
-            return Vec::new();
+            return warnings;
         }
         let shown = left[..left.len().min(LISTED)].join(", ");
         let tail = if left.len() > LISTED { ", …" } else { "" };
-        vec![format!("{} tensors of the checkpoint are not used: {shown}{tail}", left.len())]
+        warnings.push(format!("{} tensors of the checkpoint are not used: {shown}{tail}", left.len()));
+        warnings
     }
 }
 

@@ -10,6 +10,7 @@ use super::vision::{beit, clip, deit, dinov2, siglip, vit, vit_mae};
 use super::{fields, timm};
 use crate::error::{Error, Result};
 use crate::graph::TensorIndex;
+use crate::printable::printable;
 
 /// What a model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,9 +220,9 @@ fn llamagen_or_randar(
     }
 }
 
-/// What a configuration's model does; vision where no family fits, which [`from_config`] tells.
-pub fn kind(config: &Json) -> ModelKind {
-    family(config).map_or(ModelKind::Vision, Family::kind)
+/// What a configuration's model does; `None` where no family fits, of which [`from_config`] tells.
+pub fn kind(config: &Json) -> Option<ModelKind> {
+    family(config).ok().map(Family::kind)
 }
 
 /// Chooses the family by `model_type` (or by the keys of timm's or LlamaGen's own forms), reads the
@@ -247,13 +248,21 @@ fn family(config: &Json) -> Result<&'static Family> {
     match object.get("model_type") {
         Some(Json::String(model_type)) => {
             let found = FAMILIES.iter().find(|f| f.model_types.contains(&model_type.as_str()));
-            found.map_or_else(|| wrong(&format!("model_type `{model_type}` is not supported")), Ok)
+            found.map_or_else(
+                || wrong(&format!("model_type `{}` is not supported", printable(model_type))),
+                Ok,
+            )
         }
         None | Some(Json::Null) if object.contains_key("architecture") => named(TIMM),
         None | Some(Json::Null) if object.contains_key("n_layer") && object.contains_key("dim") => {
             named(LLAMAGEN)
         }
-        None | Some(Json::Null) => wrong("has neither `model_type` nor timm's `architecture`"),
+        None | Some(Json::Null) => {
+            let said = object.get("architectures").and_then(|list| list.get(0)).and_then(Json::as_str);
+            let said =
+                said.map_or(String::new(), |name| format!(" (`architectures` says {})", printable(name)));
+            wrong(&format!("has neither `model_type` nor timm's `architecture`{said}"))
+        }
         Some(other) => wrong(&format!("`model_type` is {other}, expected a string")),
     }
 }

@@ -34,10 +34,9 @@ const POISONED: &[&str] = &[
     "nearest_code 7x8 of 50",
 ];
 
-/// Adds them, each beside the case that it is made of.
-pub(super) fn all(cases: &mut Vec<Case>) {
-    let whole = super::healthy();
-    cases.extend(whole.into_iter().filter(|c| POISONED.contains(&c.name.as_str())).map(Case::poisoned));
+/// Those of some cases, poisoned.
+pub(super) fn of(cases: Vec<Case>) -> impl Iterator<Item = Case> {
+    cases.into_iter().filter(|c| POISONED.contains(&c.name.as_str())).map(Case::poisoned)
 }
 
 #[cfg(test)]

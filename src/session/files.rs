@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+use super::folder;
 use crate::checkpoint::{Checkpoint, DECODER, TOKENIZER};
 use crate::error::{Error, Result};
 use crate::models::{self, ModelKind};
 use crate::synthetic;
-
-/// Largest JSON file read, in bytes: configurations with tens of thousands of labels stay far below.
-const MAX_JSON: u64 = 64 << 20;
 
 /// Name of the embedded model of images, as `builtin:shapes`.
 pub const BUILTIN: &str = "shapes";
@@ -30,63 +28,60 @@ pub struct ModelFiles {
     pub folder: Option<PathBuf>,
     /// `config.json`.
     pub config: Json,
-    /// Name and contents of `preprocessor_config.json`.
+    /// Name and contents of `preprocessor_config.json`, or of the like that says how images are prepared.
     pub preprocessor: Option<(String, String)>,
     /// The model's tensors.
     pub checkpoint: Checkpoint,
     /// The codec's tensors (of images by tokens), where they are a file of their own.
     pub codec: Option<Checkpoint>,
+    /// What a user should hear of them.
+    pub warnings: Vec<String>,
 }
 
 impl ModelFiles {
     /// A model of a configuration and tensors in memory.
     pub fn new(name: impl Into<String>, config: Json, checkpoint: Checkpoint) -> Self {
         let name = name.into();
-        Self { name, folder: None, config, preprocessor: None, checkpoint, codec: None }
+        Self { name, folder: None, config, preprocessor: None, checkpoint, codec: None, warnings: Vec::new() }
     }
 
-    /// What the model does, by its configuration.
-    pub fn kind(&self) -> ModelKind {
+    /// What the model does, by its configuration; `None` if that names no model that is known.
+    pub fn kind(&self) -> Option<ModelKind> {
         models::kind(&self.config)
     }
 
     /// Reads a folder, or a weights file and what lies beside it.
     pub(super) fn in_folder(path: &Path, mmap: bool) -> Result<Self> {
-        let folder = folder_of(path);
-        let text = read_json(&folder.join("config.json"))?;
-        let kind = text.as_deref().and_then(|t| serde_json::from_str(t).ok()).map(|json| models::kind(&json));
+        let folder = folder::of(path);
+        // A file that is damaged is told of behind weights that are not there at all.
+        let config = folder::read(&folder.join("config.json"));
+        let kind = config.as_ref().ok().and_then(|json| models::kind(json.as_ref()?));
         let part = |file: &str| {
             let file = folder.join(file);
             (kind == Some(ModelKind::Generator) && file.exists())
                 .then(|| Checkpoint::open(&file, mmap))
                 .transpose()
         };
+        if path.is_dir() && matches!(config, Ok(None)) {
+            return Err(folder::no_model(folder));
+        }
         // Weights first: of a file that is no model at all, that is the thing to say.
         let checkpoint = match part(DECODER)? {
             Some(found) => found,
             None => Checkpoint::open(path, mmap)?,
         };
-        let text = text.ok_or_else(|| {
-            let help = "a model folder holds config.json and its weights, as on the Hugging Face hub; see the \
-                        README for published .pt files";
-            Error::model(folder.display(), "there is no config.json", help)
-        })?;
-        let name = path.display().to_string();
-        let config: Json = serde_json::from_str(&text).map_err(|e| {
-            let what = format!("not valid JSON: {e}");
-            Error::model(format!("{name}/config.json"), what, "download it again")
-        })?;
-        let file = folder.join("preprocessor_config.json");
-        let preprocessor = match read_json(&file)? {
-            Some(text) => Some((file.display().to_string(), text)),
+        let config = config?.ok_or_else(|| folder::no_model(folder))?;
+        let preprocessor = match folder::preprocessor(folder)? {
             // timm's configurations say how images are prepared.
             None if config.get("architecture").is_some() => {
-                Some((folder.join("config.json").display().to_string(), text))
+                Some((folder.join("config.json").display().to_string(), config.to_string()))
             }
-            None => None,
+            found => found,
         };
+        let warnings = folder::adapter_beside(folder).into_iter().collect();
+        let name = path.display().to_string();
         let (codec, folder) = (part(TOKENIZER)?, Some(folder.to_owned()));
-        Ok(Self { name, folder, config, preprocessor, checkpoint, codec })
+        Ok(Self { name, folder, config, preprocessor, checkpoint, codec, warnings })
     }
 
     /// A model that is embedded: an ordinary folder, inside the binary.
@@ -146,31 +141,8 @@ impl ModelFiles {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
-    if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) }
-}
-
-/// What the model of a folder does, by its `config.json` alone; vision where that cannot be read, which is
-/// told when the model is opened.
-pub fn kind(path: &Path) -> ModelKind {
-    let text = read_json(&folder_of(path).join("config.json"));
-    let json: Option<Json> = text.ok().flatten().and_then(|text| serde_json::from_str(&text).ok());
-    json.map_or(ModelKind::Vision, |config| models::kind(&config))
-}
-
-/// The text of a JSON file, `None` if there is no such file.
-fn read_json(path: &Path) -> Result<Option<String>> {
-    let metadata = match std::fs::metadata(path) {
-        Ok(m) => m,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::model(path.display(), e.to_string(), "check its permissions")),
-    };
-    if metadata.len() > MAX_JSON {
-        let what = format!("{} bytes are too many for a configuration", metadata.len());
-        return Err(Error::model(path.display(), what, "is this the right file?"));
-    }
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) => Err(Error::model(path.display(), e.to_string(), "it should be a UTF-8 text file")),
-    }
+/// What the model of a folder does, by its `config.json` alone; `None` where that cannot be read or names no
+/// model that is known, which is told when the model is opened.
+pub fn kind(path: &Path) -> Option<ModelKind> {
+    models::kind(&folder::read(&folder::of(path).join("config.json")).ok()??)
 }

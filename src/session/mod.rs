@@ -11,6 +11,7 @@ mod classify;
 mod device;
 mod draw;
 mod files;
+mod folder;
 pub mod measure;
 mod options;
 mod run;

@@ -55,11 +55,22 @@ impl Session {
             .map_err(|e| e.within(&files.name))?;
         let info = model.info();
         let labels = Labels::from_config(config, info.classes.unwrap_or(0));
+        let mut warnings = info.warnings.clone();
+        warnings.extend(files.warnings);
         let preprocess = match &files.preprocessor {
             Some((name, text)) => Preprocess::from_json(name, text, Some(info.family))?,
-            None => Preprocess::default_for(info.family, info.image_size)?,
+            None => {
+                let usual = Preprocess::default_for(info.family, info.image_size)?;
+                if files.folder.is_some() {
+                    warnings.push(format!(
+                        "there is no preprocessor_config.json: images are prepared as {} does where nothing is \
+                         said, which may not be how the model was trained",
+                        usual.processor
+                    ));
+                }
+                usual
+            }
         };
-        let mut warnings = info.warnings.clone();
         if info.classes.is_some() {
             warnings.extend(labels.warnings.iter().cloned());
         }

@@ -80,6 +80,7 @@ impl TextSession {
         let info = model.info();
         let labels = Labels::from_config(&files.config, info.classes.unwrap_or(0));
         let mut warnings = info.warnings.clone();
+        warnings.extend(files.warnings);
         if info.classes.is_some() {
             warnings.extend(labels.warnings.iter().cloned());
         }

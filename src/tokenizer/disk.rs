@@ -1,11 +1,13 @@
 //! The files of a tokenizer as they lie on disk: bounded, and told of by name where they are wrong.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::json;
 
 /// Largest file, in bytes; the largest vocabularies in use take half of it.
 const MAX_BYTES: u64 = 64 << 20;
@@ -40,16 +42,13 @@ pub(super) fn bytes(path: &Path) -> Result<Option<Vec<u8>>> {
 /// A text file that must be there.
 pub(super) fn text(path: &Path) -> Result<String> {
     let found = bytes(path)?.ok_or_else(|| missing(path))?;
-    String::from_utf8(found).map_err(|e| {
-        let what = format!("byte {} is not UTF-8", e.utf8_error().valid_up_to());
-        Error::model(path.display(), what, AGAIN)
-    })
+    let text = json::text(&found).map(Cow::into_owned);
+    text.map_err(|what| Error::model(path.display(), what, AGAIN))
 }
 
 /// JSON in the bytes of a file.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Value> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::model(path.display(), format!("not valid JSON: {e}"), AGAIN))
+    json::parse(bytes).map_err(|what| Error::model(path.display(), what, AGAIN))
 }
 
 /// A small JSON file that may be missing.

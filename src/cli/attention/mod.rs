@@ -39,7 +39,7 @@ pub(super) fn run(args: &AttentionArgs, talk: Talk, out: &mut Sink<'_, Weights>)
     };
     let mut image = Vec::new();
     if let Some(input) = &args.input {
-        if open::kind(&source) == ModelKind::Text {
+        if open::kind(&source) == Some(ModelKind::Text) {
             texts::without(Some("an image"), &id)?;
         }
         image = inputs::expand(std::slice::from_ref(input), false)?.list;

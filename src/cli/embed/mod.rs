@@ -33,7 +33,7 @@ pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut Sink<'_, Vector>) -> O
         talk.warn(escaped(skipped));
     }
     let (id, source) = open::locate(&args.model, talk)?;
-    if open::kind(&source) == ModelKind::Text {
+    if open::kind(&source) == Some(ModelKind::Text) {
         super::texts::without(Some("an image"), &id)?;
     }
     images::run(args, (id, source), &list.list, talk, out)

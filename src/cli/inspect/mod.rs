@@ -72,9 +72,9 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> 
     let (id, source) = open::locate(&args.model, talk)?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     match open::kind(&source) {
-        ModelKind::Text => return texts::run(args, (id, &source, &options), talk, out),
-        ModelKind::Generator => return generation::run(args, (id, &source, &options), talk, out),
-        ModelKind::Vision => {}
+        Some(ModelKind::Text) => return texts::run(args, (id, &source, &options), talk, out),
+        Some(ModelKind::Generator) => return generation::run(args, (id, &source, &options), talk, out),
+        None | Some(ModelKind::Vision) => {}
     }
     let opened =
         somehow(args, &options, talk, |options| open::open_with(id.clone(), source.clone(), options, talk))?;

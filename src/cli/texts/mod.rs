@@ -125,15 +125,16 @@ pub(super) fn locate(
     flag: &str,
     talk: Talk,
 ) -> Result<(String, ModelSource)> {
-    if model.model.as_deref().is_none_or(std::ffi::OsStr::is_empty) {
+    if open::chosen(model)?.is_none() {
         let what = format!("{flag} is for models that read texts, and none is built in");
         return Err(Error::usage(what, "pass -m FOLDER, or the name of a BERT, GPT-2 or T5 on the hub"));
     }
     let (id, source) = open::locate(model, talk)?;
     let kind = match open::kind(&source) {
-        ModelKind::Text => return Ok((id, source)),
-        ModelKind::Generator => "draws pictures",
-        ModelKind::Vision => "looks at images",
+        // Of a model that is unknown, opening it says more.
+        None | Some(ModelKind::Text) => return Ok((id, source)),
+        Some(ModelKind::Generator) => "draws pictures",
+        Some(ModelKind::Vision) => "looks at images",
     };
     Err(Error::usage(
         format!("{flag} is for models that read texts, and {id} {kind}"),

@@ -22,6 +22,7 @@ mod timm;
 use crate::error::{Error, Result};
 use crate::image::Decoded;
 use crate::image::resize::{Resampler, Window, resize_window};
+use crate::json;
 use crate::tensor::{HostTensor, Size};
 use fields::Fields;
 pub use spec::{Backend, CropMode, Geometry, MAX_MODEL_SIDE, Preprocess, Resize};
@@ -51,13 +52,8 @@ impl Preprocess {
     /// [`Error::Model`] that names the file and the field: not JSON, an unknown processor,
     /// or a value that cannot be meant.
     pub fn from_json(name: &str, text: &str, family: Option<&str>) -> Result<Self> {
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|e| {
-            Error::model(
-                name,
-                format!("not valid JSON: {e}"),
-                "download the file again; it should be a JSON object",
-            )
-        })?;
+        let again = "download the file again; it should be a JSON object";
+        let value = json::parse(text.as_bytes()).map_err(|what| Error::model(name, what, again))?;
         let fields = Fields::new(name, &value)?;
         if timm::is_timm(&fields) { timm::parse(&fields) } else { hf::parse(&fields, family) }
     }

@@ -1,0 +1,121 @@
+//! What lies in a model's folder beside its weights: configuration, preprocessing, adapters; and what to say
+//! of a folder that is no model's.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+
+use crate::error::{Error, Result};
+use crate::json;
+
+/// Largest JSON file read, in bytes: configurations with tens of thousands of labels stay far below.
+const MAX_JSON: u64 = 64 << 20;
+
+/// How an adapter's folder describes it (PEFT).
+const ADAPTER: &str = "adapter_config.json";
+/// Its weights, newer and older.
+const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+
+/// The folder of a model that is a folder, or a file in one.
+pub(super) fn of(path: &Path) -> &Path {
+    if path.is_dir() {
+        return path;
+    }
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// A JSON file, `None` if there is no such file.
+///
+/// # Errors
+/// [`Error::Model`] for a file that cannot be read, and for a link that leads nowhere.
+pub(super) fn read(path: &Path) -> Result<Option<Json>> {
+    let wrong = |what: String, help: &str| Error::model(path.display(), what, help);
+    let metadata = match std::fs::metadata(path) {
+        Ok(m) => m,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            if path.symlink_metadata().is_err() {
+                return Ok(None);
+            }
+            let help = "the file it stands for was removed; download the model again";
+            return Err(wrong("is a link that leads nowhere".to_owned(), help));
+        }
+        Err(e) => return Err(wrong(e.to_string(), "check its permissions")),
+    };
+    if metadata.len() > MAX_JSON {
+        let what = format!("{} bytes are too many for a configuration", metadata.len());
+        return Err(wrong(what, "is this the right file?"));
+    }
+    let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string(), "check its permissions"))?;
+    json::parse(&bytes).map(Some).map_err(|what| wrong(what, "download it again"))
+}
+
+/// Name and contents of what says how images are prepared, where transformers looks: the part for images of a
+/// `processor_config.json` if it has one, else `preprocessor_config.json`.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn preprocessor(folder: &Path) -> Result<Option<(String, String)>> {
+    let named = |path: PathBuf, json: &Json| Some((path.display().to_string(), json.to_string()));
+    let joint = folder.join("processor_config.json");
+    if let Some(found) = read(&joint)?.as_ref().and_then(|json| json.get("image_processor")) {
+        return Ok(named(joint, found));
+    }
+    let own = folder.join("preprocessor_config.json");
+    Ok(read(&own)?.and_then(|json| named(own, &json)))
+}
+
+/// The model that an adapter in this folder belongs to, `an unnamed model` if it does not say; `None` if there
+/// is no adapter.
+fn base(folder: &Path) -> Option<String> {
+    let described = folder.join(ADAPTER).is_file();
+    if !described && !ADAPTER_WEIGHTS.iter().any(|file| folder.join(file).is_file()) {
+        return None;
+    }
+    let config = read(&folder.join(ADAPTER)).ok().flatten();
+    let name = config.as_ref().and_then(|c| c.get("base_model_name_or_path")).and_then(Json::as_str);
+    let name = name.filter(|name| !name.is_empty()).map(crate::printable::printable);
+    Some(name.unwrap_or_else(|| "an unnamed model".to_owned()))
+}
+
+/// What to say of an adapter that lies beside a whole model.
+pub(super) fn adapter_beside(folder: &Path) -> Option<String> {
+    let base = base(folder)?;
+    Some(format!(
+        "there is an adapter beside the model ({ADAPTER}, made for {base}); it is not applied: merge it into the \
+         weights (PEFT: merge_and_unload) to use it"
+    ))
+}
+
+/// Why a folder without `config.json` is no model, as far as can be told: an adapter, a folder above models,
+/// a pipeline of several.
+pub(super) fn no_model(folder: &Path) -> Error {
+    let shown = folder.display();
+    if let Some(base) = base(folder) {
+        let what = format!("is an adapter (PEFT), made for {base}, and no whole model");
+        let help =
+            "merge it into its model (PEFT: merge_and_unload, then save_pretrained) and pass that folder";
+        return Error::model(shown, what, help);
+    }
+    if folder.join("model_index.json").is_file() {
+        let what = "is a pipeline of several models (model_index.json), which are not run together";
+        return Error::model(shown, what, "pass the folder of one of them");
+    }
+    let below = models_below(folder);
+    let help = match below.as_slice() {
+        [] => "a model folder holds config.json and its weights, as on the Hugging Face hub; see the README for \
+               published .pt files"
+            .to_owned(),
+        found => format!("a folder below it has one: pass {}", found.join(" or ")),
+    };
+    Error::model(shown, "there is no config.json", help)
+}
+
+/// Folders right below that hold a configuration, the first few by name.
+fn models_below(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<String> =
+        entries.filter(|p| p.join("config.json").is_file()).map(|p| p.display().to_string()).collect();
+    found.sort();
+    found.truncate(3);
+    found
+}
