@@ -41,10 +41,10 @@ impl Printed for Row {
 
 /// The model and how its vectors are made, as JSON describes them.
 #[derive(Serialize)]
-struct Facts<M: Serialize> {
+struct Facts<'a, M: Serialize> {
     #[serde(flatten)]
     model: M,
-    pool: &'static str,
+    pool: &'a str,
     normalized: bool,
 }
 
@@ -121,7 +121,7 @@ impl<'a, 'b> Answers<'a, 'b> {
     /// Ends the document, or writes the file unless `outcome` is an error.
     pub(super) fn end(
         mut self,
-        (model, pool): (impl Serialize, &'static str),
+        (model, pool): (impl Serialize, &str),
         device: &DeviceFacts,
         outcome: Result<(), Stop>,
         id: &str,
