@@ -373,6 +373,7 @@ mod tests {
                 "list: line 2: no field `text`; there are `id`, `txt`",
             ),
             ("{\"text\":7}", "list: line 1: field `text` is not text"),
+            ("{\"Sentence\":null}", "list: line 1: field `Sentence` is null"),
             ("[\"a\"]", "list: line 1: it is not a JSON object"),
             ("{\"text\":\n\"a\"}", "list: line 1: not valid JSON: EOF"),
         ] {

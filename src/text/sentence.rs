@@ -100,7 +100,8 @@ impl Sentence {
                 (_, first) => {
                     let place = if own && first { " before the pooling" } else { "" };
                     let what = format!("its embeddings are made by `{}`{place}", printable(name));
-                    return Err(wrong(format!("{what}, which is not known here")));
+                    let what = format!("{what}, which is not known here");
+                    return Err(Error::model(list.display(), what, Advice::PoolPlainly));
                 }
             }
         }

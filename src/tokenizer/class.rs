@@ -125,3 +125,113 @@ impl Said {
         Err(Error::model(folder.display(), what, help))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use crate::tokenizer::Tokenizer;
+
+    fn folder(files: &[(&str, String)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        folder
+    }
+
+    fn open(files: &[(&str, String)], family: &str) -> crate::Result<Tokenizer> {
+        Tokenizer::open(folder(files).path(), family)
+    }
+
+    fn word_piece() -> (&'static str, String) {
+        ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n##b\nA".to_owned())
+    }
+
+    fn named(class: &str) -> (&'static str, String) {
+        ("tokenizer_config.json", json!({"tokenizer_class": class, "do_lower_case": false}).to_string())
+    }
+
+    /// Words that are whole or unknown, and a decoder that is not known here.
+    fn word_level() -> (&'static str, String) {
+        let token = |id: u32, content: &str| {
+            json!({
+                "id": id, "content": content, "special": true, "normalized": false, "single_word": false,
+                "lstrip": false, "rstrip": false,
+            })
+        };
+        let tokenizer = json!({
+            "version": "1.0",
+            "added_tokens": [token(0, "[UNK]")],
+            "normalizer": {
+                "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                "strip_accents": null, "lowercase": true,
+            },
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "decoder": {"type": "BPEDecoder", "suffix": "</w>"},
+            "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "a": 1, "A": 2}, "unk_token": "[UNK]"},
+        });
+        ("tokenizer.json", tokenizer.to_string())
+    }
+
+    #[test]
+    fn the_class_decides_whatever_the_model() {
+        for family in ["bert", "gpt2", "t5"] {
+            let tokenizer = open(&[word_piece(), named("BertTokenizer")], family).unwrap();
+            assert_eq!(tokenizer.encode("ab A").unwrap().ids, [2, 5, 7, 8, 3], "{family}");
+            // What opens a text stays where it is to be gone on with.
+            assert_eq!(tokenizer.encode_open("ab A").unwrap().ids, [2, 5, 7, 8], "{family}");
+        }
+        let bytes =
+            [("vocab.json", json!({"a": 0, "<s>": 1, "</s>": 2}).to_string()), ("merges.txt", String::new())];
+        let roberta =
+            open(&[bytes[0].clone(), bytes[1].clone(), named("RobertaTokenizerFast")], "t5").unwrap();
+        assert_eq!(roberta.encode("aa").unwrap().ids, [1, 0, 0, 2]);
+    }
+
+    #[test]
+    fn classes_that_are_not_known_are_refused_by_name() {
+        let config = ("config.json", json!({"tokenizer_class": "BertJapaneseTokenizer"}).to_string());
+        for files in [vec![word_piece(), named("BertJapaneseTokenizer")], vec![word_piece(), config.clone()]]
+        {
+            let e = open(&files, "bert").unwrap_err().to_string();
+            assert!(e.contains("BertJapaneseTokenizer"), "{e}");
+        }
+        let e = open(&[word_piece(), named("PreTrainedTokenizerFast")], "bert").unwrap_err().to_string();
+        assert!(e.contains("there is none"), "{e}");
+        // The nearer file counts, and a tokenizer.json before both.
+        assert!(open(&[word_piece(), config.clone(), named("BertTokenizer")], "bert").is_ok());
+        assert!(open(&[word_level(), config], "bert").is_ok());
+    }
+
+    #[test]
+    fn a_tokenizer_json_wins_over_fields_that_its_class_does_not_read() {
+        let generic = open(&[word_level(), named("PreTrainedTokenizerFast")], "bert").unwrap();
+        assert_eq!(generic.encode("A b").unwrap().ids, [1, 0]);
+        let bert = open(&[word_level(), named("BertTokenizerFast")], "bert").unwrap();
+        assert_eq!(bert.encode("A b").unwrap().ids, [2, 0]);
+        assert!(generic.writes().unwrap_err().to_string().contains("BPEDecoder"));
+    }
+
+    #[test]
+    fn a_side_to_cut_and_a_token_to_begin_with() {
+        let side = |config: serde_json::Value| {
+            let config = ("tokenizer_config.json", config.to_string());
+            open(&[word_piece(), config], "bert").unwrap().cuts_left()
+        };
+        assert!(side(json!({"truncation_side": "left"})) && !side(json!({"truncation_side": "right"})));
+        assert!(!side(json!({})));
+        let files = |bos: bool| {
+            let vocab = json!({"a": 0, "<|endoftext|>": 1}).to_string();
+            let config = json!({"add_bos_token": bos}).to_string();
+            open(
+                &[("vocab.json", vocab), ("merges.txt", String::new()), ("tokenizer_config.json", config)],
+                "gpt2",
+            )
+        };
+        assert_eq!(files(true).unwrap().encode_open("aa").unwrap().ids, [1, 0, 0]);
+        assert_eq!(files(false).unwrap().encode_open("aa").unwrap().ids, [0, 0]);
+        assert_eq!(files(true).unwrap().encode_open("").unwrap().ids, [1]);
+    }
+}

@@ -1,4 +1,4 @@
-//! What came of the inputs of `embed`: printed as it comes, or kept for a file.
+//! What came of the inputs of `embed`: printed or put into a file as it comes.
 
 use std::io::Write;
 use std::time::Instant;
@@ -95,7 +95,8 @@ impl<'a, 'b> Answers<'a, 'b> {
             normalize(&mut embedding);
         }
         if let Some(store) = &mut self.store {
-            store.push(&input, &embedding);
+            store.push(&input, &embedding)?;
+            return Ok(());
         }
         self.row(Row { line, input, embedding: Some(embedding), error: None })
     }

@@ -16,7 +16,7 @@ Examples:
     vit-gpu embed -m FOLDER photos -r -o photos.safetensors
 
 JSON is {\"results\": [{\"input\": \"…\", \"embedding\": […]}]} with model, device and times; a
-safetensors file holds `embeddings` (N,E) and the inputs in its metadata. An input that failed has
+safetensors file holds `embeddings` (N,E) and `inputs`, the bytes of a JSON list. An input that failed has
 `error` in place of its embedding, and is not in the file.
 
 Without --pool texts become vectors as the folder's sentence-transformers files say (modules.json and

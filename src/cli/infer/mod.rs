@@ -294,7 +294,7 @@ impl<'a> Work<'a> {
             }
         }
         for (i, row) in features {
-            embeddings.push(&ready[i].name, &row);
+            embeddings.push(&ready[i].name, &row)?;
         }
         pictures.advance(ready.len());
         Ok(rows.into_iter().flatten().collect())
