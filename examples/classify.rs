@@ -14,7 +14,7 @@ fn main() -> vit_gpu::Result<()> {
     for file in args {
         let image = decode_file(&file, &DecodeOptions::default())?;
         let best = &session.classify(&[image])?[0][0];
-        println!("{file}: {} ({:.3})", best.label, best.probability);
+        println!("{file}: {} ({:.3})", best.label, best.score.value());
     }
     Ok(())
 }

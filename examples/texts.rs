@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let info = session.info();
     if info.can(Task::Classify) {
         let scored = session.classify(&[(text, pair)], TooLong::Refuse)?;
-        for (label, probability) in session.labels().names.iter().zip(&scored[0].probabilities) {
+        for (label, probability) in session.labels().names.iter().zip(&scored[0].scores) {
             println!("{label:<20} {probability:.4}");
         }
     } else if let (true, Some(question)) = (info.can(Task::Answer), pair) {

@@ -1,4 +1,4 @@
-//! What the classes of a model are called.
+//! What the classes of a model are called, and what its scores say of them ([`Scoring`]).
 //!
 //! A name may come from a Hugging Face configuration (`id2label`), from a timm configuration
 //! (`label_names`, described by `label_descriptions`), or, for a model of a thousand classes that
@@ -6,7 +6,10 @@
 //! printable name for each class: gaps become `LABEL_i`, and what was wrong becomes a warning, never
 //! an error. Class indices in a configuration never decide how much is allocated.
 
+mod scoring;
 mod search;
+
+pub use scoring::{Score, Scoring};
 
 use std::sync::OnceLock;
 
@@ -42,6 +45,8 @@ pub struct Labels {
     pub names: Vec<String>,
     /// Where they came from.
     pub source: LabelSource,
+    /// What the outputs of the head say of the classes.
+    pub scoring: Scoring,
     /// What was wrong with the configuration's names, for the user.
     pub warnings: Vec<String>,
 }
@@ -50,6 +55,7 @@ impl Labels {
     /// Names for `classes` classes from a parsed `config.json`, Hugging Face's or timm's.
     pub fn from_config(config: &Value, classes: usize) -> Self {
         let mut warnings = Vec::new();
+        let scoring = Scoring::from_config(config, classes, &mut warnings);
         let nested = config.get("pretrained_cfg");
         let field = |key: &str| config.get(key).or_else(|| nested?.get(key)).filter(|v| !v.is_null());
         let found = match (field("label_names"), field("id2label")) {
@@ -63,7 +69,7 @@ impl Labels {
             found.iter().enumerate().filter(|(i, n)| n.as_ref().is_some_and(|n| *n != generic(*i))).count();
         if named == 0 && classes == IMAGENET_CLASSES {
             let names = imagenet_names().iter().map(|n| (*n).to_owned()).collect();
-            return Self { names, source: LabelSource::ImageNet, warnings };
+            return Self { names, source: LabelSource::ImageNet, scoring, warnings };
         }
         if absent && classes > 0 {
             warnings.push("the configuration names no classes; they are shown by number".into());
@@ -73,33 +79,32 @@ impl Labels {
             warnings.push(format!("{} of {classes} classes have no name", classes - given));
         }
         let names = found.into_iter().enumerate().map(|(i, n)| n.unwrap_or_else(|| generic(i))).collect();
-        Self { names, source: if named > 0 { LabelSource::Config } else { LabelSource::Numbers }, warnings }
+        let source = if named > 0 { LabelSource::Config } else { LabelSource::Numbers };
+        Self { names, source, scoring, warnings }
     }
 }
 
-/// A class of an input, and how probable the model finds it.
+/// A class of an input, and what the model says of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ranked {
     /// Number of the class.
     pub index: usize,
     /// Its name.
     pub label: String,
-    /// Softmax of the scores, in [0, 1].
-    pub probability: f32,
+    /// How probable it is; of heads without classes, the number that stands under its name.
+    #[serde(flatten)]
+    pub score: Score,
 }
 
 impl Labels {
-    /// The `k` most probable classes by their scores before the softmax (all if 0), the most probable first;
-    /// equal ones by number.
+    /// The `k` best classes by the outputs of the head (all if 0), the best first; equal ones by number.
     pub fn ranked(&self, logits: &[f32], k: usize) -> Vec<Ranked> {
-        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let powers: Vec<f64> = logits.iter().map(|&x| f64::from(x - highest).exp()).collect();
-        let sum: f64 = powers.iter().sum();
+        let scores = self.scoring.apply(logits);
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
         order.truncate(if k == 0 { logits.len() } else { k });
         let label = |i: usize| self.names.get(i).cloned().unwrap_or_else(|| generic(i));
-        let ranked = |i| Ranked { index: i, label: label(i), probability: (powers[i] / sum) as f32 };
+        let ranked = |i| Ranked { index: i, label: label(i), score: self.scoring.score(scores[i]) };
         order.into_iter().map(ranked).collect()
     }
 }
@@ -283,12 +288,17 @@ mod tests {
 
     #[test]
     fn best_first_and_adding_up() {
-        let labels = Labels { names: vec![], source: LabelSource::Numbers, warnings: vec![] };
+        let labels = Labels {
+            names: vec![],
+            source: LabelSource::Numbers,
+            scoring: Scoring::Softmax,
+            warnings: vec![],
+        };
         let all = labels.ranked(&[1.0, 3.0, 3.0, -1000.0], 0);
         assert_eq!(all.iter().map(|p| p.index).collect::<Vec<_>>(), [1, 2, 0, 3]);
-        assert!((all.iter().map(|p| p.probability).sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!((all.iter().map(|p| p.score.value()).sum::<f32>() - 1.0).abs() < 1e-6);
         assert_eq!(all[0].label, "LABEL_1");
-        assert_eq!(labels.ranked(&[1e38, -1e38], 9)[0].probability, 1.0);
+        assert_eq!(labels.ranked(&[1e38, -1e38], 9)[0].score, Score::Probability(1.0));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! let session = Session::open(&ModelSource::named("google/vit-base-patch16-224"), &Options::default())?;
 //! let image = decode_file("photo.jpg", &DecodeOptions::default())?;
 //! for class in &session.classify(&[image])?[0][..5] {
-//!     println!("{:.3}  {}", class.probability, class.label);
+//!     println!("{:.3}  {}", class.score.value(), class.label);
 //! }
 //! # Ok(())
 //! # }

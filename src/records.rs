@@ -189,7 +189,15 @@ impl<R: BufRead> Records<R> {
             match aliases(name).iter().find_map(named) {
                 Some(Value::String(text)) => fields.push(Some(text.clone())),
                 Some(_) => return Err(self.wrong(self.line, &format!("field `{name}` is not text"), ONE)),
-                None if *needed => return Err(self.missing(self.line, name, "field", map.keys())),
+                None if *needed => {
+                    let there = |alias: &&str| map.keys().find(|key| key.eq_ignore_ascii_case(alias));
+                    return Err(match aliases(name).iter().find_map(there) {
+                        Some(key) => {
+                            self.wrong(self.line, &format!("field `{}` is null", printable(key)), ONE)
+                        }
+                        None => self.missing(self.line, name, "field", map.keys()),
+                    });
+                }
                 None => fields.push(None),
             }
         }
@@ -365,6 +373,7 @@ mod tests {
                 "list: line 2: no field `text`; there are `id`, `txt`",
             ),
             ("{\"text\":7}", "list: line 1: field `text` is not text"),
+            ("{\"Sentence\":null}", "list: line 1: field `Sentence` is null"),
             ("[\"a\"]", "list: line 1: it is not a JSON object"),
             ("{\"text\":\n\"a\"}", "list: line 1: not valid JSON: EOF"),
         ] {

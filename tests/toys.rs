@@ -79,7 +79,7 @@ fn sentences_follow_or_not() {
     let rows = rows.as_array().unwrap();
     let pairs: Vec<(&str, &str)> = rows.iter().map(|row| (text(row, "text"), text(row, "pair"))).collect();
     for (row, scored) in rows.iter().zip(session.next_sentence(&pairs, TooLong::Refuse).unwrap()) {
-        near(f64::from(scored.probabilities[0]), &row["probability"], 1e-3, text(row, "pair"));
+        near(f64::from(scored.scores[0]), &row["probability"], 1e-3, text(row, "pair"));
     }
 }
 
@@ -91,7 +91,7 @@ fn pairs_are_classified_by_added_heads() {
         let rows = rows.as_array().unwrap();
         let pairs: Vec<_> = rows.iter().map(|row| (text(row, "text"), Some(text(row, "pair")))).collect();
         for (row, scored) in rows.iter().zip(session.classify(&pairs, TooLong::Refuse).unwrap()) {
-            for (label, probability) in session.labels().names.iter().zip(scored.probabilities) {
+            for (label, probability) in session.labels().names.iter().zip(scored.scores) {
                 near(f64::from(probability), &row["probabilities"][label], 1e-3, text(row, "pair"));
             }
         }

@@ -41,6 +41,7 @@ pub(super) fn worded(advice: &Advice) -> String {
         Advice::PairAndTemplate => "pass --pair and write {pair}, or neither",
         Advice::Labels => "pass --labels to weigh answers",
         Advice::NamePooling => "download it again, or pass --pool",
+        Advice::PoolPlainly => "pass --pool mean or cls; the vectors will be others than the author's",
         Advice::PoolMean => "take --pool mean",
         Advice::Embed => "it has no head; it makes embeddings (`vit-gpu embed`)",
     };

@@ -5,7 +5,7 @@
 //! output, wherever its name comes from.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -138,6 +138,29 @@ impl OutFile {
                 Err(wrong(e))
             }
         }
+    }
+
+    /// Whether what was written can be written over: so it is with files, not with devices and pipes.
+    pub(crate) fn can_go_back(&self) -> bool {
+        self.draft.is_some()
+    }
+
+    /// Writes what comes next; the file is not in its place yet.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| failed(&self.path, &e))
+    }
+
+    /// Writes over the beginning; what comes next still goes to the end.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub(crate) fn begin_with(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = self.file.seek(SeekFrom::Start(0)).and_then(|_| self.file.write_all(bytes));
+        let written = written.and_then(|()| self.file.seek(SeekFrom::End(0)));
+        written.map(drop).map_err(|e| failed(&self.path, &e))
     }
 
     /// Writes everything and puts the file in its place.

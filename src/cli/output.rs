@@ -1,7 +1,7 @@
 //! Results on standard output: text for people, JSON, JSON lines and CSV for programs.
 //! Floats are printed with as many digits as bring the same value back; NaN never gets here.
 
-use crate::labels::Ranked;
+use crate::labels::{Ranked, Score, Scoring};
 use crate::printable::escaped;
 use crate::tensor::Size;
 use std::io::{self, Write};
@@ -115,15 +115,18 @@ impl<W: Write, R: Printed> Report<W, R> {
 
     /// One row. Whoever reads a pipe has it when this returns, except for JSON.
     pub(crate) fn row(&mut self, row: R) -> io::Result<()> {
+        // At once, so that nothing gets between the lines of a row.
+        let mut text = Vec::new();
         match self.format {
-            Format::Text => row.text(&mut self.out, self.logits)?,
+            Format::Text => row.text(&mut text, self.logits)?,
             Format::Json => self.rows.push(row),
             Format::Jsonl => {
-                serde_json::to_writer(&mut self.out, &row)?;
-                self.out.write_all(b"\n")?;
+                serde_json::to_writer(&mut text, &row)?;
+                text.push(b'\n');
             }
-            Format::Csv => row.csv(&mut self.out, self.logits)?,
+            Format::Csv => row.csv(&mut text, self.logits)?,
         }
+        self.out.write_all(&text)?;
         self.out.flush()
     }
 
@@ -154,9 +157,9 @@ impl<W: Write, R: Printed> Report<W, R> {
 }
 
 /// Columns of classes as CSV.
-pub(crate) fn columns(logits: bool) -> String {
+pub(crate) fn columns(scoring: Scoring, logits: bool) -> String {
     let logit = if logits { ",logit" } else { "" };
-    format!("input,rank,index,label,probability{logit},error")
+    format!("input,rank,index,label,{}{logit},error", scoring.noun())
 }
 
 impl Printed for Row {
@@ -194,18 +197,22 @@ impl Printed for Row {
 }
 
 impl Ranked {
-    /// A line for people.
+    /// A line for people: probabilities in percent, other numbers as they are.
     pub(crate) fn text(&self, out: &mut impl Write, logits: Option<&[f32]>) -> io::Result<()> {
-        let Ranked { index, label, probability } = self;
-        write!(out, "  {:>7.3}%  {}  ({index})", f64::from(*probability) * 100.0, escaped(label))?;
+        let Ranked { index, label, score } = self;
+        match score {
+            Score::Probability(p) => write!(out, "  {:>7.3}%", f64::from(*p) * 100.0)?,
+            Score::Number(x) => write!(out, "  {x:>8.3}")?,
+        }
+        write!(out, "  {}  ({index})", escaped(label))?;
         logits.map_or(Ok(()), |logits| write!(out, "  {}", logits[*index]))?;
         writeln!(out)
     }
 
     /// Its fields of CSV.
     pub(crate) fn csv(&self, out: &mut impl Write, logits: Option<&[f32]>) -> io::Result<()> {
-        let Ranked { index, label, probability } = self;
-        write!(out, "{index},{},{probability}", field(label))?;
+        let Ranked { index, label, score } = self;
+        write!(out, "{index},{},{}", field(label), score.value())?;
         logits.map_or(Ok(()), |logits| write!(out, ",{}", logits[*index]))
     }
 }
@@ -259,7 +266,8 @@ mod tests {
 
     fn row(input: &str) -> Row {
         let names = ["a", "b,c", "d"].map(String::from).to_vec();
-        let labels = Labels { names, source: LabelSource::Config, warnings: vec![] };
+        let scoring = Scoring::Softmax;
+        let labels = Labels { names, source: LabelSource::Config, scoring, warnings: vec![] };
         let predictions = labels.ranked(&[0.0, 2.0, 1.0], 2);
         Row {
             input: input.into(),
@@ -283,7 +291,7 @@ mod tests {
     fn printed(format: Format, rows: Vec<Row>) -> String {
         let mut out = Vec::new();
         let mut report = Report::new(&mut out, format, true);
-        report.begin(&columns(true)).unwrap();
+        report.begin(&columns(Scoring::Softmax, true)).unwrap();
         rows.into_iter().for_each(|r| report.row(r).unwrap());
         String::from_utf8(out).unwrap()
     }

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use super::outcome::Outcome;
 use super::outfile::{self, OutFile};
-use super::talk::Talk;
+use super::talk::{Talk, beside_the_bar};
 use crate::error::{Error, Result};
 
 /// Formats that a command writes. The name of each is also how [`kind_of`] calls its files.
@@ -198,7 +198,7 @@ impl<F> Write for Sink<'_, F> {
             self.bytes.extend_from_slice(bytes);
             return Ok(bytes.len());
         }
-        self.out.write(bytes)
+        beside_the_bar(|| self.out.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

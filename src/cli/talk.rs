@@ -95,6 +95,16 @@ pub(crate) fn say(line: &str) {
     }
 }
 
+/// Writes to standard output, above the bar if there is one: both may be on one terminal.
+pub(crate) fn beside_the_bar<R>(write: impl FnOnce() -> R) -> R {
+    // Not under the lock: whoever reads a pipe may let it wait.
+    let bar = BAR.lock().ok().and_then(|bar| bar.clone());
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
 /// Takes the bar away, if there is one.
 pub(crate) fn clear() {
     set_bar(None);

@@ -64,6 +64,8 @@ pub enum Advice {
     Labels,
     /// Fetch the model again, or say how to pool.
     NamePooling,
+    /// Pool in a plain way: what the author's embeddings are made by is not known.
+    PoolPlainly,
     /// Pool by the mean.
     PoolMean,
     /// Make embeddings: the model has no head for anything else.
@@ -128,6 +130,7 @@ impl fmt::Display for Advice {
             Advice::PairAndTemplate => "give a second text and write {pair}, or neither",
             Advice::Labels => "give labels to weigh answers",
             Advice::NamePooling => "download it again, or choose a pooling",
+            Advice::PoolPlainly => "choose a pooling; its vectors will be others than the author's",
             Advice::PoolMean => "pool by the mean",
             Advice::Embed => "it has no head; it makes embeddings",
         })

@@ -98,11 +98,11 @@ fn nearest(labels: &Labels, wanted: &str) -> Vec<usize> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::labels::LabelSource;
+    use crate::labels::{LabelSource, Scoring};
 
     fn labels(names: &[&str]) -> Labels {
         let names = names.iter().map(|n| (*n).to_owned()).collect();
-        Labels { names, source: LabelSource::Config, warnings: vec![] }
+        Labels { names, source: LabelSource::Config, scoring: Scoring::Softmax, warnings: vec![] }
     }
 
     #[test]

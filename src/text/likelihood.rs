@@ -113,7 +113,7 @@ impl TextSession {
                 format!("{} writes answers to a text; it has no likelihood of its own", self.info().family);
             return Err(Error::usage(what, Advice::Labels));
         }
-        let ids = self.tokenizer()?.encode_plain(text)?.ids;
+        let ids = self.tokenizer()?.encode_open(text)?.ids;
         if ids.len() < 2 {
             return Err(Error::usage(
                 "the text has less than two tokens",
@@ -194,7 +194,7 @@ impl TextSession {
     /// A text that goes on, and which target the continuation begins with.
     fn continued(&self, before: &str, on: &str, too_long: TooLong) -> Result<(Passage, usize)> {
         let whole = format!("{before}{on}");
-        let encoding = self.tokenizer()?.encode_plain(&whole)?;
+        let encoding = self.tokenizer()?.encode_open(&whole)?;
         // A space before the label is of the label's token.
         let begin = before.trim_end().len();
         let first = encoding.offsets.iter().position(|range| range.end > begin).unwrap_or(0).max(1);

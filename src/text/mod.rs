@@ -15,6 +15,7 @@ mod beams;
 mod likelihood;
 pub mod sentence;
 pub mod spans;
+mod tags;
 mod tasks;
 mod write;
 
@@ -26,6 +27,7 @@ pub use attention::{AttentionMap, Layers, Look, MOST_TOKENS, mean};
 pub use batch::Passage;
 pub use beams::{Beam, Beams};
 pub use likelihood::{Choice, Likelihood, Template};
+pub use tags::{Aggregate, Entity};
 pub use tasks::{Filled, Pair, Pool, Scored};
 pub use write::{Ended, Piece, Writing, WritingStats, Written};
 

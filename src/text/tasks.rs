@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::batch::distinct;
+use super::sentence::{Mode, Sentence, pooled};
 use super::{Passage, Task, TextSession, TooLong};
 use crate::error::{Advice, Error, Result};
 use crate::tensor::HostTensor;
@@ -14,8 +15,9 @@ use crate::tokenizer::Encoding;
 pub struct Scored {
     /// As the head gives them.
     pub logits: Vec<f32>,
-    /// Softmax of them; where any number of classes may be right, the sigmoid of each.
-    pub probabilities: Vec<f32>,
+    /// What they say, by the [`Scoring`](crate::labels::Scoring) of [`TextSession::labels`]: softmax, the sigmoid of each, or
+    /// the same numbers.
+    pub scores: Vec<f32>,
 }
 
 /// How a text's tokens become one vector.
@@ -58,7 +60,7 @@ impl TextSession {
         }
         if let Some(limit) = self.limit().filter(|&limit| encoding.ids.len() > limit) {
             match too_long {
-                TooLong::Cut => cut(&mut encoding, limit),
+                TooLong::Cut => cut(&mut encoding, limit, tokenizer.cuts_left()),
                 TooLong::Refuse => {
                     let what = format!("a text has {} tokens, the model takes {limit}", encoding.ids.len());
                     return Err(Error::usage(what, Advice::CutEnd));
@@ -70,8 +72,16 @@ impl TextSession {
         Ok((Passage { ids: encoding.ids.clone(), types, ..Passage::default() }, encoding))
     }
 
+    /// The token that decoders read classes from: the last that is not padding.
+    fn last_token(&self, ids: &[u32]) -> usize {
+        match self.info().pad {
+            Some(pad) => ids.iter().rposition(|&id| id != pad).unwrap_or(0),
+            None => ids.len() - 1,
+        }
+    }
+
     /// One output of each text, equal texts run once.
-    fn outputs(&self, texts: Vec<Passage>, output: &str) -> Result<Vec<HostTensor>> {
+    pub(super) fn outputs(&self, texts: Vec<Passage>, output: &str) -> Result<Vec<HostTensor>> {
         let (kept, back) = distinct(texts);
         let results = self.run(&kept, &[output])?;
         Ok(back.into_iter().map(|at| results[at][0].clone()).collect())
@@ -85,19 +95,13 @@ impl TextSession {
         self.need(Task::Classify)?;
         let passages = texts.iter().map(|&text| {
             let (mut passage, _) = self.encode(text, too_long)?;
-            // Decoders read the last token.
-            passage.places = vec![passage.ids.len() - 1];
+            passage.places = vec![self.last_token(&passage.ids)];
             Ok(passage)
         });
         let logits = self.outputs(passages.collect::<Result<_>>()?, "logits")?;
         let scored = logits.iter().map(|logits| {
             let logits = logits.to_f32();
-            let probabilities = if self.info().multi_label {
-                logits.iter().map(|l| 1.0 / (1.0 + (-l).exp())).collect()
-            } else {
-                softmax(&logits)
-            };
-            Scored { logits, probabilities }
+            Scored { scores: self.labels().scoring.apply(&logits), logits }
         });
         scored.map(|scored| finite(scored, self.name())).collect()
     }
@@ -112,7 +116,7 @@ impl TextSession {
         let logits = self.outputs(passages.collect::<Result<_>>()?, "seq_relationship_logits")?;
         let scored = logits.iter().map(|logits| {
             let logits = logits.to_f32();
-            Scored { probabilities: softmax(&logits), logits }
+            Scored { scores: softmax(&logits), logits }
         });
         scored.map(|scored| finite(scored, self.name())).collect()
     }
@@ -185,10 +189,48 @@ impl TextSession {
                 return Err(not_finite(self.name(), &vector));
             }
             if normalize {
-                let length = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-                vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length.max(1e-12)) as f32);
+                super::sentence::normalize(&mut vector);
             }
             Ok(vector)
+        });
+        vectors.collect()
+    }
+}
+
+impl TextSession {
+    /// One vector for each text, as the files of sentence-transformers say.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for layers that do not fit; as [`TextSession::run`].
+    pub fn embed_sentences(
+        &self,
+        texts: &[&str],
+        sentence: &Sentence,
+        too_long: TooLong,
+    ) -> Result<Vec<Vec<f32>>> {
+        // As sentence-transformers counts a prompt: with what opens a text, without what ends it.
+        let skipped = match sentence.excluded_prompt() {
+            Some(prompt) => self.tokenizer()?.encode_open(prompt.trim_end())?.ids.len(),
+            None => 0,
+        };
+        let passages =
+            texts.iter().map(|text| Ok(self.encode((&sentence.prepared(text), None), too_long)?.0));
+        let passages = passages.collect::<Result<Vec<Passage>>>()?;
+        let counts: Vec<usize> = passages.iter().map(|passage| passage.ids.len()).collect();
+        let on_device = sentence.modes == [Mode::Mean] && skipped == 0;
+        let outputs = self.outputs(passages, if on_device { "mean" } else { "last_hidden_state" })?;
+        let vectors = outputs.iter().zip(counts).map(|(output, tokens)| {
+            let (width, all) = (output.shape().width(), output.to_f32());
+            let vector = match on_device {
+                true => all.to_vec(),
+                false => pooled(&sentence.modes, &all[..tokens * width], width, skipped.min(tokens)),
+            };
+            let vector = sentence.finish(vector)?;
+            if vector.iter().all(|x| x.is_finite()) {
+                Ok(vector)
+            } else {
+                Err(not_finite(self.name(), &vector))
+            }
         });
         vectors.collect()
     }
@@ -199,48 +241,49 @@ fn finite(scored: Scored, name: &str) -> Result<Scored> {
     if broken { Err(not_finite(name, &scored.logits)) } else { Ok(scored) }
 }
 
-fn not_finite(name: &str, values: &[f32]) -> Error {
+pub(super) fn not_finite(name: &str, values: &[f32]) -> Error {
     let count = values.iter().filter(|x| !x.is_finite()).count();
     Error::NonFinite { what: format!("scores of {name}"), count, total: values.len() }
 }
 
-/// Leaves away tokens of a text, or of the longer of two, from its end, until so many are left; special
-/// tokens stay.
-fn cut(encoding: &mut Encoding, limit: usize) {
+/// Leaves away tokens of a text, or of the longer of two, until so many are left: from the end, or from the
+/// beginning (`left`). Special tokens stay.
+fn cut(encoding: &mut Encoding, limit: usize, left: bool) {
     let count = |e: &Encoding, k: u8| e.sequence.iter().filter(|s| **s == Some(k)).count();
-    let (mut first, mut second) = (count(encoding, 0), count(encoding, 1));
-    let mut excess = encoding.ids.len().saturating_sub(limit).min(first + second);
-    let (all_first, all_second) = (first, second);
-    while excess > 0 {
-        if first > second {
-            first -= 1
-        } else {
-            second -= 1
-        }
-        excess -= 1;
-    }
-    let mut left = [first, second];
-    let dropped = [all_first - first, all_second - second];
-    let keep: Vec<bool> = encoding
-        .sequence
-        .iter()
-        .map(|of| match of.map(usize::from) {
-            Some(k) if dropped[k] > 0 => {
-                let keep = left[k] > 0;
-                left[k] = left[k].saturating_sub(1);
-                keep
-            }
-            _ => true,
-        })
-        .collect();
-    let mut kept = keep.iter().copied();
+    let all = [count(encoding, 0), count(encoding, 1)];
+    let special = encoding.ids.len() - all[0] - all[1];
+    let keep = longest_first(all, limit.saturating_sub(special));
+    let mut seen = [0, 0];
+    let stays = |of: &Option<u8>| {
+        let Some(k) = of.map(usize::from) else { return true };
+        seen[k] += 1;
+        if left { seen[k] > all[k] - keep[k] } else { seen[k] <= keep[k] }
+    };
+    let stays: Vec<bool> = encoding.sequence.iter().map(stays).collect();
+    let mut kept = stays.iter().copied();
     encoding.ids.retain(|_| kept.next().unwrap_or(true));
-    let mut kept = keep.iter().copied();
+    let mut kept = stays.iter().copied();
     encoding.types.retain(|_| kept.next().unwrap_or(true));
-    let mut kept = keep.iter().copied();
+    let mut kept = stays.iter().copied();
     encoding.offsets.retain(|_| kept.next().unwrap_or(true));
-    let mut kept = keep.iter().copied();
+    let mut kept = stays.iter().copied();
     encoding.sequence.retain(|_| kept.next().unwrap_or(true));
+}
+
+/// How many tokens of two texts stay so that they are `most` at most, as the `tokenizers` library has it
+/// (`longest_first`): the longer one is cut; where both are, the longer one, of equal ones the second, keeps
+/// the odd token.
+fn longest_first([first, second]: [usize; 2], most: usize) -> [usize; 2] {
+    if first + second <= most {
+        return [first, second];
+    }
+    let swapped = first > second;
+    let shorter = first.min(second);
+    let mut kept = [shorter, shorter.max(most.saturating_sub(shorter))];
+    if kept[0] + kept[1] > most {
+        kept = [most / 2, most - most / 2];
+    }
+    if swapped { [kept[1], kept[0]] } else { kept }
 }
 
 pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
@@ -279,16 +322,30 @@ mod tests {
     }
 
     #[test]
-    fn the_longer_text_is_cut_at_its_end() {
-        let mut e = encoding(5, 2);
-        cut(&mut e, 8);
-        assert_eq!(e.ids, [0, 1, 2, 3, 6, 7, 8, 9]);
-        let mut e = encoding(3, 4);
-        cut(&mut e, 7);
-        assert_eq!(e.ids, [0, 1, 2, 4, 5, 6, 9]);
-        let mut e = encoding(4, 0);
-        cut(&mut e, 5);
-        assert_eq!(e.ids, [0, 1, 2, 5, 6]);
+    fn the_longer_text_is_cut() {
+        let cut = |first, second, limit, left| {
+            let mut e = encoding(first, second);
+            cut(&mut e, limit, left);
+            e.ids
+        };
+        assert_eq!(cut(5, 2, 8, false), [0, 1, 2, 3, 6, 7, 8, 9]);
+        assert_eq!(cut(4, 0, 5, false), [0, 1, 2, 5, 6]);
+        assert_eq!(cut(4, 0, 5, true), [0, 3, 4, 5, 6]);
+        assert_eq!(cut(5, 2, 8, true), [0, 3, 4, 5, 6, 7, 8, 9]);
+        // By the formula of `truncate_encodings`, tokenizers 0.23, and its own tests (7 tokens).
+        for (texts, most, kept) in [
+            ([4, 4], 7, [3, 4]),
+            ([4, 8], 7, [3, 4]),
+            ([8, 4], 7, [4, 3]),
+            ([8, 2], 7, [5, 2]),
+            ([8, 8], 7, [3, 4]),
+            ([0, 8], 7, [0, 7]),
+            ([9, 9], 0, [0, 0]),
+            ([9, 3], 12, [9, 3]),
+            ([9, 3], 2, [1, 1]),
+        ] {
+            assert_eq!(longest_first(texts, most), kept, "{texts:?} {most}");
+        }
     }
 
     #[test]

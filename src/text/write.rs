@@ -157,9 +157,9 @@ impl TextSession {
 
     /// Tokens of a prompt: what GPT-2 goes on with (its end token, if the prompt is empty), what T5 reads.
     pub(super) fn prompt(&self, text: &str, tokens: Option<usize>, too_long: TooLong) -> Result<Vec<u32>> {
-        let tokenizer = self.tokenizer()?;
+        let tokenizer = self.tokenizer()?.writes()?;
         let decoder = self.info().kind == Kind::Decoder;
-        let mut ids = if decoder { tokenizer.encode_plain(text)?.ids } else { tokenizer.encode(text)?.ids };
+        let mut ids = if decoder { tokenizer.encode_open(text)?.ids } else { tokenizer.encode(text)?.ids };
         if decoder && ids.is_empty() {
             // What GPT-2 was trained to begin a text behind.
             let begin = tokenizer.special().bos.or(self.info().ends.first().copied());
@@ -320,6 +320,12 @@ impl TextSession {
         let (mut ended, mut going) = (vec![false; samples], vec![true; samples]);
         let mut have = 1;
         loop {
+            // What was drawn from scores that are no numbers is told to nobody.
+            let step = token_loop.read(STEP)?;
+            if let Some(&broken @ 1..) = step.as_u32().and_then(|step| step.get(2)) {
+                let what = format!("scores of {}", self.name());
+                return Err(Error::NonFinite { what, count: broken as usize, total: samples * have });
+            }
             let drawn = token_loop.read(TOKENS)?;
             let rows = drawn.as_u32().unwrap_or_default().chunks(extent.tokens);
             let mut heard = Vec::new();
@@ -353,11 +359,6 @@ impl TextSession {
         }
         token_loop.finish()?;
         stats.decode = start.elapsed();
-        let step = token_loop.read(STEP)?;
-        if let Some(&broken @ 1..) = step.as_u32().and_then(|step| step.get(2)) {
-            let what = format!("scores of {}", self.name());
-            return Err(Error::NonFinite { what, count: broken as usize, total: samples * have });
-        }
         Ok((all, ended, stats))
     }
 }

@@ -58,9 +58,18 @@ const DECODERS: &[&str] = &["ByteFallback", "ByteLevel", "Fuse", "Metaspace", "R
 
 /// Checks a tokenizer in the form of `tokenizer.json`; one more than its highest id.
 pub(super) fn check(name: &str, tokenizer: &Value) -> Result<usize> {
-    let mut check = Check { steps: 0, growth: 1, framing: 0 };
+    let mut check = Check { steps: 0, growth: 1, single: false, framing: 0 };
     let highest = check.all(tokenizer).map_err(|what| Error::model(name, what, disk::AGAIN))?;
     Ok(highest as usize + 1)
+}
+
+/// A decoder's type that is not known here, if it or one in it is.
+pub(super) fn strange_decoder(decoder: &Value) -> Option<String> {
+    let kind = decoder.get("type")?.as_str()?;
+    if kind == "Sequence" {
+        return decoder.get("decoders")?.as_array()?.iter().find_map(strange_decoder);
+    }
+    (!DECODERS.contains(&kind)).then(|| printable(kind))
 }
 
 /// What is wrong, without the file's name.
@@ -69,6 +78,8 @@ type Verdict<T = ()> = Result<T, String>;
 struct Check {
     steps: usize,
     growth: usize,
+    /// Whether a step puts one character in the place of others.
+    single: bool,
     /// Processors that put special tokens around texts.
     framing: usize,
 }
@@ -80,6 +91,7 @@ impl Check {
         let vocab = match kind_of_model(model)? {
             "WordPiece" => word_piece(model)?,
             "BPE" => bpe(model)?,
+            "WordLevel" => word_level(model)?,
             _ => unigram(model)?,
         };
         let mut highest = vocab.values().max().copied().ok_or("the vocabulary is empty")?;
@@ -159,7 +171,13 @@ impl Check {
             }
             Some(_) => {}
         }
-        self.grow(step.get("content").and_then(Value::as_str).map_or(0, str::len))
+        let content = step.get("content").and_then(Value::as_str).unwrap_or_default();
+        if content.chars().nth(1).is_some() {
+            return self.grow(content.len());
+        }
+        // However many steps put one character in the place of others, there are no more characters.
+        let first = !std::mem::replace(&mut self.single, true);
+        if first { self.grow(4) } else { Ok(()) }
     }
 
     /// Counts a step that may put `bytes` in the place of one.
@@ -193,7 +211,7 @@ type Vocabulary<'a> = HashMap<&'a str, u64>;
 /// The model's kind; old files do not say it.
 fn kind_of_model(model: &Map<String, Value>) -> Verdict<&str> {
     match model.get("type").and_then(Value::as_str) {
-        Some(kind @ ("WordPiece" | "BPE" | "Unigram")) => Ok(kind),
+        Some(kind @ ("WordPiece" | "WordLevel" | "BPE" | "Unigram")) => Ok(kind),
         Some(kind) => Err(format!("a model of type `{}` is not supported", printable(kind))),
         None if model.contains_key("merges") => Ok("BPE"),
         None if model.contains_key("max_input_chars_per_word") => Ok("WordPiece"),
@@ -253,6 +271,12 @@ fn word_piece(model: &Map<String, Value>) -> Verdict<Vocabulary<'_>> {
         Some(n) if n > MAX_WORD => Err(format!("max_input_chars_per_word is {n} (most: {MAX_WORD})")),
         _ => Ok(vocab),
     }
+}
+
+fn word_level(model: &Map<String, Value>) -> Verdict<Vocabulary<'_>> {
+    let vocab = vocabulary(model)?;
+    unknown(model, &vocab)?;
+    Ok(vocab)
 }
 
 fn bpe(model: &Map<String, Value>) -> Verdict<Vocabulary<'_>> {

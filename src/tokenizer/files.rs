@@ -1,16 +1,19 @@
 //! Which files describe a tokenizer, and one form for all of them: that of
 //! `tokenizer.json`, as a JSON value.
 //!
-//! In this order: `tokenizer.json`; the vocabulary files of the family (`vocab.txt`, or
+//! In this order: `tokenizer.json`; the vocabulary files of the tokenizer's class (`vocab.txt`, or
 //! `vocab.json` with `merges.txt`, or `spiece.model`). Beside either, `tokenizer_config.json`,
 //! `special_tokens_map.json` and `added_tokens.json` say what special tokens are called, which
-//! tokens were added, and how text is prepared; what they say explicitly wins.
+//! tokens were added, and how text is prepared; what they say explicitly wins where the class they
+//! name reads it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::check;
+use super::class::{Class, Said};
 use super::disk::{AGAIN, bytes, missing, object, parse, text};
 use super::spiece;
 use super::template::{piece, specials, text_piece};
@@ -29,6 +32,10 @@ pub(super) struct Source {
     pub names: Names,
     /// The longest input, in tokens.
     pub limit: Option<usize>,
+    /// A text that is too long loses its beginning.
+    pub cuts_left: bool,
+    /// A decoder that is not known, and was left away.
+    pub decoder: Option<String>,
 }
 
 /// What the special tokens are called.
@@ -54,69 +61,31 @@ impl Source {
     }
 }
 
-/// A family's ways.
-struct Family {
-    /// Its vocabulary files.
-    files: &'static [&'static str],
-    /// cls, sep, pad, unk, mask, bos, eos.
-    names: [Option<&'static str>; 7],
-}
-
 const ROLES: [&str; 7] =
     ["cls_token", "sep_token", "pad_token", "unk_token", "mask_token", "bos_token", "eos_token"];
 
-fn family(name: &str) -> Option<Family> {
-    let end = Some("<|endoftext|>");
-    Some(match name {
-        "bert" | "distilbert" => Family {
-            files: &["vocab.txt"],
-            names: [Some("[CLS]"), Some("[SEP]"), Some("[PAD]"), Some("[UNK]"), Some("[MASK]"), None, None],
-        },
-        "roberta" => Family {
-            files: &["vocab.json", "merges.txt"],
-            names: [
-                Some("<s>"),
-                Some("</s>"),
-                Some("<pad>"),
-                Some("<unk>"),
-                Some("<mask>"),
-                Some("<s>"),
-                Some("</s>"),
-            ],
-        },
-        "gpt2" => {
-            Family { files: &["vocab.json", "merges.txt"], names: [None, None, None, end, None, end, end] }
-        }
-        "t5" => Family {
-            files: &["spiece.model"],
-            names: [None, None, Some("<pad>"), Some("<unk>"), None, None, Some("</s>")],
-        },
-        _ => return None,
-    })
-}
-
 /// Reads whatever describes the tokenizer in `folder`.
 pub(super) fn read(folder: &Path, model: &str) -> Result<Source> {
-    let Some(ways) = family(model) else {
-        let what = format!("`{}` models have no tokenizer that is known here", printable(model));
-        return Err(Error::model(folder.display(), what, "known: bert, distilbert, roberta, gpt2, t5"));
-    };
     let config = object(folder, "tokenizer_config.json")?.unwrap_or_default();
+    let said = Said::of(folder, &config, model)?;
+    let class = said.class;
     let map = object(folder, "special_tokens_map.json")?.unwrap_or_default();
     let [cls, sep, pad, unk, mask, bos, eos] = std::array::from_fn(|i| {
         let said = config.get(ROLES[i]).or_else(|| map.get(ROLES[i]));
-        said.map_or_else(|| ways.names[i].map(str::to_owned), content)
+        said.map_or_else(|| class.names()[i].map(str::to_owned), content)
     });
     let names = Names { cls, sep, pad, unk, mask, bos, eos };
-    let parts = Parts { folder, model, config: &config, map: &map, names: &names };
+    let parts = Parts { folder, class, config: &config, map: &map, names: &names };
 
     let whole = folder.join("tokenizer.json");
     let (name, mut tokenizer) = match bytes(&whole)? {
         Some(text) => (whole.display().to_string(), parse(&whole, &text)?),
         None => {
-            let first = folder.join(ways.files[0]);
+            said.made_of_files(folder)?;
+            let first = folder.join(class.files()[0]);
             if !first.exists() {
-                let what = format!("no tokenizer: neither tokenizer.json nor {}", ways.files.join(" with "));
+                let files = class.files().join(" with ");
+                let what = format!("no tokenizer: neither tokenizer.json nor {files}");
                 let help = "copy the tokenizer's files from where the checkpoint is from into this folder";
                 return Err(Error::model(folder.display(), what, help));
             }
@@ -126,31 +95,41 @@ pub(super) fn read(folder: &Path, model: &str) -> Result<Source> {
     let Some(root) = tokenizer.as_object_mut() else {
         return Err(Error::model(&name, "it is not a JSON object", AGAIN));
     };
-    root.insert("truncation".into(), Value::Null);
+    let truncation = root.insert("truncation".into(), Value::Null);
     root.insert("padding".into(), Value::Null);
-    parts.adjust(root);
+    let decoder = root.get("decoder").and_then(check::strange_decoder);
+    if decoder.is_some() {
+        // It has a say only where texts are written, and there it is refused.
+        root.insert("decoder".into(), Value::Null);
+    }
+    if said.adjusts {
+        parts.adjust(root);
+    }
     parts.add(&name, root)?;
     let limit = config.get("model_max_length").and_then(Value::as_f64);
     let limit = limit.filter(|n| (1.0..NO_LIMIT).contains(n)).map(|n| n as usize);
-    Ok(Source { name, tokenizer, names, limit })
+    let side = config.get("truncation_side").and_then(Value::as_str).map(str::to_lowercase);
+    let side = side.or_else(|| Some(truncation?.get("direction")?.as_str()?.to_lowercase()));
+    let cuts_left = side.as_deref() == Some("left");
+    Ok(Source { name, tokenizer, names, limit, cuts_left, decoder })
 }
 
 /// The folder and what its small files say.
 struct Parts<'a> {
     folder: &'a Path,
-    model: &'a str,
+    class: Class,
     config: &'a Map<String, Value>,
     map: &'a Map<String, Value>,
     names: &'a Names,
 }
 
 impl Parts<'_> {
-    /// The form of `tokenizer.json`, from the family's vocabulary files.
+    /// The form of `tokenizer.json`, from the class's vocabulary files.
     fn build(&self) -> Result<Value> {
-        match self.model {
-            "bert" | "distilbert" => self.wordpiece(),
-            "t5" => spiece::read(&self.folder.join("spiece.model"), &self.extra_ids()),
-            _ => self.byte_level(),
+        match self.class {
+            Class::WordPiece => self.wordpiece(),
+            Class::Unigram => spiece::read(&self.folder.join("spiece.model"), &self.extra_ids()),
+            Class::Roberta | Class::ByteLevel => self.byte_level(),
         }
     }
 
@@ -231,7 +210,7 @@ impl Parts<'_> {
             }
         }
         let prefix = self.flag("add_prefix_space").unwrap_or(false);
-        let post = if self.model == "roberta" {
+        let post = if self.class == Class::Roberta {
             let (cls, sep) =
                 (self.need(&path, &vocab, &self.names.cls)?, self.need(&path, &vocab, &self.names.sep)?);
             let trim = self.flag("trim_offsets").unwrap_or(true);
@@ -284,7 +263,7 @@ impl Parts<'_> {
             let Some(id) = vocab.get(name).and_then(Value::as_u64) else { continue };
             let said = self.config.get(*key).or_else(|| self.map.get(*key)).filter(|v| v.is_object());
             // RoBERTa's mask takes the space before it along, so that it can stand for a whole word.
-            let roberta = self.model == "roberta" && *key == "mask_token";
+            let roberta = self.class == Class::Roberta && *key == "mask_token";
             let mut token = said.map_or_else(|| json!({"content": name, "lstrip": roberta}), Value::clone);
             token["special"] = true.into();
             found.insert(id, added_token(&token, id));
@@ -313,7 +292,7 @@ impl Parts<'_> {
         {
             pre["add_prefix_space"] = flag.into();
         }
-        if self.model == "gpt2"
+        if self.class == Class::ByteLevel
             && self.flag("add_bos_token") == Some(true)
             && let Some(bos) = &self.names.bos
             && let Some(id) = root["model"]["vocab"].get(bos).and_then(Value::as_u64)

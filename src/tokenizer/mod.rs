@@ -13,6 +13,7 @@
 
 mod charsmap;
 mod check;
+mod class;
 mod disk;
 mod files;
 mod spiece;
@@ -36,6 +37,9 @@ pub struct Tokenizer {
     special: Special,
     vocabulary: usize,
     limit: Option<usize>,
+    cuts_left: bool,
+    /// A decoder of the file that is not known.
+    decoder: Option<String>,
 }
 
 /// Token ids of one text or pair, with where each came from. All four lists have one entry a token.
@@ -72,8 +76,8 @@ pub struct Special {
 
 impl Tokenizer {
     /// Reads the tokenizer of a checkpoint folder. `family` is the model's: `bert`, `distilbert`,
-    /// `roberta`, `gpt2` or `t5`; it says which files to look for beside `tokenizer.json`, and what
-    /// the special tokens are called where no file says so.
+    /// `roberta`, `gpt2` or `t5`. Unless the folder names the tokenizer's class, it says which files to
+    /// look for beside `tokenizer.json`, and what the special tokens are called where no file says so.
     ///
     /// # Errors
     /// [`Error::Model`] that names the file: none there, not readable, too large, or contradictory.
@@ -81,7 +85,7 @@ impl Tokenizer {
         let source = files::read(folder, family)?;
         let vocabulary = check::check(&source.name, &source.tokenizer)?;
         let added = source.added()?;
-        let files::Source { name, tokenizer, names, limit } = source;
+        let files::Source { name, tokenizer, names, limit, cuts_left, decoder } = source;
         let inner: tokenizers::Tokenizer = guarded(&name, "read this tokenizer", || {
             serde_json::from_value(tokenizer).map_err(|e| e.to_string())
         })?;
@@ -104,7 +108,7 @@ impl Tokenizer {
             bos: id(&names.bos),
             eos: id(&names.eos),
         };
-        Ok(Self { inner, name, special, vocabulary, limit })
+        Ok(Self { inner, name, special, vocabulary, limit, cuts_left, decoder })
     }
 
     /// Ids of one text, with the special tokens that the original adds.
@@ -131,12 +135,37 @@ impl Tokenizer {
         self.run(text, None, false)
     }
 
+    /// Ids of a text that is to be gone on with: the special tokens that open it, none that end it.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_open(&self, text: &str) -> Result<Encoding> {
+        let mut found = self.encode(text)?;
+        while found.ids.len() > 1 && found.sequence.last() == Some(&None) {
+            found.ids.pop();
+            found.types.pop();
+            found.offsets.pop();
+            found.sequence.pop();
+        }
+        Ok(found)
+    }
+
     /// The text that ids stand for; ids beyond the vocabulary stand for nothing. Bytes that are not
     /// UTF-8 become U+FFFD. Spaces are as the tokenizer's own decoder puts them.
     pub fn decode(&self, ids: &[u32], keep_special: bool) -> String {
         // A decoder fails only where it cannot join tokens; joined plainly they are still readable.
         guarded(&self.name, "decode", || self.inner.decode(ids, !keep_special).map_err(|e| e.to_string()))
             .unwrap_or_else(|_| ids.iter().filter_map(|&id| self.token(id)).collect())
+    }
+
+    /// Fails if texts cannot be made of ids as the original makes them.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the decoder that is not known.
+    pub fn writes(&self) -> Result<&Self> {
+        let Some(decoder) = &self.decoder else { return Ok(self) };
+        let what = format!("the decoder `{decoder}` is not supported, so no text can be written");
+        Err(Error::model(&self.name, what, disk::AGAIN))
     }
 
     /// The file it came from.
@@ -167,6 +196,31 @@ impl Tokenizer {
     /// The longest input the tokenizer's configuration names, in tokens, if it names one.
     pub fn limit(&self) -> Option<usize> {
         self.limit
+    }
+
+    /// Whether tokens that go on with a word are spelled with a mark (`##`).
+    pub fn marks_parts(&self) -> bool {
+        use tokenizers::models::ModelWrapper;
+        match self.inner.get_model() {
+            ModelWrapper::WordPiece(model) => !model.continuing_subword_prefix.is_empty(),
+            ModelWrapper::BPE(model) => {
+                model.continuing_subword_prefix.as_ref().is_some_and(|prefix| !prefix.is_empty())
+            }
+            _ => false,
+        }
+    }
+
+    /// Tokens as the vocabulary spells them, joined to a text.
+    pub fn joined(&self, tokens: Vec<String>) -> String {
+        use tokenizers::Decoder as _;
+        let plain = tokens.join(" ");
+        let Some(decoder) = self.inner.get_decoder().filter(|_| !tokens.is_empty()) else { return plain };
+        guarded(&self.name, "decode", || decoder.decode(tokens).map_err(|e| e.to_string())).unwrap_or(plain)
+    }
+
+    /// Whether a text that is too long loses its beginning, not its end.
+    pub fn cuts_left(&self) -> bool {
+        self.cuts_left
     }
 
     fn run(&self, a: &str, b: Option<&str>, special: bool) -> Result<Encoding> {

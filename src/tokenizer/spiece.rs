@@ -3,6 +3,10 @@
 //! The file is a protocol buffer; the few fields that say how text becomes pieces are read, the
 //! rest (how it was trained) is stepped over. Only unigram models that treat spaces as T5 does are
 //! taken: a space before each word, runs of spaces as one, no pieces for single bytes.
+//!
+//! Symbols that the model's author defined are pieces like others, of a score by which they are all but
+//! always taken, and stand in a text as they are written. Those that the table of rewrites, or the cutting at
+//! spaces, would change (`\n`) are replaced by private characters before and back behind.
 
 use std::path::Path;
 
@@ -21,6 +25,11 @@ const CONVERT: &str = "write a tokenizer.json in Python: \
 const CONTROL: u64 = 3;
 const USER_DEFINED: u64 = 4;
 const BYTE: u64 = 6;
+/// Pieces of the usual kind.
+const NORMAL: u64 = 1;
+/// Most symbols that need a stand-in; the first of these.
+const MAX_STAND_INS: usize = 24;
+const STAND_IN: u32 = 0xe000;
 /// The kind of model that takes the likeliest pieces.
 const UNIGRAM: u64 = 1;
 
@@ -43,6 +52,8 @@ struct Model<'a> {
     byte_fallback: bool,
     space_after: bool,
     charsmap: &'a [u8],
+    /// Whether capitals are rewritten as small letters.
+    folds: bool,
     space_first: bool,
     single_spaces: bool,
     escape_spaces: bool,
@@ -64,6 +75,7 @@ impl<'a> Model<'a> {
             byte_fallback: false,
             space_after: false,
             charsmap: &[],
+            folds: false,
             space_first: true,
             single_spaces: true,
             escape_spaces: true,
@@ -85,6 +97,7 @@ impl<'a> Model<'a> {
                 (3, Wire::Bytes(normalizer)) => {
                     for field in Fields(normalizer) {
                         match field? {
+                            (1, Wire::Bytes(name)) => model.folds = name.ends_with(b"_cf"),
                             (2, Wire::Bytes(table)) => model.charsmap = table,
                             (3, Wire::Number(n)) => model.space_first = n != 0,
                             (4, Wire::Number(n)) => model.single_spaces = n != 0,
@@ -112,24 +125,31 @@ impl<'a> Model<'a> {
         if self.pieces.iter().any(|p| !p.score.is_finite()) {
             return Err("a piece has a score that is not a number".into());
         }
-        let mut vocab: Vec<(&str, f64)> = self.pieces.iter().map(|p| (p.text, f64::from(p.score))).collect();
+        let stand_ins = self.stand_ins(sentinels)?;
+        let spelled = |p: &Piece<'a>| {
+            let stand_in = stand_ins.iter().find(|(text, _)| *text == p.text);
+            stand_in.map_or_else(|| p.text.to_owned(), |(_, stand_in)| stand_in.to_string())
+        };
+        let mut vocab: Vec<(String, f64)> =
+            self.pieces.iter().map(|p| (spelled(p), self.score(p, sentinels))).collect();
         let mut added = Vec::new();
-        let token = |id: usize, text: &str, special: bool| {
+        let token = |id: usize, text: &str| {
             json!({
-                "id": id, "content": text, "special": special, "normalized": false,
+                "id": id, "content": text, "special": true, "normalized": false,
                 "single_word": false, "lstrip": false, "rstrip": false,
             })
         };
         let unknown = usize::try_from(self.unknown).ok();
         for (id, piece) in self.pieces.iter().enumerate() {
-            if matches!(piece.kind, CONTROL | USER_DEFINED) || Some(id) == unknown {
-                added.push(token(id, piece.text, piece.kind != USER_DEFINED));
+            let sentinel = piece.kind == USER_DEFINED && !is_symbol(piece, sentinels);
+            if piece.kind == CONTROL || sentinel || Some(id) == unknown {
+                added.push(token(id, piece.text));
             }
         }
         if !self.pieces.iter().any(|p| sentinels.iter().any(|s| s == p.text)) {
             for sentinel in sentinels {
-                added.push(token(vocab.len(), sentinel, true));
-                vocab.push((sentinel, 0.0));
+                added.push(token(vocab.len(), sentinel));
+                vocab.push((sentinel.clone(), 0.0));
             }
         }
         let end = self.pieces.iter().position(|p| p.text == "</s>").ok_or("it has no </s>")?;
@@ -137,17 +157,23 @@ impl<'a> Model<'a> {
         let (a, b) = (text_piece("A", 0), text_piece("B", 0));
         let stop = piece(&end.0, 0);
         let table = BASE64_STANDARD.encode(self.charsmap);
-        let normalizer = if self.charsmap.is_empty() {
-            Value::Null
-        } else {
-            json!({"type": "Precompiled", "precompiled_charsmap": table})
-        };
+        let replace =
+            |from: String, to: String| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
+        let mut normalizers: Vec<Value> = stand_ins
+            .iter()
+            .map(|(text, stand_in)| replace((*text).to_owned(), stand_in.to_string()))
+            .collect();
+        if !self.charsmap.is_empty() {
+            normalizers.push(json!({"type": "Precompiled", "precompiled_charsmap": table}));
+        }
         let spaces =
             json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
+        let back = stand_ins.iter().map(|(text, stand_in)| replace(stand_in.to_string(), (*text).to_owned()));
+        let decoders: Vec<Value> = std::iter::once(spaces.clone()).chain(back).collect();
         Ok(json!({
             "version": "1.0",
             "added_tokens": added,
-            "normalizer": normalizer,
+            "normalizer": {"type": "Sequence", "normalizers": normalizers},
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, spaces]},
             "post_processor": {
                 "type": "TemplateProcessing",
@@ -155,10 +181,54 @@ impl<'a> Model<'a> {
                 "pair": [a, stop, b, stop],
                 "special_tokens": specials(&[&end]),
             },
-            "decoder": spaces,
+            "decoder": {"type": "Sequence", "decoders": decoders},
             "model": {"type": "Unigram", "unk_id": self.unknown, "vocab": vocab, "byte_fallback": false},
         }))
     }
+}
+
+impl<'a> Model<'a> {
+    /// A piece's score; that of a symbol is SentencePiece's own (`EncodeOptimized`): its bytes times the best
+    /// score of all pieces, and a little less.
+    fn score(&self, piece: &Piece<'_>, sentinels: &[String]) -> f64 {
+        if !is_symbol(piece, sentinels) {
+            return f64::from(piece.score);
+        }
+        let normal = self.pieces.iter().filter(|p| p.kind == NORMAL).map(|p| f64::from(p.score));
+        let best = normal.fold(f64::NEG_INFINITY, f64::max);
+        if best.is_finite() { piece.text.len() as f64 * best - 0.1 } else { 0.0 }
+    }
+
+    /// Symbols that would not come through as they are, the longest first, each with a private character.
+    fn stand_ins(&self, sentinels: &[String]) -> Result<Vec<(&'a str, char)>, String> {
+        let symbols = || self.pieces.iter().filter(|p| is_symbol(p, sentinels)).map(|p| p.text);
+        if symbols().any(|text| text.contains([' ', '▁'])) {
+            return Err("a symbol of its own has spaces in it".into());
+        }
+        let safe = |c: char| match c {
+            'A'..='Z' => !self.folds,
+            _ => c.is_ascii_graphic() || (self.charsmap.is_empty() && !c.is_whitespace()),
+        };
+        let mut changed: Vec<&str> = symbols().filter(|text| !text.chars().all(safe)).collect();
+        if changed.len() > MAX_STAND_INS {
+            return Err(format!("{} of its own symbols are not plain ASCII", changed.len()));
+        }
+        if !changed.is_empty() && self.pieces.iter().any(|p| p.text.contains(is_private)) {
+            return Err("it has pieces of private characters".into());
+        }
+        changed.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        Ok(changed.into_iter().zip((STAND_IN..).filter_map(char::from_u32)).collect())
+    }
+}
+
+/// Whether a character is among those that stand in for others.
+fn is_private(c: char) -> bool {
+    (STAND_IN..STAND_IN + MAX_STAND_INS as u32).contains(&u32::from(c))
+}
+
+/// Whether a piece is a symbol that the model's author defined, other than T5's sentinels.
+fn is_symbol(piece: &Piece<'_>, sentinels: &[String]) -> bool {
+    piece.kind == USER_DEFINED && !sentinels.iter().any(|s| s == piece.text)
 }
 
 impl<'a> Piece<'a> {
@@ -275,6 +345,34 @@ mod tests {
         let json = model.tokenizer(&["<x1>".into(), "<x0>".into()]).expect("taken");
         assert_eq!(json["model"]["vocab"][5], json!(["<x0>", 0.0]));
         assert_eq!(json["added_tokens"].as_array().map(Vec::len), Some(5));
+    }
+
+    #[test]
+    fn symbols_of_the_author_stand_in_a_text_as_they_are() {
+        let pieces: Vec<u8> = [
+            piece("</s>", 0.0, 3),
+            piece("<unk>", 0.0, 2),
+            piece("<sep>", 0.0, 4),
+            piece("\n", 0.0, 4),
+            piece("▁", -2.0, 1),
+            piece("▁a", -3.0, 1),
+            piece("b", -3.5, 1),
+        ]
+        .concat();
+        let trainer = bytes(2, &[0xc0, 2, 1]);
+        let bytes = [pieces, trainer].concat();
+        let json = Model::parse(&bytes).expect("a model").tokenizer(&[]).expect("taken");
+        // 5 bytes times the best score, -2, less 0.1.
+        assert_eq!(json["model"]["vocab"][2], json!(["<sep>", -10.1]));
+        super::super::check::check("test", &json).expect("a sound form");
+        let tokenizer: tokenizers::Tokenizer = serde_json::from_value(json).expect("read");
+        let ids = |text: &str| tokenizer.encode(text, false).expect("tokens").get_ids().to_vec();
+        // As SentencePiece has them: no space appears behind a symbol, and a line end is one.
+        assert_eq!(ids("a<sep>b"), [5, 2, 6]);
+        assert_eq!(ids("a\nb"), [5, 3, 6]);
+        assert_eq!(ids("a \n <sep>"), [5, 4, 3, 4, 2]);
+        assert_eq!(ids("<sep>b"), [4, 2, 6]);
+        assert_eq!(tokenizer.decode(&[5, 3, 6, 2], true).expect("text"), "a\nb<sep>");
     }
 
     #[test]

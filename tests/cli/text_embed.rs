@@ -72,9 +72,10 @@ fn a_file_of_them_as_safetensors() {
     let (_, about) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
     let about = about.metadata().clone().expect("metadata");
     assert_eq!((about["pool"].as_str(), about["normalized"].as_str()), ("mean", "false"));
-    let inputs: Vec<String> = serde_json::from_str(&about["inputs"]).expect("a list");
-    assert_eq!((inputs.len(), inputs[1].as_str()), (7, "the cat the cat "));
     let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+    let inputs = tensors.tensor("inputs").expect("a tensor");
+    let inputs: Vec<String> = serde_json::from_slice(inputs.data()).expect("a list");
+    assert_eq!((inputs.len(), inputs[1].as_str()), (7, "the cat the cat "));
     let tensor = tensors.tensor("embeddings").expect("a tensor");
     assert_eq!(tensor.shape(), [7, 36]);
     let printed = vectors(&embed(model.at(), &["--input", list]).code(0).json());
@@ -113,11 +114,63 @@ fn what_the_folder_says_of_its_embeddings() {
         vectors(&embed(model.at(), &["--text", "the cat sat on the mat"]).code(0).json())
     );
 
+    // The mean is on unless it is switched off, and modes are joined.
     model.write_json("1_Pooling/config.json", &json!({"pooling_mode_max_tokens": true}));
-    embed(model.at(), &["--text", "a"]).code(3).says(&["max_tokens", "--pool"]);
+    let joined = embed(model.at(), &["--text", "the cat"]).code(0).json();
+    assert_eq!((&joined["model"]["pool"], vectors(&joined)[0].len()), (&"max+mean".into(), 72));
+    model.write_json("1_Pooling/config.json", &json!({"pooling_mode_gru": true}));
+    embed(model.at(), &["--text", "a"]).code(3).says(&["pooling_mode_gru", "--pool"]);
     model.write("1_Pooling/config.json", "{");
     embed(model.at(), &["--text", "a"]).code(3).says(&["1_Pooling", "not valid JSON", "--pool"]);
     embed(model.at(), &["--text", "a", "--pool", "mean"]).code(0);
+}
+
+#[test]
+fn what_the_folder_says_of_its_texts() {
+    let model = Tiny::new("bert_seqcls");
+    fs::create_dir(model.file("1_Pooling")).expect("a folder");
+    let modules = json!([
+        {"type": "sentence_transformers.models.Transformer", "path": ""},
+        {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+    ]);
+    let plain = |text: &str| vectors(&embed(model.at(), &["--text", text]).code(0).json()).remove(0);
+    let expected = ["the dog a cat", "a cat"].map(plain);
+    let small = plain("who is it");
+    model.write_json("tokenizer_config.json", &json!({"do_lower_case": false}));
+    assert_ne!(plain("WHO is it"), small);
+
+    model.write_json("modules.json", &modules);
+    model.write_json("1_Pooling/config.json", &json!({"pooling_mode": "mean"}));
+    model.write_json("sentence_roberta_config.json", &json!({"max_seq_length": 9, "do_lower_case": true}));
+    assert_eq!(plain("WHO is it"), small);
+    let prompts = json!({"query": "the dog ", "passage": ""});
+    let config = json!({"prompts": prompts, "default_prompt_name": "query", "truncate_dim": 8});
+    model.write_json("config_sentence_transformers.json", &config);
+    assert_eq!(plain("a cat"), expected[0][..8]);
+    let named = |name: &str| {
+        vectors(&embed(model.at(), &["--text", "a cat", "--prompt-name", name]).code(0).json()).remove(0)
+    };
+    assert_eq!(named("passage"), expected[1][..8]);
+    assert_eq!(named(""), expected[1][..8]);
+    embed(model.at(), &["--text", "a", "--prompt-name", "other"]).code(2).says(&["`other`", "`passage`"]);
+    let said = run(vit_gpu(["embed", "--device", "reference", "-m", model.at(), "--text", "a"])).code(0);
+    said.says(&["behind the prompt `query`"]);
+
+    // [CLS] the dog | a cat [SEP]: the prompt is left out of the mean, and joined modes are as apart.
+    model.write_json("config_sentence_transformers.json", &json!({"prompts": prompts}));
+    let modes = json!({"pooling_mode": ["mean", "lasttoken"], "include_prompt": false});
+    model.write_json("1_Pooling/config.json", &modes);
+    let without = named("passage");
+    let near =
+        |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(near(&without[..36], &expected[1]), "{without:?}");
+    let with = named("query");
+    assert!(!near(&with[..36], &expected[0]) && !near(&with[..36], &expected[1]));
+
+    let before =
+        json!([modules[0], {"type": "sentence_transformers.models.Dense", "path": "1_Pooling"}, modules[1]]);
+    model.write_json("modules.json", &before);
+    embed(model.at(), &["--text", "a"]).code(3).says(&["Dense", "before the pooling", "--pool"]);
 }
 
 #[test]

@@ -288,6 +288,8 @@ fn scores_that_are_no_numbers() {
         let more = if command == "infer" { &[][..] } else { &["-o", out] };
         reference(&model, command, &[flags, more].concat()).code(6).says(&["not finite"]);
         assert!(names(folder.path()).is_empty());
+        // Scores are looked at before anything is printed.
+        assert_eq!(reference(&model, command, flags).code(6).out, "", "{case} {command}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json as value};
 
 use crate::harness::{Ran, infer, run, scratch, vit_gpu};
 use crate::tiny::Tiny;
@@ -253,4 +253,132 @@ fn a_classifier_of_another_kind() {
     assert_eq!(one["results"][1]["predictions"].as_array().map(Vec::len), Some(3));
     let distil = Tiny::new("distilbert_qa");
     json(&distil, &["--question", "who?", "--context", "the cat"]);
+}
+
+/// Keeps the first row of a head's weights: a head of one output.
+fn one_output(model: &Tiny, head: &str) {
+    let bytes = fs::read(model.file("model.safetensors")).expect("weights");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+    let cut = |name: &str, view: safetensors::tensor::TensorView<'_>| {
+        let (mut shape, mut data) = (view.shape().to_vec(), view.data().to_vec());
+        if name == format!("{head}.weight") || name == format!("{head}.bias") {
+            data.truncate(data.len() / shape[0]);
+            shape[0] = 1;
+        }
+        (name.to_owned(), view.dtype(), shape, data)
+    };
+    let parts: Vec<_> = file.tensors().into_iter().map(|(name, view)| cut(&name, view)).collect();
+    let views = parts.iter().map(|(name, dtype, shape, data)| {
+        let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), data);
+        (name.as_str(), view.expect("as many numbers as the shape says"))
+    });
+    model.write("model.safetensors", safetensors::serialize(views, None).expect("a file"));
+}
+
+fn numbers(row: &Value, key: &str) -> Vec<f64> {
+    let all = row["predictions"].as_array().expect("classes").iter();
+    let mut all: Vec<&Value> = all.collect();
+    all.sort_by_key(|p| p["index"].as_u64());
+    all.iter().filter_map(|p| p[key].as_f64()).collect()
+}
+
+fn logits(row: &Value) -> Vec<f64> {
+    row["logits"].as_array().expect("numbers").iter().filter_map(Value::as_f64).collect()
+}
+
+#[test]
+fn heads_that_are_no_classes() {
+    let text = ["--text", "the cat sat.", "--logits"];
+    let sigmoid = |x: &f64| 1.0 / (1.0 + (-x).exp());
+    let near = |a: &[f64], b: &[f64]| {
+        a.len() == b.len() && !a.is_empty() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5)
+    };
+
+    let model = Tiny::new("bert_seqcls");
+    model.edit("config.json", |c| c["problem_type"] = "regression".into());
+    let all = json(&model, &text);
+    assert_eq!(all["model"]["scoring"], "raw");
+    let row = &all["results"][0];
+    assert!(near(&numbers(row, "score"), &logits(row)) && numbers(row, "probability").is_empty(), "{row}");
+    let printed = ask(&model, &text[..2]).code(0).out;
+    assert!(!printed.contains('%') && printed.contains("neutral"), "{printed}");
+    let csv = ask(&model, &[&text[..2], &["--format", "csv"]].concat()).code(0).out;
+    assert!(csv.starts_with("input,pair,rank,index,label,score,error\r\n"), "{csv}");
+
+    model.edit("config.json", |c| c["problem_type"] = "multi_label_classification".into());
+    let all = json(&model, &text);
+    let row = &all["results"][0];
+    let expected: Vec<f64> = logits(row).iter().map(sigmoid).collect();
+    assert!(near(&numbers(row, "probability"), &expected), "{row}");
+
+    for (case, head) in [("bert_seqcls", "classifier"), ("gpt2_seqcls", "score")] {
+        let one = Tiny::new(case);
+        one_output(&one, head);
+        one.edit("config.json", |c| {
+            c.as_object_mut().expect("an object").remove("id2label");
+        });
+        let all = json(&one, &text);
+        let row = &all["results"][0];
+        let expected: Vec<f64> = logits(row).iter().map(sigmoid).collect();
+        assert!(near(&numbers(row, "probability"), &expected) && expected.len() == 1, "{case}: {row}");
+        assert!(expected[0] < 0.999, "a share of one class would be 1");
+        one.edit("config.json", |c| {
+            c["sentence_transformers"] = value!({"activation_fn": "torch.nn.modules.linear.Identity"});
+        });
+        let all = json(&one, &text);
+        let row = &all["results"][0];
+        assert!(near(&numbers(row, "score"), &logits(row)), "{case}: {row}");
+    }
+
+    model.edit("config.json", |c| c["architectures"] = value!(["BertForMultipleChoice"]));
+    ask(&model, &text).code(3).says(&["BertForMultipleChoice", "not supported"]);
+}
+
+#[test]
+fn classes_of_tokens_and_entities() {
+    let model = Tiny::new("bert_seqcls");
+    model.edit("config.json", |c| {
+        c["architectures"] = value!(["BertForTokenClassification"]);
+        c["id2label"] = value!({"0": "B-PER", "1": "I-PER", "2": "O"});
+    });
+    let text = ["--text", "The catx sat."];
+    let row = |more: &[&str]| json(&model, &[&text[..], more].concat())["results"][0].clone();
+    let tokens = row(&[]);
+    let tokens = tokens["entities"].as_array().expect("entities").clone();
+    assert!(!tokens.is_empty(), "the weights are such that some token is no O");
+    assert_eq!(Value::from(tokens.clone()), row(&["--aggregate", "none"])["entities"]);
+    for e in &tokens {
+        let (start, end) = (e["start"].as_u64().expect("a place"), e["end"].as_u64().expect("a place"));
+        let part = &"The catx sat."[start as usize..end as usize].to_lowercase();
+        let word = e["word"].as_str().expect("text");
+        assert_eq!(word.trim_start_matches("##"), part, "{e}");
+        assert!(e["entity"] == "B-PER" || e["entity"] == "I-PER", "{e}");
+        let score = e["score"].as_f64().expect("a number");
+        assert!(score > 1.0 / 3.0 && score <= 1.0 && e["index"].as_u64() > Some(0), "{e}");
+    }
+    for how in ["simple", "first", "average", "max"] {
+        let groups = row(&["--aggregate", how]);
+        for e in groups["entities"].as_array().expect("entities") {
+            assert!(e["entity_group"] == "PER" && e.get("entity").is_none(), "{how}: {e}");
+            assert!(how == "simple" || !e["word"].as_str().expect("text").contains('#'), "{how}: {e}");
+        }
+    }
+    let csv = ask(&model, &[&text[..], &["--format", "csv"]].concat()).code(0).out;
+    assert!(csv.starts_with("input,entity,start,end,word,score,error\r\nThe catx sat.,"), "{csv}");
+    let printed = ask(&model, &text).code(0).out;
+    assert!(printed.contains("%  ") && printed.contains("(characters "), "{printed}");
+    let other = Tiny::new("bert_seqcls");
+    ask(&other, &[&text[..], &["--aggregate", "simple"]].concat()).code(2).says(&["--aggregate"]);
+}
+
+#[test]
+fn gpt2_reads_its_classes_from_the_last_token_that_is_no_padding() {
+    let model = Tiny::new("gpt2_seqcls");
+    let found = |text: &str| json(&model, &["--text", text, "--logits"])["results"][0]["logits"].clone();
+    model.edit("config.json", |c| c["pad_token_id"] = Value::Null);
+    assert_ne!(found("the cat.."), found("the cat"));
+    // The full stop is token 28.
+    model.edit("config.json", |c| c["pad_token_id"] = 28.into());
+    assert_eq!(found("the cat.."), found("the cat"));
+    assert_ne!(found("the cat.a"), found("the cat"));
 }

@@ -1,4 +1,4 @@
-//! What came of the inputs of `embed`: printed as it comes, or kept for a file.
+//! What came of the inputs of `embed`: printed or put into a file as it comes.
 
 use std::io::Write;
 use std::time::Instant;
@@ -41,10 +41,10 @@ impl Printed for Row {
 
 /// The model and how its vectors are made, as JSON describes them.
 #[derive(Serialize)]
-struct Facts<M: Serialize> {
+struct Facts<'a, M: Serialize> {
     #[serde(flatten)]
     model: M,
-    pool: &'static str,
+    pool: &'a str,
     normalized: bool,
 }
 
@@ -95,7 +95,8 @@ impl<'a, 'b> Answers<'a, 'b> {
             normalize(&mut embedding);
         }
         if let Some(store) = &mut self.store {
-            store.push(&input, &embedding);
+            store.push(&input, &embedding)?;
+            return Ok(());
         }
         self.row(Row { line, input, embedding: Some(embedding), error: None })
     }
@@ -121,7 +122,7 @@ impl<'a, 'b> Answers<'a, 'b> {
     /// Ends the document, or writes the file unless `outcome` is an error.
     pub(super) fn end(
         mut self,
-        (model, pool): (impl Serialize, &'static str),
+        (model, pool): (impl Serialize, &str),
         device: &DeviceFacts,
         outcome: Result<(), Stop>,
         id: &str,

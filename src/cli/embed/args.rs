@@ -16,12 +16,12 @@ Examples:
     vit-gpu embed -m FOLDER photos -r -o photos.safetensors
 
 JSON is {\"results\": [{\"input\": \"…\", \"embedding\": […]}]} with model, device and times; a
-safetensors file holds `embeddings` (N,E) and the inputs in its metadata. An input that failed has
+safetensors file holds `embeddings` (N,E) and `inputs`, the bytes of a JSON list. An input that failed has
 `error` in place of its embedding, and is not in the file.
 
-Without --pool texts are pooled, and brought to length 1, as the folder's sentence-transformers
-files say (modules.json, 1_Pooling/config.json), else by the mean; sentence_bert_config.json limits
-their length. Images without --pool are what the model's own head reads.";
+Without --pool texts become vectors as the folder's sentence-transformers files say (modules.json and
+what it lists, with prompts, length limits and small letters), else by the mean. With --pool only what
+those say of texts counts. Images without --pool are what the model's own head reads.";
 
 #[derive(Debug, Args)]
 pub(crate) struct EmbedArgs {
@@ -34,6 +34,10 @@ pub(crate) struct EmbedArgs {
     /// How the vectors of tokens, or of patches, become one
     #[arg(long, value_enum)]
     pub pool: Option<Pooling>,
+    /// Read texts behind this prompt of the folder's config_sentence_transformers.json instead of its default;
+    /// "" takes none
+    #[arg(long, value_name = "NAME")]
+    pub prompt_name: Option<String>,
     /// Bring embeddings to length 1
     #[arg(long)]
     pub normalize: bool,

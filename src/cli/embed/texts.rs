@@ -13,9 +13,10 @@ use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::cli::texts::{self, BATCH, Opened, on_line};
 use crate::error::{Error, Result};
+use crate::printable::escaped;
 use crate::session::ModelSource;
 use crate::text::TooLong;
-use crate::text::sentence::{Sentence, SentencePooling};
+use crate::text::sentence::Sentence;
 
 /// A text, and its line if it is of a file.
 type Item = (Option<usize>, String);
@@ -35,48 +36,72 @@ pub(super) fn run(
     }
     let folder = open::folder(source).unwrap_or(Path::new("."));
     out.spare(&args.texts.input.iter().map(AsRef::as_ref).collect::<Vec<_>>(), Some(folder))?;
-    let (pool, normalize, limit) = settings(args, folder)?;
+    let way = Way::new(args, folder, talk)?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let mut opened = Opened::new(id.clone(), source, &options, talk)?;
-    if let Some(limit) = limit {
+    if let Some(limit) = way.said.as_ref().and_then(|said| said.limit) {
         opened.shorten(limit);
     }
     let mut items = items(args)?;
-    let mut answers = Answers::new(normalize, &mut *out, begun, talk);
-    let outcome = embed_all(args, &mut opened, pool, &mut items, &mut answers);
-    let name = match pool {
-        Pooling::Cls => "cls",
-        Pooling::Mean => "mean",
-        Pooling::Pooler => "pooler",
-    };
+    let mut answers = Answers::new(way.normalize, &mut *out, begun, talk);
+    let outcome = embed_all(args, &mut opened, &way, &mut items, &mut answers);
+    let name = way.name();
     if args.texts.input.is_none() {
         // What was typed can be typed again: there is no row for it.
         outcome?;
-        return answers.end((opened.model, name), &opened.device, Ok(()), &id);
+        return answers.end((opened.model, &name), &opened.device, Ok(()), &id);
     }
-    answers.end((opened.model, name), &opened.device, outcome, &id)
+    answers.end((opened.model, &name), &opened.device, outcome, &id)
 }
 
-/// Pooling, length 1, and the longest text, by flags and by the folder's files.
-fn settings(args: &EmbedArgs, folder: &Path) -> Result<(Pooling, bool, Option<usize>)> {
-    // Flags that say it all must work beside files that cannot be read.
-    let said = match Sentence::read(folder) {
-        Err(_) if args.pool.is_some() => None,
-        said => said?,
-    };
-    let pool = match (args.pool, said.as_ref().map(|s| &s.pooling)) {
-        (Some(pool), _) => pool,
-        (None, Some(SentencePooling::Cls)) => Pooling::Cls,
-        (None, Some(SentencePooling::Mean) | None) => Pooling::Mean,
-        (None, Some(SentencePooling::Other(mode))) => {
-            let what = format!("its embeddings are made by `{mode}`, which is not known here");
-            return Err(Error::model(folder.display(), what, "choose --pool mean or cls"));
+/// How embeddings are made, by flags and by the folder's files.
+struct Way {
+    /// What the folder says; all of it counts unless a pooling is named, then what it says of texts.
+    said: Option<Sentence>,
+    pool: Option<Pooling>,
+    normalize: bool,
+}
+
+impl Way {
+    fn new(args: &EmbedArgs, folder: &Path, talk: Talk) -> Result<Self> {
+        // Flags that say it all must work beside files that cannot be read.
+        let mut said = match Sentence::read(folder) {
+            Err(_) if args.pool.is_some() => None,
+            said => said?,
+        };
+        match (&mut said, &args.prompt_name) {
+            (Some(said), Some(name)) => said.choose_prompt(name)?,
+            (None, Some(name)) => {
+                let what = format!("--prompt-name {name}: the folder has no prompts");
+                return Err(Error::usage(what, "leave it away"));
+            }
+            (_, None) => {}
         }
-    };
-    // How it was trained to be compared goes with the way it is pooled.
-    let own = said.as_ref().filter(|_| args.pool.is_none());
-    let normalize = args.normalize || own.is_some_and(|s| s.normalize);
-    Ok((pool, normalize, said.and_then(|s| s.limit)))
+        let prompt = said.as_ref().and_then(|said| Some((said.prompt.as_ref()?, said)));
+        if let Some((name, said)) = prompt.filter(|(name, said)| !said.prompts[*name].is_empty()) {
+            let (name, text) = (escaped(name), texts::shown(&said.prompts[name]));
+            talk.note(format_args!("each text is read behind the prompt `{name}`: \"{text}\""));
+        }
+        // How it was trained to be compared goes with the way it is pooled.
+        let own = said.as_ref().filter(|_| args.pool.is_none());
+        let normalize = args.normalize || own.is_some_and(Sentence::normalized);
+        Ok(Self { said, pool: args.pool, normalize })
+    }
+
+    /// What pooling is called.
+    fn name(&self) -> String {
+        match (self.pool, &self.said) {
+            (Some(Pooling::Cls), _) => "cls".to_owned(),
+            (Some(Pooling::Pooler), _) => "pooler".to_owned(),
+            (None, Some(said)) => said.pooling_name(),
+            (Some(Pooling::Mean), _) | (None, None) => "mean".to_owned(),
+        }
+    }
+
+    /// A text as the model reads it.
+    fn prepared(&self, text: &str) -> String {
+        self.said.as_ref().map_or_else(|| text.to_owned(), |said| said.prepared(text))
+    }
 }
 
 fn items(args: &EmbedArgs) -> Result<Box<dyn Iterator<Item = Result<Item>>>> {
@@ -93,7 +118,7 @@ fn items(args: &EmbedArgs) -> Result<Box<dyn Iterator<Item = Result<Item>>>> {
 fn embed_all(
     args: &EmbedArgs,
     opened: &mut Opened,
-    pool: Pooling,
+    way: &Way,
     items: &mut dyn Iterator<Item = Result<Item>>,
     answers: &mut Answers<'_, '_>,
 ) -> Result<(), Stop> {
@@ -103,7 +128,7 @@ fn embed_all(
         let (chunk, broken) = texts::chunk(items, batch);
         let more = chunk.len() == batch;
         let begun = Instant::now();
-        let vectors = vectors(opened, &chunk, pool, too_long);
+        let vectors = vectors(opened, &chunk, way, too_long);
         answers.timing.run += millis(begun.elapsed());
         opened.say_warnings();
         for ((line, text), vector) in chunk.into_iter().zip(vectors?) {
@@ -124,15 +149,18 @@ fn embed_all(
 }
 
 /// A vector of each text, or why there is none.
-fn vectors(
-    opened: &Opened,
-    items: &[Item],
-    pool: Pooling,
-    too_long: TooLong,
-) -> Result<Vec<Result<Vec<f32>>>> {
+fn vectors(opened: &Opened, items: &[Item], way: &Way, too_long: TooLong) -> Result<Vec<Result<Vec<f32>>>> {
     let session = &opened.session;
-    texts::each(items, &|(_, text)| session.encode((text, None), too_long).map(|_| ()), &|items| {
-        let texts: Vec<_> = items.iter().map(|(_, text)| (text.as_str(), None)).collect();
-        session.embed(&texts, pool.of_texts(), false, too_long)
+    let check = |(_, text): &Item| session.encode((&way.prepared(text), None), too_long).map(|_| ());
+    texts::each(items, &check, &|items| match (way.pool, &way.said) {
+        (None, Some(said)) => {
+            let texts: Vec<&str> = items.iter().map(|(_, text)| text.as_str()).collect();
+            session.embed_sentences(&texts, said, too_long)
+        }
+        (pool, _) => {
+            let texts: Vec<String> = items.iter().map(|(_, text)| way.prepared(text)).collect();
+            let texts: Vec<_> = texts.iter().map(|text| (text.as_str(), None)).collect();
+            session.embed(&texts, pool.unwrap_or(Pooling::Mean).of_texts(), false, too_long)
+        }
     })
 }

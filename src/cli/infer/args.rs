@@ -27,6 +27,7 @@ A failed input has `error` in place of its answer, the rest go on, and the exit 
 
 Texts, by what the checkpoint was made to do:
     --text T [--pair P]                   classes of a text or a pair
+    --text T [--aggregate simple]         classes of tokens, or entities made of them
     --text \"The [MASK] sat.\"              words for every mask
     --text A --pair B --next-sentence     whether B follows A
     --question Q --context C              answers, and where they stand in characters

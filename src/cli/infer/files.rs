@@ -51,7 +51,7 @@ fn real_inputs(inputs: &[Input]) -> HashSet<PathBuf> {
     inputs.iter().filter_map(real).collect()
 }
 
-/// Pooled features, collected and written at the end.
+/// Pooled features, written as they come.
 pub(super) struct Embeddings {
     file: Option<Vectors>,
 }
@@ -66,11 +66,12 @@ impl Embeddings {
         Ok(Self { file })
     }
 
-    /// Keeps the features of one picture.
-    pub(super) fn push(&mut self, input: &str, row: &[f32]) {
-        if let Some(file) = &mut self.file {
-            file.push(input, row);
-        }
+    /// Takes the features of one picture.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub(super) fn push(&mut self, input: &str, row: &[f32]) -> Result<()> {
+        self.file.as_mut().map_or(Ok(()), |file| file.push(input, row))
     }
 
     /// Writes the file.

@@ -67,7 +67,7 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> O
 
     let format = out.format;
     let mut report = Report::new(out, format, args.logits);
-    report.begin(&columns(args.logits))?;
+    report.begin(&columns(opened.session.labels().scoring, args.logits))?;
     let mut tally = Tally::default();
     tally.timing.load = millis(load);
     let options = decode_options(&args.image);
@@ -294,7 +294,7 @@ impl<'a> Work<'a> {
             }
         }
         for (i, row) in features {
-            embeddings.push(&ready[i].name, &row);
+            embeddings.push(&ready[i].name, &row)?;
         }
         pictures.advance(ready.len());
         Ok(rows.into_iter().flatten().collect())

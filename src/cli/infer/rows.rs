@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::cli::output::{Printed, field};
 use crate::cli::texts::shown;
-use crate::labels::Ranked;
-use crate::text::{Answers, Choice, Filled, Likelihood, Scored};
+use crate::labels::{Ranked, Score};
+use crate::text::{Answers, Choice, Entity, Filled, Likelihood};
 
 /// One text.
 #[derive(Debug, Clone, Serialize)]
@@ -35,6 +35,9 @@ pub(super) enum Content {
         #[serde(skip_serializing_if = "Option::is_none")]
         logits: Option<Vec<f32>>,
     },
+    Entities {
+        entities: Vec<Tagged>,
+    },
     Masks {
         masks: Vec<Mask>,
     },
@@ -58,6 +61,35 @@ pub(super) enum Content {
         #[serde(skip)]
         columns: usize,
     },
+}
+
+/// A token or an entity, in the words of transformers' pipeline.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Tagged {
+    #[serde(flatten)]
+    label: Tag,
+    score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    word: String,
+    start: usize,
+    end: usize,
+}
+
+/// The class of a token, or of several.
+#[derive(Debug, Clone, Serialize)]
+enum Tag {
+    #[serde(rename = "entity")]
+    One(String),
+    #[serde(rename = "entity_group")]
+    Several(String),
+}
+
+impl Tag {
+    fn name(&self) -> &str {
+        let (Tag::One(name) | Tag::Several(name)) = self;
+        name
+    }
 }
 
 /// What may stand behind one mask.
@@ -111,17 +143,22 @@ pub(super) struct Weighed {
 }
 
 impl Content {
-    /// The best classes, equal ones by index.
-    pub(super) fn classes(scored: Scored, top: usize, labels: &[String], logits: bool) -> Self {
-        let Scored { logits: scores, probabilities } = scored;
-        let mut order: Vec<usize> = (0..scores.len()).collect();
-        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-        order.truncate(if top == 0 { scores.len() } else { top });
-        let label = |i: usize| labels.get(i).cloned().unwrap_or_else(|| format!("LABEL_{i}"));
-        let prediction =
-            |index: usize| Ranked { index, label: label(index), probability: probabilities[index] };
-        let predictions = order.into_iter().map(prediction).collect();
-        Content::Classes { predictions, logits: logits.then_some(scores) }
+    /// The best classes, and the scores of all if they are asked for.
+    pub(super) fn classes(predictions: Vec<Ranked>, logits: Option<Vec<f32>>) -> Self {
+        Content::Classes { predictions, logits }
+    }
+
+    pub(super) fn entities(text: &str, all: Vec<Entity>, grouped: bool) -> Self {
+        let characters = |end: usize| text[..end].chars().count();
+        let tagged = |e: Entity| Tagged {
+            label: if grouped { Tag::Several(e.label) } else { Tag::One(e.label) },
+            score: e.score,
+            index: e.index,
+            word: e.word,
+            start: characters(e.range.start),
+            end: characters(e.range.end),
+        };
+        Content::Entities { entities: all.into_iter().map(tagged).collect() }
     }
 
     pub(super) fn masks(text: &str, filled: Vec<Filled>) -> Self {
@@ -155,7 +192,7 @@ impl Content {
     pub(super) fn choices(choices: Vec<Choice>, top: usize) -> Self {
         let n = choices.len();
         let weighed = choices.into_iter().enumerate().map(|(index, choice)| Weighed {
-            class: Ranked { index, label: choice.label, probability: choice.probability },
+            class: Ranked { index, label: choice.label, score: Score::Probability(choice.probability) },
             tokens: choice.likelihood.tokens,
             log_likelihood: choice.likelihood.log,
         });
@@ -183,6 +220,12 @@ impl Printed for Row {
             Content::Classes { predictions, logits: scores } => {
                 predictions.iter().try_for_each(|p| p.text(out, scores.as_deref().filter(|_| logits)))
             }
+            Content::Entities { entities } if entities.is_empty() => writeln!(out, "  no entities"),
+            Content::Entities { entities } => entities.iter().try_for_each(|e| {
+                let (percent, name, word) =
+                    (f64::from(e.score) * 100.0, escaped(e.label.name()), escaped(&e.word));
+                writeln!(out, "  {percent:>7.3}%  {name}  {word}  (characters {} to {})", e.start, e.end)
+            }),
             Content::Masks { masks } => {
                 for (i, mask) in masks.iter().enumerate() {
                     if masks.len() > 1 {
@@ -210,8 +253,8 @@ impl Printed for Row {
                 last.map_or(Ok(()), |n| n.text(out))
             }
             Content::Choices { predictions } => predictions.iter().try_for_each(|w| {
-                let Ranked { index, label, probability } = &w.class;
-                let percent = f64::from(*probability) * 100.0;
+                let Ranked { index, label, score } = &w.class;
+                let percent = f64::from(score.value()) * 100.0;
                 let log = w.log_likelihood;
                 writeln!(out, "  {percent:>7.3}%  {}  ({index})  log likelihood {log:.3}", escaped(label))
             }),
@@ -236,6 +279,10 @@ impl Printed for Row {
                 }
                 Ok(())
             }
+            Content::Entities { entities } => entities.iter().try_for_each(|e| {
+                let (label, word) = (field(e.label.name()), field(&e.word));
+                write!(out, "{name},{label},{},{},{word},{},\r\n", e.start, e.end, e.score)
+            }),
             Content::Masks { masks } => {
                 for (i, mask) in masks.iter().enumerate() {
                     for (rank, Word { id, token, probability }) in mask.tokens.iter().enumerate() {

@@ -14,17 +14,20 @@ use crate::cli::outcome::{Outcome, Stop};
 use crate::cli::output::{Report, millis};
 use crate::cli::sink::Sink;
 use crate::cli::talk::{self, Talk};
-use crate::cli::texts::args::AskArgs;
+use crate::cli::texts::args::{AskArgs, Entities};
 use crate::cli::texts::{self, BATCH, Opened, on_line};
 use crate::error::{Error, Result};
+use crate::labels::{LabelSource, Labels, Scoring};
 use crate::records::Record;
 use crate::session::ModelSource;
-use crate::text::{Kind, Task, Template, TextInfo, TooLong};
+use crate::text::{Aggregate, Kind, Scored, Task, Template, TextInfo, TooLong};
 
 /// What is asked of every text.
 pub(super) enum Question {
     /// Classes of the head.
     Classes,
+    /// Classes of tokens, or entities made of them.
+    Tags(Aggregate),
     /// Words behind masks.
     Masks,
     /// Whether the second text follows the first.
@@ -67,7 +70,7 @@ pub(super) fn run(
     tally.timing.load = millis(start.elapsed());
     let format = out.format;
     let mut report = Report::new(&mut *out, format, args.logits);
-    report.begin(&work.question.columns(args.logits))?;
+    report.begin(&work.columns())?;
 
     let outcome = work.answer_all(&mut items, &mut report, &mut tally);
     if let Err(Stop::Stdout(e)) = outcome {
@@ -134,6 +137,8 @@ fn question(ask: &AskArgs, info: &TextInfo, name: &str) -> Result<Question> {
         Some(("--question", Task::Answer))
     } else if ask.next_sentence {
         Some(("--next-sentence", Task::NextSentence))
+    } else if ask.aggregate.is_some() {
+        Some(("--aggregate", Task::Tag))
     } else {
         None
     };
@@ -142,7 +147,8 @@ fn question(ask: &AskArgs, info: &TextInfo, name: &str) -> Result<Question> {
         Task::FillMask => Some(Question::Masks),
         Task::NextSentence => Some(Question::Follows),
         Task::Answer => Some(Question::Answers),
-        Task::Tag | Task::Write => None,
+        Task::Tag => Some(Question::Tags(ask.aggregate.map(Entities::of_texts).unwrap_or_default())),
+        Task::Write => None,
     };
     if let Some((flag, task)) = asked {
         let what = || format!("{flag} asks for a head that {name}, a {}, does not have", info.architecture);
@@ -153,10 +159,10 @@ fn question(ask: &AskArgs, info: &TextInfo, name: &str) -> Result<Question> {
     let paired = !ask.pair.is_empty();
     let fits = |task: &&Task| match task {
         Task::Classify => true,
-        Task::FillMask => file || !paired,
+        Task::FillMask | Task::Tag => file || !paired,
         Task::NextSentence => file || paired,
         Task::Answer => file,
-        Task::Tag | Task::Write => false,
+        Task::Write => false,
     };
     let found = info.tasks.iter().find(fits).and_then(|&task| of(task));
     found.ok_or_else(|| {
@@ -174,7 +180,7 @@ fn can(info: &TextInfo) -> String {
             Task::Answer => &["--question Q --context C (answers)"],
             Task::FillMask => &["--text \"… [MASK] …\" (words for masks)"],
             Task::NextSentence => &["--text A --pair B --next-sentence"],
-            Task::Tag => &[],
+            Task::Tag => &["--text T [--aggregate …] (classes of tokens)"],
             Task::Write if info.kind == Kind::Decoder => {
                 &["--labels L,… --template T", "--perplexity --text T", "`vit-gpu generate --prompt T`"]
             }
@@ -187,12 +193,12 @@ fn can(info: &TextInfo) -> String {
 
 impl Question {
     /// Columns of CSV.
-    fn columns(&self, logits: bool) -> String {
+    fn columns(&self, scoring: Scoring, logits: bool) -> String {
         let logit = if logits { ",logit" } else { "" };
         match self {
-            Question::Classes | Question::Follows => {
-                format!("input,pair,rank,index,label,probability{logit},error")
-            }
+            Question::Classes => format!("input,pair,rank,index,label,{}{logit},error", scoring.noun()),
+            Question::Follows => format!("input,pair,rank,index,label,probability{logit},error"),
+            Question::Tags(_) => "input,entity,start,end,word,score,error".to_owned(),
             Question::Masks => "input,mask,rank,id,token,probability,error".to_owned(),
             Question::Answers => "input,rank,start,end,answer,probability,score,error".to_owned(),
             Question::Choose(..) => {
@@ -207,7 +213,7 @@ impl Question {
         match self {
             Question::Classes => [&["text"], &["pair"]],
             Question::Choose(_, template) if !template.has_pair() => [&["text"], &[]],
-            Question::Masks | Question::Perplexity => [&["text"], &[]],
+            Question::Masks | Question::Tags(_) | Question::Perplexity => [&["text"], &[]],
             Question::Follows | Question::Choose(..) => [&["text", "pair"], &[]],
             Question::Answers => [&["question", "context"], &[]],
         }
@@ -299,9 +305,14 @@ impl Work<'_> {
         }
     }
 
+    /// Columns of CSV.
+    fn columns(&self) -> String {
+        self.question.columns(self.opened.session.labels().scoring, self.args.logits)
+    }
+
     /// In place of an answer.
     fn failed(&self, error: String) -> Content {
-        let columns = self.question.columns(self.args.logits).split(',').count();
+        let columns = self.columns().split(',').count();
         Content::Failed { error, columns }
     }
 
@@ -312,7 +323,7 @@ impl Work<'_> {
 
     /// Answers of some, each or its error.
     fn answer(&self, items: &[Item]) -> Result<Vec<Result<Content>>> {
-        if !matches!(self.question, Question::Classes | Question::Follows) {
+        if !matches!(self.question, Question::Classes | Question::Follows | Question::Tags(_)) {
             // These make batches of their own of one text.
             let alone = |item: &Item| texts::each(&[item], &|_| Ok(()), &|_| self.ask(&[item]));
             return items.iter().map(|item| alone(item).map(|mut one| one.remove(0))).collect();
@@ -336,8 +347,7 @@ impl Work<'_> {
             Question::Classes => {
                 let texts: Vec<_> = items.iter().map(|i| (i.first.as_str(), i.second.as_deref())).collect();
                 let scored = session.classify(&texts, too_long)?;
-                let labels = &session.labels().names;
-                Ok(scored.into_iter().map(|s| Content::classes(s, top, labels, logits)).collect())
+                Ok(ranked(session.labels(), scored, top, logits))
             }
             Question::Follows => {
                 let pairs: Vec<_> = items
@@ -346,8 +356,16 @@ impl Work<'_> {
                     .collect();
                 let scored = session.next_sentence(&pairs, too_long)?;
                 // As in the pre-training of Devlin et al.: class 0 is the sentence that follows.
-                let labels = ["IsNext".to_owned(), "NotNext".to_owned()];
-                Ok(scored.into_iter().map(|s| Content::classes(s, top, &labels, logits)).collect())
+                let names = vec!["IsNext".to_owned(), "NotNext".to_owned()];
+                let (source, scoring) = (LabelSource::Config, Scoring::Softmax);
+                let labels = Labels { names, source, scoring, warnings: Vec::new() };
+                Ok(ranked(&labels, scored, top, logits))
+            }
+            Question::Tags(aggregate) => {
+                let texts: Vec<&str> = items.iter().map(|i| i.first.as_str()).collect();
+                let found = session.tag(&texts, *aggregate, too_long)?;
+                let grouped = *aggregate != Aggregate::None;
+                Ok(texts.iter().zip(found).map(|(text, all)| Content::entities(text, all, grouped)).collect())
             }
             Question::Masks => items
                 .iter()
@@ -376,4 +394,13 @@ impl Work<'_> {
                 .collect(),
         }
     }
+}
+
+/// The best classes of each text, and the scores of all if they are asked for.
+fn ranked(labels: &Labels, scored: Vec<Scored>, top: usize, logits: bool) -> Vec<Content> {
+    let content = |s: Scored| {
+        let predictions = labels.ranked(&s.logits, top);
+        Content::classes(predictions, logits.then_some(s.logits))
+    };
+    scored.into_iter().map(content).collect()
 }

@@ -17,6 +17,7 @@ use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::cli::texts::TextFacts;
 use crate::error::Error;
+use crate::labels::Scoring;
 use crate::models::text::TextSizes;
 use crate::plan::Plan;
 use crate::session::{ModelSource, Options};
@@ -234,7 +235,11 @@ fn describe(d: &Document, session: &TextSession, pass: &[String], out: &mut impl
     writeln!(out, "checkpoint     {}, {}", bytes(d.checkpoint.bytes), d.checkpoint.dtypes)?;
     if let Some(labels) = &d.labels {
         let more = if labels.count > labels.first.len() { ", ..." } else { "" };
-        let many = if info.multi_label { ", any number at a time" } else { "" };
+        let many = match session.labels().scoring {
+            Scoring::Softmax => "",
+            Scoring::Sigmoid => ", each with its own chance",
+            Scoring::Raw => ", plain numbers",
+        };
         let names = labels.first.join(", ");
         writeln!(out, "classes        {} ({}): {names}{more}{many}", labels.count, labels.source)?;
     }

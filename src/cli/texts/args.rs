@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::cli::args::first;
-use clap::Args;
+use crate::text::Aggregate;
+use clap::{Args, ValueEnum};
 
 /// Texts by flag or from a file.
 #[derive(Debug, Args)]
@@ -62,6 +63,10 @@ pub(crate) struct AskArgs {
     /// Also say how likely it is that the context holds no answer, for models of SQuAD 2.0
     #[arg(long, conflicts_with = "text")]
     pub no_answer: bool,
+    /// Of models that give tokens classes: make entities of tokens, as transformers' pipeline does
+    /// [default: none]
+    #[arg(long, value_enum, conflicts_with_all = ["question", "labels", "perplexity", "next_sentence", "pair"])]
+    pub aggregate: Option<Entities>,
     /// Choose among these by their likelihood under a generative model; needs no training
     #[arg(
         long,
@@ -88,10 +93,39 @@ impl AskArgs {
                 ("--next-sentence", self.next_sentence),
                 ("--question", self.question.is_some()),
                 ("--no-answer", self.no_answer),
+                ("--aggregate", self.aggregate.is_some()),
                 ("--labels", !self.labels.is_empty()),
                 ("--perplexity", self.perplexity),
             ])
         })
+    }
+}
+
+/// How tokens become entities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Entities {
+    /// Each token stands for itself
+    None,
+    /// Neighbors of one class are one entity
+    Simple,
+    /// So are words, each of the class of its first token
+    First,
+    /// So are words, each of the class that is best on average
+    Average,
+    /// So are words, each of the class of its surest token
+    Max,
+}
+
+impl Entities {
+    /// As texts know it.
+    pub(crate) fn of_texts(self) -> Aggregate {
+        match self {
+            Entities::None => Aggregate::None,
+            Entities::Simple => Aggregate::Simple,
+            Entities::First => Aggregate::First,
+            Entities::Average => Aggregate::Average,
+            Entities::Max => Aggregate::Max,
+        }
     }
 }
 
@@ -116,8 +150,9 @@ pub(crate) struct WriteArgs {
     /// Of texts found by --beams: above 0 longer ones are preferred, below 0 shorter ones
     #[arg(long, value_name = "X", default_value_t = 1.0, requires = "beams", allow_negative_numbers = true, value_parser = penalty)]
     pub length_penalty: f32,
-    /// End a text before this; may be given several times
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    /// End a text before this; may be given several times; \n, \t, \r and \\ are what they are in most
+    /// languages
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = unescaped)]
     pub stop: Vec<String>,
     /// Show special tokens: the end, <extra_id_0>
     #[arg(long)]
@@ -142,9 +177,44 @@ impl WriteArgs {
     }
 }
 
+/// A text with its escapes replaced; a backslash before anything else stays.
+#[allow(clippy::unnecessary_wraps, reason = "the form of a value parser")]
+fn unescaped(text: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match characters.next() {
+            Some('n') => out.push('\n'),
+            Some('t') => out.push('\t'),
+            Some('r') => out.push('\r'),
+            Some('\\') | None => out.push('\\'),
+            Some(other) => out.extend(['\\', other]),
+        }
+    }
+    Ok(out)
+}
+
 fn penalty(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(x) if x.is_finite() && x.abs() <= 100.0 => Ok(x),
         _ => Err("a penalty is a number from -100 to 100; 1 is usual".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_in_a_stop_text() {
+        let read = |text| unescaped(text).expect("any text will do");
+        assert_eq!(read(r"a\n\tb"), "a\n\tb");
+        assert_eq!(read(r"a\\n"), r"a\n");
+        assert_eq!(read("a\nb"), "a\nb");
+        assert_eq!(read(r"C:\d\"), r"C:\d\");
     }
 }

@@ -16,6 +16,7 @@ use super::open::{self, device_facts, say_device};
 use super::output::DeviceFacts;
 use super::talk::Talk;
 use crate::error::{Advice, Error, Result};
+use crate::labels::Scoring;
 use crate::records::{Format, Record, read_records};
 use crate::session::{ModelKind, ModelSource, Options};
 use crate::text::{TextInfo, TextSession};
@@ -58,6 +59,9 @@ pub(super) struct TextFacts {
     family: &'static str,
     architecture: String,
     classes: Option<usize>,
+    /// What the numbers of its classes say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scoring: Option<Scoring>,
     vocabulary: usize,
     /// Tokens of the longest text it takes.
     limit: Option<usize>,
@@ -78,6 +82,7 @@ impl TextFacts {
             family: info.family,
             architecture: info.architecture.clone(),
             classes: info.classes,
+            scoring: info.classes.map(|_| session.labels().scoring),
             vocabulary: info.vocabulary,
             limit: session.limit(),
             parameters: info.parameters,

@@ -94,6 +94,8 @@ const ROBERTA: Dialect = Dialect {
     classes: "classifier.out_proj",
 };
 
+/// How architectures that give each token a class end.
+const TAGS: &str = "ForTokenClassification";
 const PREDICTIONS: &str = "cls.predictions.transform.dense";
 const FOLLOWS: &str = "cls.seq_relationship";
 const WORDS: &str = "embeddings.word_embeddings.weight";
@@ -106,6 +108,8 @@ struct Bert {
     eps: f32,
     /// Rows of the position table.
     positions: usize,
+    /// The layer that makes the classes.
+    head: &'static str,
 }
 
 pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TextModel>> {
@@ -137,9 +141,17 @@ fn open_as(dialect: &'static Dialect, config: &Json, index: &TensorIndex) -> Res
         let what = format!("`max_position_embeddings` {positions} leaves no position behind padding {pad}");
         return Err(Error::model(fields::FILE, what, ""));
     }
+    let architecture = fields.architecture(dialect.class);
+    if architecture.ends_with("ForMultipleChoice") {
+        let what = format!("a {architecture} chooses among texts, which is not supported");
+        let help = "its one output would mean nothing for a text alone; choose a model of classes";
+        return Err(Error::model(fields::FILE, what, help));
+    }
+    // Classes of tokens come from one layer in every dialect.
+    let head = if architecture.ends_with(TAGS) { "classifier" } else { dialect.classes };
     let info = TextInfo {
         family: dialect.family,
-        architecture: fields.architecture(dialect.class),
+        architecture,
         kind: Kind::Encoder,
         vocabulary: fields.width("vocab_size", 30522)?,
         positions: Some(positions - before),
@@ -149,8 +161,7 @@ fn open_as(dialect: &'static Dialect, config: &Json, index: &TensorIndex) -> Res
         layers: fields.depth(layers, if dialect.family == "distilbert" { 6 } else { 12 })?,
         heads: fields.depth(heads, 12)?,
         mlp: fields.width(mlp, 3072)?,
-        classes: parts::classes(&names, dialect.classes, &fields)?,
-        multi_label: fields.text("problem_type")? == Some("multi_label_classification"),
+        classes: parts::classes(&names, head, &fields)?,
         pooled: names.has("pooler.dense.weight"),
         pad: Some(pad as u32),
         ..TextInfo::default()
@@ -158,7 +169,7 @@ fn open_as(dialect: &'static Dialect, config: &Json, index: &TensorIndex) -> Res
     fields::check_heads((width, info.hidden), (heads, info.heads))?;
     let act = fields.act(act, "gelu")?;
     let eps = fields.number("layer_norm_eps", 1e-12)? as f32;
-    let mut model = Bert { info, dialect, names, act, eps, positions };
+    let mut model = Bert { info, dialect, names, act, eps, positions, head };
     model.info.tasks = model.tasks();
     let (parameters, warnings) = model.names.check_text(&model, &fields)?;
     model.info.parameters = parameters;
@@ -227,7 +238,7 @@ impl Bert {
     }
 
     fn tasks(&self) -> Vec<Task> {
-        let tags = self.info.architecture.ends_with("ForTokenClassification");
+        let tags = self.info.architecture.ends_with(TAGS);
         let classes = if tags { Task::Tag } else { Task::Classify };
         let has = [
             (classes, self.info.classes.is_some()),
@@ -289,7 +300,7 @@ impl Bert {
                     g.act(dense, act)
                 }
             };
-            let logits = block.linear(g, read, self.dialect.classes, k);
+            let logits = block.linear(g, read, self.head, k);
             g.output("logits", logits);
         }
     }

@@ -52,7 +52,6 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TextMod
         heads,
         mlp: fields.optional("n_inner", 1, 1 << 20)?.unwrap_or(4 * hidden),
         classes,
-        multi_label: fields.text("problem_type")? == Some("multi_label_classification"),
         pad: id("pad_token_id")?,
         ends: fields.ids("eos_token_id", &[50256])?,
         ..TextInfo::default()

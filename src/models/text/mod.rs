@@ -94,8 +94,6 @@ pub struct TextInfo {
     pub mlp: usize,
     /// Classes of the head.
     pub classes: Option<usize>,
-    /// Any number of classes may be right at a time.
-    pub multi_label: bool,
     /// Has a pooled output.
     pub pooled: bool,
     /// Id of padding, where the configuration names one.
