@@ -1,8 +1,8 @@
 //! What the classes of a model are called, and what its scores say of them ([`Scoring`]).
 //!
 //! A name may come from a Hugging Face configuration (`id2label`), from a timm configuration
-//! (`label_names`, described by `label_descriptions`), or, for a model of a thousand classes that
-//! brings no names, from ImageNet-1k. Whatever the configuration holds, the result has exactly one
+//! (`label_names`, described by `label_descriptions`), or, for a model of timm of a thousand classes
+//! that brings no names, from ImageNet-1k. Whatever the configuration holds, the result has exactly one
 //! printable name for each class: gaps become `LABEL_i`, and what was wrong becomes a warning, never
 //! an error. Class indices in a configuration never decide how much is allocated.
 
@@ -32,7 +32,7 @@ const MAX_CHARACTERS: usize = 300;
 pub enum LabelSource {
     /// The model's configuration.
     Config,
-    /// The built-in ImageNet-1k list, because the model has 1000 classes and no names.
+    /// The built-in ImageNet-1k list, because a model of timm has 1000 classes and no names.
     ImageNet,
     /// Made up: `LABEL_0`, `LABEL_1`, ...
     Numbers,
@@ -67,7 +67,10 @@ impl Labels {
         let found = found.unwrap_or_else(|| vec![None; classes]);
         let named =
             found.iter().enumerate().filter(|(i, n)| n.as_ref().is_some_and(|n| *n != generic(*i))).count();
-        if named == 0 && classes == IMAGENET_CLASSES {
+        // As timm's own `ImageNetInfo` infers from the number of classes; elsewhere a thousand classes may be any.
+        let of_timm = absent && config.get("architecture").is_some();
+        if of_timm && classes == IMAGENET_CLASSES {
+            warnings.push("the configuration names no classes; those of ImageNet-1k are shown, as timm does".into());
             let names = imagenet_names().iter().map(|n| (*n).to_owned()).collect();
             return Self { names, source: LabelSource::ImageNet, scoring, warnings };
         }
@@ -271,15 +274,18 @@ mod tests {
     }
 
     #[test]
-    fn imagenet_names_serve_models_of_1000_classes_without_names() {
+    fn imagenet_names_serve_models_of_timm_of_1000_classes_without_names() {
+        let timm = json!({"architecture": "vit_tiny", "pretrained_cfg": {"num_classes": 1000}});
+        let labels = Labels::from_config(&timm, 1000);
+        assert_eq!(labels.source, LabelSource::ImageNet);
+        assert_eq!(labels.names[207], "golden retriever");
+        assert!(labels.warnings[0].contains("ImageNet"), "{:?}", labels.warnings);
+        // A thousand classes of anything else may be any.
         let generic: Map<String, Value> =
             (0..1000).map(|i| (i.to_string(), json!(format!("LABEL_{i}")))).collect();
-        for config in
-            [json!({}), json!({"id2label": generic}), json!({"pretrained_cfg": {"num_classes": 1000}})]
-        {
+        for config in [json!({}), json!({"id2label": generic})] {
             let labels = Labels::from_config(&config, 1000);
-            assert_eq!(labels.source, LabelSource::ImageNet);
-            assert_eq!(labels.names[207], "golden retriever");
+            assert_eq!((labels.source, labels.names[207].as_str()), (LabelSource::Numbers, "LABEL_207"));
         }
         let own = Labels::from_config(&json!({"id2label": {"0": "defect"}}), 1000);
         assert_eq!((own.source, own.names[1].as_str()), (LabelSource::Config, "LABEL_1"));

@@ -64,7 +64,7 @@
 //! with its checked Rust face; a [`models::Model`] is a function that builds a graph.
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
-//! `error`, `tensor`, `printable`, `json`, `clock` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
+//! `error`, `tensor`, `printable`, `textfile`, `clock` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
 //! `records`, `image`, `tokenizer`, `checkpoint` | `gpu`, `hub`, `synthetic` | `selftest` | `session` |
 //! `generate`, `text` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
 
@@ -79,7 +79,6 @@ pub mod gpu;
 pub mod graph;
 pub mod hub;
 pub mod image;
-mod json;
 pub mod kernel;
 pub mod labels;
 pub mod models;
@@ -97,6 +96,7 @@ pub mod session;
 pub mod synthetic;
 pub mod tensor;
 pub mod text;
+mod textfile;
 pub mod tokenizer;
 pub mod verify;
 

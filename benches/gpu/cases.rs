@@ -16,7 +16,7 @@ pub fn is_bare(case: &Case) -> bool {
 }
 
 fn case(name: String, graph: Graph) -> Case {
-    Case { name, graph, tolerance: 0.0, quick: false, states: Vec::new() }
+    Case { name, graph, tolerance: 0.0, quick: false, poisoned: false, states: Vec::new() }
 }
 
 /// How the names of bare matrix products begin.

@@ -22,7 +22,7 @@ use crate::checkpoint::source::Source;
 use crate::checkpoint::{header, sniff};
 use crate::error::{Error, Result};
 use crate::graph::TensorIndex;
-use crate::json;
+use crate::textfile;
 use crate::printable::printable;
 use crate::tensor::{HostTensor, Shape};
 
@@ -411,7 +411,7 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
         return Err(bad(format!("is {} bytes long, too long for an index", source.length())));
     }
     let bytes = source.bytes(0..source.length())?;
-    let Index { weight_map } = json::parse(&bytes)
+    let Index { weight_map } = textfile::json(&bytes)
         .and_then(|json| serde_json::from_value(json).map_err(|e| e.to_string()))
         .map_err(|e| bad(format!("is not a checkpoint index: {e}")))?;
     let files: BTreeSet<&String> = weight_map.values().collect();

@@ -3,8 +3,9 @@
 //! FIFO cannot hang a run over a directory. What is passed over is said; what was named and cannot
 //! be used stays in the list as a failure, so that results keep the order of the inputs.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{IsTerminal as _, Read};
@@ -12,12 +13,17 @@ use std::path::{Path, PathBuf};
 
 use super::outfile;
 use crate::error::{Error, Result};
+use crate::textfile;
 
 /// Extensions that make a file in a directory an image; named files are judged by content.
 const EXTENSIONS: [&str; 15] = [
     "png", "jpg", "jpeg", "jpe", "jfif", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm", "pbm", "pgm",
     "ppm",
 ];
+
+/// Extensions of images that are not read: what is passed over is said.
+const UNREAD: [&str; 12] =
+    ["heic", "heif", "avif", "svg", "jp2", "j2k", "jpx", "jxl", "psd", "dng", "cr2", "nef"];
 
 /// Most bytes taken from standard input as one image.
 const MAX_STDIN_BYTES: u64 = 256 << 20;
@@ -129,9 +135,22 @@ impl Inputs {
             return;
         }
         let mut found = Vec::new();
-        let mut walk =
-            Walk { recursive, seen: HashSet::new(), found: &mut found, skipped: &mut self.skipped };
-        if let Err(e) = walk.directory(path, 0) {
+        let mut walk = Walk {
+            recursive,
+            seen: HashSet::new(),
+            found: &mut found,
+            skipped: &mut self.skipped,
+            unread: BTreeMap::new(),
+        };
+        let walked = walk.directory(path, 0);
+        let unread = std::mem::take(&mut walk.unread);
+        if !unread.is_empty() {
+            let counts: Vec<String> = unread.iter().map(|(kind, n)| format!("{n} .{kind}")).collect();
+            let counts = counts.join(", ");
+            let what = format!("{}: images of formats that are not read were passed over", path.display());
+            self.skipped.push(format!("{what} ({counts}); convert them to PNG or JPEG"));
+        }
+        if let Err(e) = walked {
             self.fail(path.display(), format!("cannot be listed: {e}"), "check the directory's permissions");
             return;
         }
@@ -198,6 +217,10 @@ impl Inputs {
             }
         };
         let before = self.list.len();
+        let bytes = match encoded(&bytes) {
+            Ok(bytes) => bytes,
+            Err(what) => return self.fail(argument, what, "write the list as UTF-8"),
+        };
         for entry in list_entries(&bytes) {
             match entry {
                 Ok(path) => self.add_path(&path, recursive),
@@ -223,6 +246,8 @@ struct Walk<'a> {
     seen: HashSet<PathBuf>,
     found: &'a mut Vec<PathBuf>,
     skipped: &'a mut Vec<String>,
+    /// How many files there are of each of [`UNREAD`].
+    unread: BTreeMap<&'static str, usize>,
 }
 
 impl Walk<'_> {
@@ -242,13 +267,19 @@ impl Walk<'_> {
             if name.as_encoded_bytes().starts_with(b".") {
                 continue;
             }
-            let image = Path::new(&name)
-                .extension()
-                .is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)));
+            let extension = Path::new(&name).extension();
+            let among = |list: &[&'static str]| {
+                extension.and_then(|e| list.iter().copied().find(|known| e.eq_ignore_ascii_case(known)))
+            };
+            let image = among(&EXTENSIONS).is_some();
             match fs::metadata(&path) {
                 Ok(m) if m.is_dir() => directories.push(path),
                 Ok(m) if m.is_file() && image => self.found.push(path),
-                Ok(m) if m.is_file() => {}
+                Ok(m) if m.is_file() => {
+                    if let Some(kind) = among(&UNREAD) {
+                        *self.unread.entry(kind).or_default() += 1;
+                    }
+                }
                 Ok(_) if image => self.skip(&path, "it is not a regular file"),
                 Ok(_) => {}
                 Err(e) if image || path.is_symlink() => self.skip(&path, &format!("{e}")),
@@ -286,6 +317,22 @@ pub(crate) fn read_stdin() -> Result<Vec<u8>> {
         return Err(Error::input("-", what, "write it to a file and pass that"));
     }
     Ok(bytes)
+}
+
+/// The bytes of a list as this system's programs write them: a byte order mark is taken away, and what is in
+/// UTF-16 (as PowerShell writes it) becomes UTF-8.
+///
+/// # Errors
+/// What is wrong, for a message.
+fn encoded(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            textfile::text(bytes).map(|text| Cow::Owned(text.into_owned().into_bytes()))
+        }
+        // Names need not be UTF-8 everywhere.
+        [0xef, 0xbb, 0xbf, rest @ ..] => Ok(Cow::Borrowed(rest)),
+        _ => Ok(Cow::Borrowed(bytes)),
+    }
 }
 
 /// Paths of a list: NUL-separated if there is a NUL, else a line each; empty ones are left out.
@@ -373,6 +420,22 @@ mod tests {
         assert_eq!(paths(b"a.png\r\n\nb c.png"), [Ok("a.png".into()), Ok("b c.png".into())]);
         assert_eq!(paths(b"a\nb\0c\0"), [Ok("a\nb".into()), Ok("c".into())]);
         assert!(paths(b"").is_empty());
+    }
+
+    #[test]
+    fn lists_of_other_systems() {
+        let paths = |bytes: &[u8]| {
+            let bytes = encoded(bytes).expect("readable");
+            list_entries(&bytes).map(|p| p.map(|p| p.display().to_string())).collect::<Vec<_>>()
+        };
+        let names = "a \u{e9}.png\r\nb.png\r\n";
+        let units = "\u{feff}".encode_utf16().chain(names.encode_utf16());
+        let wide: Vec<u8> = units.flat_map(u16::to_le_bytes).collect();
+        let marked = [b"\xef\xbb\xbf", names.as_bytes()].concat();
+        for bytes in [wide, marked, names.as_bytes().to_vec()] {
+            assert_eq!(paths(&bytes), [Ok("a \u{e9}.png".into()), Ok("b.png".into())]);
+        }
+        assert!(encoded(&[0xff, 0xfe, 0, 0xd8]).is_err());
     }
 
     #[test]

@@ -53,6 +53,26 @@ pub(super) fn preprocess(args: &ImageArgs, opened: &Opened, talk: Talk) -> Resul
     Ok(own.clone())
 }
 
+impl Ready {
+    /// Makes an error of its size its own: the other images may have other sizes.
+    pub(super) fn refuse(&mut self, e: &Error) {
+        let size = self.picture.as_ref().map_or_else(|_| Size::default(), |picture| picture.size);
+        let what = format!("at {size} pixels: {}", e.message());
+        let help = e.hint().cloned().unwrap_or_default();
+        self.picture = Err(Error::Input { input: self.name.clone(), what, help });
+    }
+}
+
+/// Whether an error may be an image's own, where images come in sizes of their own: the model does not take
+/// its size, or the device cannot hold it.
+pub(super) fn of_one_size(e: &Error, preprocess: &Preprocess) -> bool {
+    let by_size = matches!(
+        e,
+        Error::Usage { .. } | Error::Model { .. } | Error::Limit { .. } | Error::OutOfMemory { .. }
+    );
+    by_size && preprocess.size().is_none()
+}
+
 /// Decodes and preprocesses one input.
 pub(super) fn decode(input: &Input, options: &DecodeOptions, preprocess: &Preprocess) -> Ready {
     let start = Instant::now();

@@ -12,6 +12,7 @@ use crate::models::sequence::{Codec, GeneratorInfo};
 use crate::ops::NearestCode;
 use crate::session::{ModelFiles, Runtime};
 use crate::tensor::{HostTensor, Size, TensorDesc};
+use crate::textfile;
 
 /// A picture of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl Palette {
             let help = "it holds the colours under `clusters`; download it beside config.json";
             return Err(Error::model("preprocessor_config.json", "is missing", help));
         };
-        let json: Json = crate::json::parse(text.as_bytes())
+        let json: Json = textfile::json(text.as_bytes())
             .map_err(|what| Error::model(name, what, "download it again"))?;
         let colour = |c: &Json| -> Option<[f32; 3]> {
             let values: Vec<f32> =

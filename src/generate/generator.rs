@@ -2,7 +2,7 @@
 
 use super::codec::{self, PatchCodec};
 use crate::error::Result;
-use crate::json;
+use crate::textfile;
 use crate::labels::Labels;
 use crate::models::sequence::{GeneratorInfo, PictureDecoder};
 use crate::models::{self, AnyModel};
@@ -83,7 +83,7 @@ impl Generator {
 
 /// Height and width that the preprocessor states, if it does so plainly.
 fn picture_size(files: &ModelFiles) -> Option<[usize; 2]> {
-    let json = json::parse(files.preprocessor.as_ref()?.1.as_bytes()).ok()?;
+    let json = textfile::json(files.preprocessor.as_ref()?.1.as_bytes()).ok()?;
     let side = |v: &serde_json::Value| {
         v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=8192).contains(n))
     };

@@ -2,6 +2,8 @@
 //! frames or pages. Each walker reads lengths with bounds checks, gives up on the first that
 //! does not fit, and never fails: the decoder's error is the better one.
 
+use std::borrow::Cow;
+
 use ::image::metadata::Orientation;
 
 use super::convert::Picture;
@@ -26,7 +28,7 @@ pub(super) fn facts(format: Format, bytes: &[u8]) -> Facts {
         Format::WebP => webp(bytes),
         Format::Gif => Facts { orientation: 1, parts: gif(bytes).0.max(1) },
         Format::Tiff => Facts { orientation: orientation(Some(bytes)), parts: tiff_pages(bytes).max(1) },
-        Format::Bmp | Format::Pnm => Facts { orientation: 1, parts: 1 },
+        Format::Bmp | Format::Dib | Format::Pnm => Facts { orientation: 1, parts: 1 },
     }
 }
 
@@ -48,6 +50,25 @@ fn number(bytes: &[u8], at: usize, size: usize, big: bool) -> Option<usize> {
 pub(super) fn png_size(bytes: &[u8]) -> Option<(u64, u64)> {
     let side = |at| number(bytes, at, 4, true).map(|n| n as u64);
     (bytes.get(12..16) == Some(b"IHDR")).then_some((side(16)?, side(20)?))
+}
+
+/// A PNG file with an end where it has none: all of its pixels may be there, and Pillow takes it so. What is
+/// left of a chunk that was begun behind them goes.
+pub(super) fn png_ended(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let (mut at, mut pixels) = (8, false);
+    while let (Some(length), Some(kind)) = (number(bytes, at, 4, true), bytes.get(at + 4..at + 8)) {
+        let end = at.saturating_add(12).saturating_add(length);
+        if kind == b"IEND" || end > bytes.len() {
+            break;
+        }
+        pixels |= kind == b"IDAT";
+        at = end;
+    }
+    // The end's chunk has twelve bytes.
+    if !pixels || bytes.len() - at >= 12 {
+        return Cow::Borrowed(bytes);
+    }
+    Cow::Owned([&bytes[..at], b"\0\0\0\0IEND\xae\x42\x60\x82"].concat())
 }
 
 /// Whether a RIFF file (WebP) ends before the length in its header.

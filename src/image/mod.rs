@@ -24,7 +24,7 @@ mod sniff;
 mod source;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{Cursor, ErrorKind};
 use std::path::Path;
 
 use ::image::codecs::{bmp, gif, png, pnm, tiff, webp};
@@ -120,11 +120,16 @@ pub fn decode_bytes(name: &str, bytes: &[u8], options: &DecodeOptions) -> Result
                 source.check_size(width, height)?;
             }
             let limits = source.limits(options.max_pixels.saturating_mul(8));
-            let decoder = png::PngDecoder::with_limits(source.reader(), limits);
+            let whole = container::png_ended(bytes);
+            let decoder = png::PngDecoder::with_limits(Cursor::new(&whole[..]), limits);
             source.decode(format, decoder, &mut notes)?
         }
         Format::WebP => source.decode(format, webp::WebPDecoder::new(source.reader()), &mut notes)?,
         Format::Bmp => source.decode(format, bmp::BmpDecoder::new(source.reader()), &mut notes)?,
+        Format::Dib => {
+            let decoder = bmp::BmpDecoder::new_without_file_header(source.reader());
+            source.decode(format, decoder, &mut notes)?
+        }
         Format::Tiff => source.decode(format, tiff::TiffDecoder::new(source.reader()), &mut notes)?,
         Format::Pnm => source.decode(format, pnm::PnmDecoder::new(source.reader()), &mut notes)?,
     };

@@ -9,6 +9,8 @@ pub(super) enum Format {
     Gif,
     WebP,
     Bmp,
+    /// A bitmap without the header of a file.
+    Dib,
     Tiff,
     Pnm,
 }
@@ -21,6 +23,7 @@ impl Format {
             Self::Gif => "GIF",
             Self::WebP => "WebP",
             Self::Bmp => "BMP",
+            Self::Dib => "DIB",
             Self::Tiff => "TIFF",
             Self::Pnm => "PNM",
         }
@@ -81,6 +84,13 @@ fn supported(bytes: &[u8]) -> Option<Format> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     // The size of the information header tells bitmaps from text that begins with BM.
     let bitmap = || matches!(bytes.get(14..18), Some([12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0]));
+    // One plane is all there ever is.
+    let planes = |at: usize| bytes.get(at..at + 2) == Some(&[1, 0]);
+    let headless = || match bytes.get(..4) {
+        Some([12, 0, 0, 0]) => planes(8),
+        Some([40 | 52 | 56 | 108 | 124, 0, 0, 0]) => planes(12),
+        _ => false,
+    };
     let camera_raw = bytes.get(8..10) == Some(b"CR");
     Some(match bytes {
         _ if starts(b"\x89PNG\r\n\x1a\n") => Format::Png,
@@ -88,6 +98,7 @@ fn supported(bytes: &[u8]) -> Option<Format> {
         _ if starts(b"GIF87a") || starts(b"GIF89a") => Format::Gif,
         _ if starts(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => Format::WebP,
         _ if starts(b"BM") && bitmap() => Format::Bmp,
+        _ if headless() => Format::Dib,
         _ if (starts(b"II*\0") || starts(b"MM\0*")) && !camera_raw => Format::Tiff,
         _ if starts(b"II+\0") || starts(b"MM\0+") => Format::Tiff,
         [b'P', b'1'..=b'7', white, ..] if white.is_ascii_whitespace() || *white == b'#' => Format::Pnm,

@@ -6,6 +6,7 @@
 //! usually have. Models speak canonical names only. [`Names::check`] then compares a built graph
 //! with the file: missing tensors (with near names), wrong shapes, tensors nobody reads.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::Fields;
@@ -76,10 +77,13 @@ impl Names {
         for (name, &shape) in index {
             let (prefix, rest) = split_prefix(name, prefixes);
             let canonical = rename(rest, renames);
-            // Two names may fall together (`beit.layernorm` and `layernorm`): the prefixed one is
-            // the encoder's.
+            // Two names may fall together: the one that no wrapper prefixed is what the original reads, and of
+            // `beit.layernorm` and `layernorm` the prefixed one is the encoder's.
+            let rank = |name: &str, prefix: &str| (Reverse(wrappers(prefix)), name.len());
             match tensors.get(&canonical) {
-                Some((other, _)) if name.len() <= other.len() => shadowed.push((canonical, name.clone())),
+                Some((other, _)) if rank(name, prefix) <= rank(other, split_prefix(other, prefixes).0) => {
+                    shadowed.push((canonical, name.clone()));
+                }
                 _ => {
                     let before = tensors.insert(canonical.clone(), (name.clone(), shape));
                     shadowed.extend(before.map(|(name, _)| (canonical, name)));
@@ -334,6 +338,11 @@ impl Names {
     pub(crate) fn value(&self, g: &mut Graph, name: &str, shape: impl Into<Shape>) -> Value {
         g.weight(self.weight(name), shape)
     }
+}
+
+/// How many wrappers a prefix names.
+fn wrappers(prefix: &str) -> usize {
+    WRAPPERS.iter().map(|wrapper| prefix.matches(wrapper).count()).sum()
 }
 
 fn split_prefix<'a>(name: &'a str, prefixes: &[&str]) -> (&'a str, &'a str) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 use crate::error::{Error, Result};
-use crate::json;
+use crate::textfile;
 
 /// Largest JSON file read, in bytes: configurations with tens of thousands of labels stay far below.
 const MAX_JSON: u64 = 64 << 20;
@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Json>> {
         return Err(wrong(what, "is this the right file?"));
     }
     let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string(), "check its permissions"))?;
-    json::parse(&bytes).map(Some).map_err(|what| wrong(what, "download it again"))
+    textfile::json(&bytes).map(Some).map_err(|what| wrong(what, "download it again"))
 }
 
 /// Name and contents of what says how images are prepared, where transformers looks: the part for images of a

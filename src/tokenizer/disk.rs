@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::json;
+use crate::textfile;
 
 /// Largest file, in bytes; the largest vocabularies in use take half of it.
 const MAX_BYTES: u64 = 64 << 20;
@@ -42,13 +42,13 @@ pub(super) fn bytes(path: &Path) -> Result<Option<Vec<u8>>> {
 /// A text file that must be there.
 pub(super) fn text(path: &Path) -> Result<String> {
     let found = bytes(path)?.ok_or_else(|| missing(path))?;
-    let text = json::text(&found).map(Cow::into_owned);
+    let text = textfile::text(&found).map(Cow::into_owned);
     text.map_err(|what| Error::model(path.display(), what, AGAIN))
 }
 
 /// JSON in the bytes of a file.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Value> {
-    json::parse(bytes).map_err(|what| Error::model(path.display(), what, AGAIN))
+    textfile::json(bytes).map_err(|what| Error::model(path.display(), what, AGAIN))
 }
 
 /// A small JSON file that may be missing.

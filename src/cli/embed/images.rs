@@ -11,10 +11,11 @@ use crate::cli::inputs::Input;
 use crate::cli::open::{self, Opened};
 use crate::cli::outcome::{Outcome, Stop};
 use crate::cli::output::millis;
-use crate::cli::pixels::{Ready, decode, decode_options, preprocess};
+use crate::cli::pixels::{Ready, decode, decode_options, of_one_size, preprocess};
 use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
+use crate::image::preprocess::Preprocess;
 use crate::models::ModelInfo;
 use crate::session::ModelSource;
 use crate::tensor::Size;
@@ -42,10 +43,10 @@ pub(super) fn run(
     let mut said = 0;
     let mut answer = || {
         for chunk in inputs.chunks(args.batch_size.unwrap_or(BATCH) as usize) {
-            let ready: Vec<Ready> =
+            let mut ready: Vec<Ready> =
                 chunk.par_iter().map(|input| decode(input, &decoding, &preprocess)).collect();
             let begun = Instant::now();
-            let vectors = pooled.of(&ready, &opened);
+            let vectors = pooled.of(&mut ready, &opened, &preprocess);
             answers.timing.run += millis(begun.elapsed());
             let warnings = opened.session.warnings();
             warnings.iter().skip(said).for_each(|w| talk.warn(w));
@@ -106,10 +107,15 @@ impl Pooled {
     }
 
     /// A vector of each image, or why there is none.
-    fn of(&self, ready: &[Ready], opened: &Opened) -> Result<Vec<Result<Vec<f32>>>> {
+    fn of(
+        &self,
+        ready: &mut [Ready],
+        opened: &Opened,
+        preprocess: &Preprocess,
+    ) -> Result<Vec<Result<Vec<f32>>>> {
         let mut vectors: Vec<Result<Vec<f32>>> = Vec::new();
         let mut sizes: Vec<Size> = Vec::new();
-        for r in ready {
+        for r in ready.iter() {
             match &r.picture {
                 Ok(picture) if !sizes.contains(&picture.size) => sizes.push(picture.size),
                 _ => {}
@@ -121,7 +127,17 @@ impl Pooled {
             let members: Vec<usize> = (0..ready.len()).filter(|&i| of_size(&ready[i])).collect();
             let pictures = ready.iter().filter(|r| of_size(r)).filter_map(|r| r.picture.as_ref().ok());
             let pixels: Vec<&[u8]> = pictures.map(|p| p.pixels.as_slice()).collect();
-            let made = opened.session.run_pixels(&pixels, size, &[self.output])?;
+            let made = match opened.session.run_pixels(&pixels, size, &[self.output]) {
+                Ok(made) => made,
+                Err(e) if of_one_size(&e, preprocess) => {
+                    for i in members {
+                        ready[i].refuse(&e);
+                        vectors[i] = ready[i].picture.as_ref().map(|_| Vec::new()).map_err(Clone::clone);
+                    }
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
             let all = made[0].as_f32().unwrap_or_default();
             let each = all.len() / members.len();
             let width = made[0].shape().width();

@@ -2,6 +2,7 @@
 //! path is checked against every input, and against the model, before any work is done.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -158,6 +159,19 @@ impl Pictures {
     }
 }
 
+/// Most bytes of a file's name on usual file systems.
+const LONGEST_NAME: usize = 255;
+
+/// A name, or its beginning if it has more bytes than that.
+fn shortened(name: &OsStr, most: usize) -> OsString {
+    if name.len() <= most {
+        return name.to_owned();
+    }
+    let text = name.to_string_lossy();
+    let end = (0..=most).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    text[..end].into()
+}
+
 /// `NAME.attention.png` for each input, numbered where names repeat.
 fn in_directory(folder: &Path, inputs: &[Input]) -> Vec<PathBuf> {
     let mut taken = HashSet::new();
@@ -168,11 +182,9 @@ fn in_directory(folder: &Path, inputs: &[Input]) -> Vec<PathBuf> {
         };
         let stem = stem.unwrap_or_else(|| "stdin".into());
         (1..).find_map(|n: usize| {
-            let mut file = stem.clone();
-            if n > 1 {
-                file.push(format!("-{n}"));
-            }
-            file.push(".attention.png");
+            let end = if n > 1 { format!("-{n}.attention.png") } else { ".attention.png".to_owned() };
+            let mut file = shortened(&stem, LONGEST_NAME - end.len());
+            file.push(end);
             taken.insert(file.clone()).then(|| folder.join(file))
         })
     };
@@ -189,5 +201,15 @@ mod tests {
         let paths = in_directory(Path::new("out"), &inputs);
         let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
         assert_eq!(names, ["out/x.attention.png", "out/x-2.attention.png", "out/x-3.attention.png"]);
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        let long = "\u{e9}".repeat(125);
+        let inputs = [format!("a/{long}.png"), format!("b/{long}.png")].map(|p| Input::File(p.into()));
+        let paths = in_directory(Path::new("out"), &inputs);
+        let lengths = paths.iter().map(|p| p.file_name().map_or(0, OsStr::len));
+        assert!(lengths.max() <= Some(LONGEST_NAME), "{paths:?}");
+        assert_ne!(paths[0], paths[1]);
     }
 }

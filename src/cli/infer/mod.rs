@@ -19,7 +19,7 @@ use super::open::{self, Opened};
 use super::outcome::{Outcome, Stop};
 use super::outfile::spare_the_model;
 use super::output::{Report, Row, columns, millis};
-use super::pixels::{Ready, decode, decode_options, preprocess};
+use super::pixels::{Ready, decode, decode_options, of_one_size, preprocess};
 use super::sink::Sink;
 use super::talk::{self, Talk};
 use crate::cli::infer::args::InferArgs;
@@ -160,12 +160,18 @@ struct Work<'a> {
     /// How many of them come before the attention.
     plain: usize,
     has_logits: bool,
+    preprocess: &'a Preprocess,
     /// Warnings of the session that were said already.
     said: usize,
 }
 
 impl<'a> Work<'a> {
-    fn new(args: &'a InferArgs, opened: &'a Opened, preprocess: &Preprocess, talk: Talk) -> Result<Self> {
+    fn new(
+        args: &'a InferArgs,
+        opened: &'a Opened,
+        preprocess: &'a Preprocess,
+        talk: Talk,
+    ) -> Result<Self> {
         let session = &opened.session;
         let info = session.info();
         let size = preprocess.size().unwrap_or(info.image_size);
@@ -176,6 +182,8 @@ impl<'a> Work<'a> {
         if has_logits {
             outputs.push("logits".to_owned());
         } else if args.embeddings.is_none() && args.attention.is_none() {
+            // A head under another name is among the tensors that are not used.
+            session.warnings().iter().for_each(|warning| talk.warn(warning));
             return Err(Error::usage(
                 format!("{} has no classifier head, so there are no classes to show", opened.model.id),
                 "pass --embeddings FILE.safetensors for its features, or a checkpoint with a head",
@@ -207,7 +215,7 @@ impl<'a> Work<'a> {
                 ));
             }
         }
-        let mut work = Self { args, opened, talk, outputs, plain, has_logits, said: 0 };
+        let mut work = Self { args, opened, talk, outputs, plain, has_logits, preprocess, said: 0 };
         work.say_warnings();
         Ok(work)
     }
@@ -247,7 +255,13 @@ impl<'a> Work<'a> {
             }
             let pending = self.opened.session.start_pixels(pixels, size, &self.output_names());
             self.say_warnings();
-            started.groups.push((members, pending?));
+            match pending {
+                Ok(pending) => started.groups.push((members, pending)),
+                Err(e) if of_one_size(&e, self.preprocess) => {
+                    members.iter().for_each(|&i| started.ready[i].refuse(&e));
+                }
+                Err(e) => return Err(e),
+            }
         }
         tally.timing.run += millis(begun.elapsed());
         Ok(started)
@@ -262,9 +276,7 @@ impl<'a> Work<'a> {
         tally: &mut Tally,
     ) -> Result<Vec<(Row, Option<Error>)>> {
         let groups = std::mem::take(&mut started.groups);
-        let ready = &started.ready;
-        let error = |r: &Ready| r.picture.as_ref().err().map(|e| failed(&r.name, e));
-        let mut rows: Vec<Option<(Row, Option<Error>)>> = ready.iter().map(error).collect();
+        let mut rows: Vec<Option<(Row, Option<Error>)>> = started.ready.iter().map(|_| None).collect();
         let mut features = BTreeMap::new();
         for (members, pending) in groups {
             // Only pictures of attention are drawn over the image.
@@ -273,7 +285,15 @@ impl<'a> Work<'a> {
             let results = pending.wait();
             tally.timing.run += millis(begun.elapsed());
             self.say_warnings();
-            let results = results?;
+            let results = match results {
+                Ok(results) => results,
+                Err(e) if of_one_size(&e, self.preprocess) => {
+                    members.iter().for_each(|&i| started.ready[i].refuse(&e));
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let ready = &started.ready;
             for (n, &i) in members.iter().enumerate() {
                 let one: Vec<&[f32]> = results.iter().map(|t| slice(t, n, members.len())).collect();
                 rows[i] = Some(match self.answer(&ready[i].name, &one) {
@@ -291,6 +311,12 @@ impl<'a> Work<'a> {
                     }
                     Err(e) => failed(&ready[i].name, &e),
                 });
+            }
+        }
+        let ready = &started.ready;
+        for (row, r) in rows.iter_mut().zip(ready) {
+            if let Err(e) = &r.picture {
+                *row = Some(failed(&r.name, e));
             }
         }
         for (i, row) in features {

@@ -22,7 +22,7 @@ mod timm;
 use crate::error::{Error, Result};
 use crate::image::Decoded;
 use crate::image::resize::{Resampler, Window, resize_window};
-use crate::json;
+use crate::textfile;
 use crate::tensor::{HostTensor, Size};
 use fields::Fields;
 pub use spec::{Backend, CropMode, Geometry, MAX_MODEL_SIDE, Preprocess, Resize};
@@ -53,7 +53,7 @@ impl Preprocess {
     /// or a value that cannot be meant.
     pub fn from_json(name: &str, text: &str, family: Option<&str>) -> Result<Self> {
         let again = "download the file again; it should be a JSON object";
-        let value = json::parse(text.as_bytes()).map_err(|what| Error::model(name, what, again))?;
+        let value = textfile::json(text.as_bytes()).map_err(|what| Error::model(name, what, again))?;
         let fields = Fields::new(name, &value)?;
         if timm::is_timm(&fields) { timm::parse(&fields) } else { hf::parse(&fields, family) }
     }

@@ -1,5 +1,5 @@
-//! JSON as people's files hold it: behind a byte order mark, in UTF-16 as some shells write it, and with the
-//! `NaN` and `Infinity` that Python's `json` writes and reads.
+//! Text as people's files hold it: behind a byte order mark, in UTF-16 as some shells write it; and JSON with
+//! the `NaN` and `Infinity` that Python's `json` writes and reads.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,7 @@ fn utf8(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
 ///
 /// # Errors
 /// What is wrong with it, for a message.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
+pub(crate) fn json(bytes: &[u8]) -> Result<Value, String> {
     let text = text(bytes)?;
     serde_json::from_str(&text).or_else(|e| {
         let named = quoted(&text).and_then(|text| serde_json::from_str(&text).ok());
@@ -68,24 +68,24 @@ fn quoted(text: &str) -> Option<String> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::json as value;
 
     #[test]
     fn what_python_writes() {
         let text =
             r#"{"a": NaN, "b": [-Infinity, Infinity, 1], "NaN": "say \"NaN\" or \\", "c": "é\\", "d": NaN}"#;
-        let want = json!({
+        let want = value!({
             "a": "NaN", "b": ["-Infinity", "Infinity", 1], "NaN": "say \"NaN\" or \\", "c": "é\\", "d": "NaN",
         });
-        assert_eq!(parse(text.as_bytes()).unwrap(), want);
-        assert!(parse(b"{\"a\": NaNo}").unwrap_err().contains("not valid JSON"));
-        assert!(parse(b"{\"a\": NaN").unwrap_err().contains("not valid JSON"));
+        assert_eq!(json(text.as_bytes()).unwrap(), want);
+        assert!(json(b"{\"a\": NaNo}").unwrap_err().contains("not valid JSON"));
+        assert!(json(b"{\"a\": NaN").unwrap_err().contains("not valid JSON"));
         assert_eq!(quoted("{\"a\": \"NaN\"}"), None);
     }
 
     #[test]
     fn byte_order_marks() {
-        let want = json!({"a": "é"});
+        let want = value!({"a": "é"});
         let text = "{\"a\": \"é\"}";
         let units = |unit: fn(u16) -> [u8; 2], mark: [u8; 2]| {
             mark.into_iter().chain(text.encode_utf16().flat_map(unit)).collect::<Vec<u8>>()
@@ -96,9 +96,9 @@ mod tests {
             units(u16::to_le_bytes, [0xff, 0xfe]),
             units(u16::to_be_bytes, [0xfe, 0xff]),
         ] {
-            assert_eq!(parse(&bytes).unwrap(), want);
+            assert_eq!(json(&bytes).unwrap(), want);
         }
-        assert_eq!(parse(b"{\"\xff\": 1}").unwrap_err(), "byte 2 is not UTF-8");
-        assert!(parse(&[0xff, 0xfe, 0, 0xd8]).unwrap_err().contains("UTF-16"));
+        assert_eq!(json(b"{\"\xff\": 1}").unwrap_err(), "byte 2 is not UTF-8");
+        assert!(json(&[0xff, 0xfe, 0, 0xd8]).unwrap_err().contains("UTF-16"));
     }
 }
