@@ -70,7 +70,9 @@ impl Labels {
         // As timm's own `ImageNetInfo` infers from the number of classes; elsewhere a thousand classes may be any.
         let of_timm = absent && config.get("architecture").is_some();
         if of_timm && classes == IMAGENET_CLASSES {
-            warnings.push("the configuration names no classes; those of ImageNet-1k are shown, as timm does".into());
+            warnings.push(
+                "the configuration names no classes; those of ImageNet-1k are shown, as timm does".into(),
+            );
             let names = imagenet_names().iter().map(|n| (*n).to_owned()).collect();
             return Self { names, source: LabelSource::ImageNet, scoring, warnings };
         }

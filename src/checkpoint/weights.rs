@@ -22,9 +22,9 @@ use crate::checkpoint::source::Source;
 use crate::checkpoint::{header, sniff};
 use crate::error::{Error, Result};
 use crate::graph::TensorIndex;
-use crate::textfile;
 use crate::printable::printable;
 use crate::tensor::{HostTensor, Shape};
+use crate::textfile;
 
 /// The one name of an unsharded checkpoint in a model folder.
 pub const SINGLE: &str = "model.safetensors";

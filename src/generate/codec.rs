@@ -87,8 +87,8 @@ impl Palette {
             let help = "it holds the colours under `clusters`; download it beside config.json";
             return Err(Error::model("preprocessor_config.json", "is missing", help));
         };
-        let json: Json = textfile::json(text.as_bytes())
-            .map_err(|what| Error::model(name, what, "download it again"))?;
+        let json: Json =
+            textfile::json(text.as_bytes()).map_err(|what| Error::model(name, what, "download it again"))?;
         let colour = |c: &Json| -> Option<[f32; 3]> {
             let values: Vec<f32> =
                 c.as_array()?.iter().filter_map(|v| v.as_f64().map(|v| v as f32)).collect();

@@ -2,12 +2,12 @@
 
 use super::codec::{self, PatchCodec};
 use crate::error::Result;
-use crate::textfile;
 use crate::labels::Labels;
 use crate::models::sequence::{GeneratorInfo, PictureDecoder};
 use crate::models::{self, AnyModel};
 use crate::plan::Precision;
 use crate::session::{DeviceInfo, ModelFiles, ModelSource, Options, Runtime};
+use crate::textfile;
 
 /// Stands for a token that is not drawn yet.
 pub const NOT_DRAWN: u32 = u32::MAX;

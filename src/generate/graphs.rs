@@ -68,7 +68,7 @@ impl Generator {
     /// # Errors
     /// If the model does not build.
     pub fn graph(&self, samples: usize, guided: bool, new: New) -> Result<Graph> {
-        draw_graph(&*self.decoder, self.info().extent(samples, guided), new)
+        draw_graph(&*self.decoder, self.info().extent(samples, guided), new, 0)
     }
 
     /// The plan of one token, or of a prompt, for this session's device; for people and profilers.

@@ -29,6 +29,7 @@ mod nearest;
 mod norm;
 mod patchify;
 mod pool;
+mod process_logits;
 mod ragged;
 mod rotary;
 mod sample;
@@ -58,6 +59,7 @@ pub use nearest::NearestCode;
 pub use norm::{Norm, NormKind};
 pub use patchify::{Normalise, Patchify};
 pub use pool::MaxPool;
+pub use process_logits::{LogitsRules, ProcessLogits};
 pub use ragged::{MeanOf, TakeTokens};
 pub use rotary::Rotary;
 pub use sample::{Guidance, Sample, Sampling};
@@ -155,6 +157,8 @@ computed! {
     EmbedOrdered,
     /// Rotary position embedding.
     Rotary,
+    /// Scores of the next token by a checkpoint's rules.
+    ProcessLogits,
     /// Draws the next token of every sequence.
     Sample,
     /// Bytes to normalised planes.

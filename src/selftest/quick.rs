@@ -32,6 +32,7 @@ pub(super) const QUICK: &[&str] = &[
     "embed in any order 4x7 at 2",
     "rotary later",
     "draw both of 1000",
+    "logits by rules, all, 1 at 3 of 1001",
     "conv 2x5x7x3 to 5, 3x3 stride 1",
     "conv 1x9x6x8 to 36, 3x3 stride 2",
     "group_norm 2x3x5x36 by 4",

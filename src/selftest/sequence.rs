@@ -5,7 +5,9 @@
 use super::case::{Case, VOCABULARY, case, noise, x};
 use super::layers::{layer_norm, linear, rms_norm};
 use crate::graph::{Graph, Storage, Value, Weight};
-use crate::ops::{Act, Cache, EmbedOrdered, EmbedSequence, Guidance, Sample, Sampling, cache_shape};
+use crate::ops::{
+    Act, Cache, EmbedOrdered, EmbedSequence, Guidance, LogitsRules, Sample, Sampling, cache_shape,
+};
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// A case with states: declares them by the contents they begin with.
@@ -64,6 +66,7 @@ pub(super) fn all(cases: &mut Vec<Case>) {
     few_rows(cases);
     tokens(cases);
     ordered(cases);
+    rules(cases);
     draws(cases);
 }
 
@@ -200,6 +203,41 @@ fn ordered(cases: &mut Vec<Case>) {
             let op = EmbedOrdered { rows, count, first, spread, places: 12 };
             s.graph.embed_ordered(op, [table, ids, step, instruction, rotary, begins])
         }));
+    }
+}
+
+/// Scores by rules: each alone, all together, at a place where a token is forced, beyond the end.
+fn rules(cases: &mut Vec<Case>) {
+    let none = LogitsRules { ends: vec![1, 7], first: 4, ..LogitsRules::default() };
+    let all = LogitsRules {
+        repetition_penalty: 1.7,
+        no_repeat_ngram: 2,
+        ends_from: 9,
+        suppressed: (20..60).collect(),
+        suppressed_first: vec![2, 4000],
+        bad_words: vec![vec![11], vec![3, 3, 12], vec![5, 13]],
+        ..none.clone()
+    };
+    for (name, vocabulary, rules) in [
+        ("penalty", 77, LogitsRules { repetition_penalty: 3.0, ..none.clone() }),
+        ("no pair twice", 10, LogitsRules { no_repeat_ngram: 2, ..none.clone() }),
+        ("no token twice", 5003, LogitsRules { no_repeat_ngram: 1, ..none.clone() }),
+        ("longer than the sequence", 9, LogitsRules { no_repeat_ngram: 9, ..none.clone() }),
+        ("all", 1001, all.clone()),
+        ("first forced", 40, LogitsRules { forced_first: Some(3), ..all.clone() }),
+        ("last forced", 40, LogitsRules { forced_last: Some((4, 39)), ..all }),
+    ] {
+        for (advance, place) in [(1, 3), (1, 0), (3, 1), (1, 30)] {
+            let name = format!("logits by rules, {name}, {advance} at {place} of {vocabulary}");
+            cases.push(with_states(name, 1e-6, |s| {
+                let rules = s.state("rules", rules.tensor(), Storage::AsDeclared);
+                let step = s.step(place);
+                let tokens = (0..60).map(|i| [3, 3, 5, 3, 6, 3, 900][i % 7]).collect();
+                let tokens = s.state("tokens", HostTensor::u32([5, 12], tokens), Storage::AsDeclared);
+                let logits = x(s.graph, [5, vocabulary]);
+                s.graph.process_logits(logits, [rules, step, tokens], advance)
+            }));
+        }
     }
 }
 

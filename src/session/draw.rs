@@ -9,6 +9,8 @@ use crate::tensor::{DType, Shape, TensorDesc};
 
 /// Settings of the draw; see [`Sampling::tensor`].
 pub(crate) const SETTINGS: &str = "settings";
+/// What is asked of the next token; see [`crate::ops::LogitsRules::tensor`].
+pub(crate) const RULES: &str = "rules";
 /// The number of each sequence's random stream.
 pub(crate) const STREAMS: &str = "streams";
 /// Entropy of each draw (B,N+1).
@@ -49,15 +51,25 @@ pub(crate) fn score_graph(decoder: &dyn TokenDecoder, extent: Extent, new: New) 
     g.select(&["logits"])
 }
 
-/// The graph that draws what comes after the new tokens: `ids`.
+/// The graph that draws what comes after the new tokens: `ids`; `rules` is how many words of [`RULES`] change
+/// the scores, 0 for none.
 ///
 /// # Errors
 /// If the model does not build.
-pub(crate) fn draw_graph(decoder: &dyn TokenDecoder, extent: Extent, new: New) -> Result<Graph> {
+pub(crate) fn draw_graph(
+    decoder: &dyn TokenDecoder,
+    extent: Extent,
+    new: New,
+    rules: usize,
+) -> Result<Graph> {
     let mut g = Graph::new();
     let sequence = Sequence::declare(&mut g, extent, new);
-    let logits = scores(&mut g, decoder, &sequence, new)?;
+    let mut logits = scores(&mut g, decoder, &sequence, new)?;
     g.scope("sample");
+    if rules > 0 {
+        let rules = g.state(RULES, TensorDesc::new(DType::U32, Shape::new(&[rules])), Storage::AsDeclared);
+        logits = g.process_logits(logits, [rules, sequence.step, sequence.tokens], new.count());
+    }
     let words = |n: usize| TensorDesc::new(DType::U32, Shape::new(&[n]));
     let declared = Storage::AsDeclared;
     let settings = g.state(SETTINGS, words(Sampling::WORDS), declared);

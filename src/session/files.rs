@@ -30,6 +30,8 @@ pub struct ModelFiles {
     pub config: Json,
     /// Name and contents of `preprocessor_config.json`, or of the like that says how images are prepared.
     pub preprocessor: Option<(String, String)>,
+    /// `generation_config.json`: how a model of texts is to be sampled.
+    pub generation: Option<Json>,
     /// The model's tensors.
     pub checkpoint: Checkpoint,
     /// The codec's tensors (of images by tokens), where they are a file of their own.
@@ -42,7 +44,16 @@ impl ModelFiles {
     /// A model of a configuration and tensors in memory.
     pub fn new(name: impl Into<String>, config: Json, checkpoint: Checkpoint) -> Self {
         let name = name.into();
-        Self { name, folder: None, config, preprocessor: None, checkpoint, codec: None, warnings: Vec::new() }
+        Self {
+            name,
+            folder: None,
+            config,
+            preprocessor: None,
+            generation: None,
+            checkpoint,
+            codec: None,
+            warnings: Vec::new(),
+        }
     }
 
     /// What the model does, by its configuration; `None` if that names no model that is known.
@@ -78,10 +89,11 @@ impl ModelFiles {
             }
             found => found,
         };
+        let generation = folder::read(&folder.join("generation_config.json"))?;
         let warnings = folder::adapter_beside(folder).into_iter().collect();
         let name = path.display().to_string();
         let (codec, folder) = (part(TOKENIZER)?, Some(folder.to_owned()));
-        Ok(Self { name, folder, config, preprocessor, checkpoint, codec, warnings })
+        Ok(Self { name, folder, config, preprocessor, generation, checkpoint, codec, warnings })
     }
 
     /// A model that is embedded: an ordinary folder, inside the binary.

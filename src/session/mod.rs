@@ -27,7 +27,7 @@ pub(crate) use batch::padded_batch;
 pub use classify::Ranked;
 pub use device::DeviceInfo;
 pub(crate) use device::Engine;
-pub(crate) use draw::{ENTROPY, SETTINGS, STREAMS, draw_graph, score_graph};
+pub(crate) use draw::{ENTROPY, RULES, SETTINGS, STREAMS, draw_graph, score_graph};
 pub use files::{BUILTIN, BUILTIN_GENERATOR, ModelFiles, kind};
 pub use options::{Device, ModelSource, Options};
 pub use run::Pending;

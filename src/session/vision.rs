@@ -58,9 +58,7 @@ impl Session {
         let mut warnings = info.warnings.clone();
         warnings.extend(files.warnings);
         let preprocess = match &files.preprocessor {
-            Some((name, text)) if info.channels == 3 => {
-                Preprocess::from_json(name, text, Some(info.family))?
-            }
+            Some((name, text)) if info.channels == 3 => Preprocess::from_json(name, text, Some(info.family))?,
             stated => {
                 let usual = Preprocess::default_for(info.family, info.image_size)?;
                 if files.folder.is_some() && stated.is_none() {
@@ -184,7 +182,8 @@ impl Session {
         let channels = self.info().channels;
         let image: Value = if bytes {
             if channels != 3 {
-                let what = format!("the model takes images of {channels} channels, and 3 (RGB) are what is made");
+                let what =
+                    format!("the model takes images of {channels} channels, and 3 (RGB) are what is made");
                 return Err(Error::model(self.name(), what, "run it on a tensor"));
             }
             let image = g.input("image", TensorDesc::new(DType::U8, [batch, size.height, size.width, 3]));

@@ -163,7 +163,7 @@ impl TextSession {
             Some(answer) => self.tokenizer()?.encode_plain(answer)?.ids,
             None => self.greedy(read, ANSWER, false)?.0,
         };
-        if answer.last().is_some_and(|id| self.info().ends.contains(id)) {
+        if answer.last().is_some_and(|id| self.ends().contains(id)) {
             answer.pop();
         }
         answer.insert(0, self.info().start.unwrap_or(0));

@@ -2,6 +2,7 @@
 //! likeliest continuations of several sequences the best few go on. Caches are not copied when sequences
 //! split: each place says whose row holds it.
 
+use super::generation::Constraints;
 use super::tasks::likeliest;
 use super::{Kind, Task, TextSession, TooLong};
 use crate::error::{Error, Result};
@@ -22,6 +23,8 @@ pub struct Beams {
     pub length_penalty: f32,
     /// End as soon as `width` texts are finished, whatever others might become.
     pub early: bool,
+    /// What is asked of tokens.
+    pub constraints: Constraints,
     /// Most new tokens; `None` for as many as are usual and fit.
     pub tokens: Option<usize>,
     /// What to do with a prompt that leaves no room.
@@ -89,7 +92,7 @@ impl TextSession {
     /// As [`TextSession::write`].
     pub fn beams_of(&self, prompt: &[u32], beams: &Beams) -> Result<Vec<Beam>> {
         self.need(Task::Write)?;
-        let Beams { width, length_penalty, early, tokens, .. } = *beams;
+        let Beams { width, length_penalty, early, tokens, ref constraints, .. } = *beams;
         if !(1..=MAX_BEAMS).contains(&width) {
             let what = format!("{width} beams");
             return Err(Error::usage(what, format!("ask for 1 to {MAX_BEAMS}")));
@@ -101,6 +104,9 @@ impl TextSession {
             ));
         }
         let most = self.room(prompt.len(), tokens)?;
+        let start = [self.start()];
+        let begin = if self.info().kind == Kind::Decoder { prompt } else { &start[..] };
+        let rules = constraints.rules(self.ends(), begin.len(), most);
         let extent = Extent { tree: true, ..self.extent(prompt.len(), width, most) };
         let first = if self.info().kind == Kind::Decoder { prompt.len() - 1 } else { 0 };
         let kinds = [New::Prompt(first), New::LAST];
@@ -114,14 +120,19 @@ impl TextSession {
         let mut going = vec![Going { ids: vec![], log: 0.0, rows: vec![0; extent.positions] }];
         let mut logits = token_loop.run(0)?.remove(0);
         for length in 1..=most {
-            let scores = self.log_softmax(&logits, going.len())?;
+            let mut scores = self.log_softmax(&logits, going.len())?;
             let vocabulary = scores.len() / going.len();
+            if !rules.is_empty() {
+                for (row, beam) in scores.chunks_mut(vocabulary).zip(&going) {
+                    rules.apply(row, &[begin, &beam.ids].concat());
+                }
+            }
             let sums: Vec<f32> = scores
                 .chunks(vocabulary)
                 .zip(&going)
                 .flat_map(|(row, beam)| row.iter().map(|l| (f64::from(*l) + beam.log) as f32))
                 .collect();
-            let keep = (1 + self.info().ends.len()).max(2) * width;
+            let keep = (1 + self.ends().len()).max(2) * width;
             let candidates = likeliest(&sums, keep);
             let best = f64::from(sums[candidates[0]]);
             let mut next: Vec<Going> = Vec::new();
@@ -129,7 +140,7 @@ impl TextSession {
                 let (parent, id) = (&going[at / vocabulary], (at % vocabulary) as u32);
                 let log = f64::from(sums[at]);
                 let ids: Vec<u32> = parent.ids.iter().copied().chain([id]).collect();
-                if self.info().ends.contains(&id) {
+                if self.ends().contains(&id) {
                     // An end counts only if it is among the best.
                     if rank < width {
                         finished.add(ids, log);
@@ -169,7 +180,7 @@ impl TextSession {
         going: &mut [Going],
     ) -> Result<()> {
         let Extent { samples, tokens, positions, .. } = extent;
-        let start = [self.info().start.unwrap_or(0)];
+        let start = [self.start()];
         let begin = if self.info().kind == Kind::Decoder { prompt } else { &start[..] };
         let (mut ids, mut rows) = (Vec::new(), Vec::new());
         for row in 0..samples {

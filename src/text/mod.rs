@@ -12,11 +12,13 @@ mod answer;
 mod attention;
 mod batch;
 mod beams;
+mod generation;
 mod likelihood;
 pub mod sentence;
 pub mod spans;
 mod tags;
 mod tasks;
+mod teller;
 mod write;
 
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub use crate::text::spans::{Answer, Answers, NoAnswer};
 pub use attention::{AttentionMap, Layers, Look, MOST_TOKENS, mean};
 pub use batch::Passage;
 pub use beams::{Beam, Beams};
+pub use generation::{Constraints, GenerationConfig};
 pub use likelihood::{Choice, Likelihood, Template};
 pub use tags::{Aggregate, Entity};
 pub use tasks::{Filled, Pair, Pool, Scored};
@@ -46,6 +49,7 @@ pub struct TextSession {
     model: Box<dyn TextModel>,
     labels: Labels,
     tokenizer: Result<Tokenizer>,
+    generation: GenerationConfig,
     runtime: Runtime,
     /// Tokens of the longest text, if it is to be shorter than the model would take.
     longest: Option<usize>,
@@ -99,8 +103,15 @@ impl TextSession {
                 info.vocabulary
             ));
         }
+        let generation = if info.can(Task::Write) {
+            // Older folders have the keys in config.json.
+            GenerationConfig::from_json(files.generation.as_ref().unwrap_or(&files.config), info.vocabulary)
+        } else {
+            GenerationConfig::default()
+        };
+        warnings.extend(generation.warnings.iter().cloned());
         let runtime = Runtime::open(files.name, files.checkpoint, warnings, options)?;
-        Ok(Self { model, labels, tokenizer, runtime, longest: None })
+        Ok(Self { model, labels, tokenizer, generation, runtime, longest: None })
     }
 
     /// What the model is.
@@ -124,6 +135,21 @@ impl TextSession {
     /// Why the folder has none that can be used.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().map_err(Clone::clone)
+    }
+
+    /// How the checkpoint is to be sampled.
+    pub fn generation(&self) -> &GenerationConfig {
+        &self.generation
+    }
+
+    /// Ids that end a text: those of the generation configuration, else the model's.
+    pub fn ends(&self) -> &[u32] {
+        self.generation.ends.as_ref().unwrap_or(&self.info().ends)
+    }
+
+    /// Id that the decoder of an encoder-decoder begins with.
+    fn start(&self) -> u32 {
+        self.generation.start.or(self.info().start).unwrap_or(0)
     }
 
     /// The checkpoint behind the model.

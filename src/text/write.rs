@@ -4,15 +4,16 @@
 use std::time::Duration;
 
 use super::batch::padded;
+use super::generation::Constraints;
+use super::teller::Teller;
 use super::{Kind, Task, TextSession, TooLong};
 use crate::clock::Instant;
 use crate::error::{Advice, Error, Result};
 use crate::models::sequence::{Extent, LENGTHS, New, SOURCE, SOURCE_LENGTHS, STEP, TOKENS, TokenDecoder};
-use crate::ops::Sampling;
+use crate::ops::{LogitsRules, Sampling};
 use crate::plan::Plan;
-use crate::session::{ENTROPY, SETTINGS, STREAMS, TokenLoop, draw_graph};
+use crate::session::{ENTROPY, RULES, SETTINGS, STREAMS, TokenLoop, draw_graph};
 use crate::tensor::HostTensor;
-use crate::tokenizer::Stream;
 
 /// Tokens between two looks at what was written: few enough to read along, enough to hide what a look
 /// costs.
@@ -36,6 +37,8 @@ pub struct Writing {
     pub tokens: Option<usize>,
     /// How tokens are drawn.
     pub sampling: Sampling,
+    /// What is asked of tokens beside that.
+    pub constraints: Constraints,
     /// Texts that end a sample; they are left away.
     pub stop: Vec<String>,
     /// What to do with a prompt that leaves no room.
@@ -45,7 +48,8 @@ pub struct Writing {
 }
 
 impl Writing {
-    /// One greedy sample of a prompt, of as many tokens as are usual and fit.
+    /// One greedy sample of a prompt, of as many tokens as are usual and fit, whatever the checkpoint says of
+    /// sampling; [`super::GenerationConfig::writing`] follows that.
     pub fn new(prompt: impl Into<String>) -> Self {
         Self {
             prompt: prompt.into(),
@@ -53,6 +57,7 @@ impl Writing {
             first: 0,
             tokens: None,
             sampling: Sampling::greedy(),
+            constraints: Constraints::default(),
             stop: Vec::new(),
             too_long: TooLong::default(),
             keep_special: false,
@@ -129,6 +134,7 @@ impl TextSession {
             first: writing.first,
             tokens,
             sampling: writing.sampling,
+            rules: writing.constraints.rules(self.ends(), self.begun(prompt.len()), tokens),
             through: false,
         };
         let (ids, ends, stats) = self.write_ids_with(&request, &mut |new| {
@@ -162,7 +168,7 @@ impl TextSession {
         let mut ids = if decoder { tokenizer.encode_open(text)?.ids } else { tokenizer.encode(text)?.ids };
         if decoder && ids.is_empty() {
             // What GPT-2 was trained to begin a text behind.
-            let begin = tokenizer.special().bos.or(self.info().ends.first().copied());
+            let begin = tokenizer.special().bos.or(self.ends().first().copied());
             ids.extend(begin);
         }
         if ids.is_empty() {
@@ -186,13 +192,14 @@ impl TextSession {
     pub(super) fn room(&self, prompt: usize, tokens: Option<usize>) -> Result<usize> {
         /// Tokens written where nobody says how many.
         const USUAL: usize = 64;
+        let usual = self.generation.usual(self.begun(prompt)).unwrap_or(USUAL);
         if tokens == Some(0) {
             return Err(Error::usage("no tokens to write", "ask for one at least"));
         }
         let Some(limit) = self.info().positions.filter(|_| self.info().kind == Kind::Decoder) else {
             return match tokens {
                 Some(n) if n > 1 << 16 => Err(Error::usage(format!("{n} tokens"), "ask for 65536 at most")),
-                n => Ok(n.unwrap_or(USUAL)),
+                n => Ok(n.unwrap_or(usual)),
             };
         };
         // The last token that is drawn is never fed back, and needs no position.
@@ -206,7 +213,7 @@ impl TextSession {
                 let what = format!("{prompt} tokens of prompt and {n} new ones; the model takes {limit}");
                 Err(Error::usage(what, Advice::FewerTokens { room }))
             }
-            n => Ok(n.unwrap_or(USUAL).min(room)),
+            n => Ok(n.unwrap_or(usual).min(room)),
         }
     }
 
@@ -227,9 +234,15 @@ impl TextSession {
             return Err(Error::usage("the prompt is empty", "pass a token at least"));
         }
         let tokens = self.room(prompt.len(), Some(tokens))?;
-        let request = Request { prompt, samples: 1, first: 0, tokens, sampling: Sampling::greedy(), through };
+        let (sampling, rules) = (Sampling::greedy(), LogitsRules::default());
+        let request = Request { prompt, samples: 1, first: 0, tokens, sampling, rules, through };
         let (mut ids, _, stats) = self.write_ids_with(&request, &mut |new| Ok(vec![true; new.len()]))?;
         Ok((ids.remove(0), stats))
+    }
+
+    /// Tokens of a sequence before anything is written.
+    fn begun(&self, prompt: usize) -> usize {
+        if self.info().kind == Kind::Decoder { prompt } else { 1 }
     }
 
     pub(super) fn decoder(&self) -> Result<&dyn TokenDecoder> {
@@ -258,7 +271,7 @@ impl TextSession {
     /// The states that a prompt begins with.
     pub(super) fn begin(&self, token_loop: &mut TokenLoop, extent: Extent, prompt: &[u32]) -> Result<New> {
         let Extent { samples, tokens, source, .. } = extent;
-        let start = [self.info().start.unwrap_or(0)];
+        let start = [self.start()];
         let decoder = self.info().kind == Kind::Decoder;
         let mut row = if decoder { prompt.to_vec() } else { start.to_vec() };
         let new = New::Prompt(row.len() - 1);
@@ -284,7 +297,7 @@ impl TextSession {
         let extent = self.extent(prompt, samples, tokens);
         let first = if self.info().kind == Kind::Decoder { prompt - 1 } else { 0 };
         let new = if step { New::LAST } else { New::Prompt(first) };
-        self.runtime.plan(&draw_graph(self.decoder()?, extent, new)?)
+        self.runtime.plan(&draw_graph(self.decoder()?, extent, new, 0)?)
     }
 
     /// Draws tokens until all samples have ended. `tell` hears what is new of each and says which go on.
@@ -293,17 +306,21 @@ impl TextSession {
         request: &Request,
         tell: &mut dyn FnMut(&[Heard]) -> Result<Vec<bool>>,
     ) -> Result<(Vec<Vec<u32>>, Vec<bool>, WritingStats)> {
-        let &Request { prompt, samples, first, tokens, sampling, through } = request;
+        let &Request { prompt, samples, first, tokens, sampling, ref rules, through } = request;
         let begun = Instant::now();
         let extent = self.extent(prompt.len(), samples, tokens);
         let decoder = self.decoder()?;
         let place = if self.info().kind == Kind::Decoder { prompt.len() - 1 } else { 0 };
         let kinds = [New::Prompt(place), New::LAST];
         let used = if tokens > 1 { &kinds[..] } else { &kinds[..1] };
-        let graphs = used.iter().map(|&new| draw_graph(decoder, extent, new)).collect::<Result<_>>()?;
+        let rules = (!rules.is_empty()).then(|| rules.tensor());
+        let words = rules.as_ref().map_or(0, |rules| rules.shape().elements());
+        let graphs =
+            used.iter().map(|&new| draw_graph(decoder, extent, new, words)).collect::<Result<_>>()?;
         let mut token_loop = TokenLoop::new(&self.runtime, graphs)?;
         self.begin(&mut token_loop, extent, prompt)?;
         token_loop.write(SETTINGS, sampling.tensor())?;
+        rules.map_or(Ok(()), |rules| token_loop.write(RULES, rules))?;
         let streams = (0..samples as u32).map(|s| first.wrapping_add(s)).collect();
         token_loop.write(STREAMS, HostTensor::u32([samples], streams))?;
         let entropy = vec![0.0; samples * extent.tokens];
@@ -335,7 +352,7 @@ impl TextSession {
                 if going[sample] {
                     for &id in &row[place + 1 + known..place + 1 + have] {
                         new.push(id);
-                        if !through && self.info().ends.contains(&id) {
+                        if !through && self.ends().contains(&id) {
                             ended[sample] = true;
                             break;
                         }
@@ -370,6 +387,7 @@ struct Request<'a> {
     first: u32,
     tokens: usize,
     sampling: Sampling,
+    rules: LogitsRules,
     /// A token that ends a text ends nothing.
     through: bool,
 }
@@ -392,6 +410,10 @@ fn check(writing: &Writing) -> Result<()> {
     if !(top_p > 0.0 && top_p <= 1.0) {
         return wrong(format!("top-p {top_p}"), "it is above 0, at most 1");
     }
+    let penalty = writing.constraints.repetition_penalty;
+    if !(penalty > 0.0 && penalty <= 1e6) {
+        return wrong(format!("repetition penalty {penalty}"), "it is above 0, at most 1000000; 1 is none");
+    }
     if !(1..=MAX_SAMPLES).contains(&writing.samples) {
         return wrong(format!("{} samples", writing.samples), "ask for 1 to 64 at a time");
     }
@@ -399,52 +421,4 @@ fn check(writing: &Writing) -> Result<()> {
         return wrong("a stop text is empty".to_owned(), "it would end every text at once");
     }
     Ok(())
-}
-
-/// Turns tokens to text and holds back what may be the beginning of a stop text.
-struct Teller<'a> {
-    stream: Stream<'a>,
-    stop: &'a [String],
-    held: String,
-    told: String,
-    stopped: Option<String>,
-}
-
-impl<'a> Teller<'a> {
-    fn new(stream: Stream<'a>, stop: &'a [String]) -> Self {
-        Self { stream, stop, held: String::new(), told: String::new(), stopped: None }
-    }
-
-    /// New text that can be shown; `last` says that no tokens follow these.
-    fn hear(&mut self, ids: impl Iterator<Item = u32>, last: bool) -> String {
-        if self.stopped.is_some() {
-            return String::new();
-        }
-        for id in ids {
-            self.held.extend(self.stream.push(id));
-        }
-        if last {
-            self.held.extend(self.stream.finish());
-        }
-        let first = self.stop.iter().filter_map(|stop| Some((self.held.find(stop.as_str())?, stop))).min();
-        let out = match first {
-            Some((at, stop)) => {
-                self.stopped = Some(stop.clone());
-                self.held[..at].to_owned()
-            }
-            None => {
-                let keep = if last { 0 } else { self.undecided() };
-                self.held.drain(..self.held.len() - keep).collect()
-            }
-        };
-        self.told.push_str(&out);
-        out
-    }
-
-    /// Bytes at the end of what is held that a stop text may begin with.
-    fn undecided(&self) -> usize {
-        let begins = |from: usize| self.stop.iter().any(|stop| stop.starts_with(&self.held[from..]));
-        let from = self.held.char_indices().map(|(at, _)| at).find(|&at| begins(at));
-        from.map_or(0, |from| self.held.len() - from)
-    }
 }

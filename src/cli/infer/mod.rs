@@ -166,12 +166,7 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(
-        args: &'a InferArgs,
-        opened: &'a Opened,
-        preprocess: &'a Preprocess,
-        talk: Talk,
-    ) -> Result<Self> {
+    fn new(args: &'a InferArgs, opened: &'a Opened, preprocess: &'a Preprocess, talk: Talk) -> Result<Self> {
         let session = &opened.session;
         let info = session.info();
         let size = preprocess.size().unwrap_or(info.image_size);

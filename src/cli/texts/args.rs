@@ -150,6 +150,15 @@ pub(crate) struct WriteArgs {
     /// Of texts found by --beams: above 0 longer ones are preferred, below 0 shorter ones
     #[arg(long, value_name = "X", default_value_t = 1.0, requires = "beams", allow_negative_numbers = true, value_parser = penalty)]
     pub length_penalty: f32,
+    /// Divide the scores of tokens that are there already by this, 1 for not
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = repetition)]
+    pub repetition_penalty: Option<f32>,
+    /// Let no so many tokens come twice in the same order, 0 for any
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub no_repeat_ngram: Option<u32>,
+    /// End no text before it has so many new tokens
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub min_tokens: Option<u32>,
     /// End a text before this; may be given several times; \n, \t, \r and \\ are what they are in most
     /// languages
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = unescaped)]
@@ -170,10 +179,20 @@ impl WriteArgs {
             ("--prompt-file", self.prompt_file.is_some()),
             ("--samples", self.samples.is_some()),
             ("--beams", self.beams.is_some()),
+            ("--repetition-penalty", self.repetition_penalty.is_some()),
+            ("--no-repeat-ngram", self.no_repeat_ngram.is_some()),
+            ("--min-tokens", self.min_tokens.is_some()),
             ("--stop", !self.stop.is_empty()),
             ("--keep-special", self.keep_special),
             ("--truncate", self.truncate),
         ])
+    }
+}
+
+fn repetition(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if x > 0.0 && x <= 1e6 => Ok(x),
+        _ => Err("a penalty is a number above 0, at most 1000000; 1 is none".to_owned()),
     }
 }
 

@@ -22,8 +22,8 @@ mod timm;
 use crate::error::{Error, Result};
 use crate::image::Decoded;
 use crate::image::resize::{Resampler, Window, resize_window};
-use crate::textfile;
 use crate::tensor::{HostTensor, Size};
+use crate::textfile;
 use fields::Fields;
 pub use spec::{Backend, CropMode, Geometry, MAX_MODEL_SIDE, Preprocess, Resize};
 

@@ -24,7 +24,9 @@ use crate::error::{Error, Result};
 use crate::generate::recipe::random_seed;
 use crate::ops::Sampling;
 use crate::session::ModelSource;
-use crate::text::{Beams, Ended, Piece, TextSession, TooLong, Writing, WritingStats};
+use crate::text::{
+    Beams, Constraints, Ended, GenerationConfig, Piece, TextSession, TooLong, Writing, WritingStats,
+};
 use document::{Sample, Way, document};
 use page::{Page, plain};
 
@@ -50,10 +52,11 @@ pub(super) fn run(
             return Err(Error::usage(what, "pass --prompt or --prompt-file").into());
         }
     };
-    let way = way(args, talk)?;
+    check(args)?;
     let file = file.as_deref().map(OutFile::create).transpose()?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let mut opened = Opened::new(id, source, &options, talk)?;
+    let way = way(args, opened.session.generation(), talk)?;
     let silent = if file.is_some() { talk.is_quiet() } else { format == Plain::Json };
     let mut page = Page::new(&mut *out, samples(args), silent);
     let begun = Instant::now();
@@ -90,13 +93,14 @@ fn write(
     let (tokens, keep_special) = (args.what.count.map(|n| n as usize), args.write.keep_special);
     let sampling = match way {
         Way::Beams { beams, length_penalty } => {
-            let beams = Beams { width: beams, length_penalty, early: false, tokens, too_long };
+            let constraints = constraints(args, session.generation());
+            let beams = Beams { width: beams, length_penalty, early: false, constraints, tokens, too_long };
             let mut found = session.beams(prompt, &beams)?;
             found.truncate(samples(args));
             let tokenizer = session.tokenizer()?;
             let mut told = Vec::new();
             for (sample, beam) in found.into_iter().enumerate() {
-                let ended = beam.ids.last().is_some_and(|id| session.info().ends.contains(id));
+                let ended = beam.ids.last().is_some_and(|id| session.ends().contains(id));
                 let ended = if ended { Ended::EndToken } else { Ended::Length };
                 let text = tokenizer.decode(&beam.ids, keep_special);
                 hear(Piece { sample, text: &text })?;
@@ -110,17 +114,18 @@ fn write(
             Sampling { seed, temperature, top_k, top_p, ..Sampling::greedy() }
         }
     };
-    let stop = args.write.stop.clone();
-    let writing = Writing {
-        prompt: prompt.to_owned(),
+    let mut writing = Writing {
         samples: samples(args),
-        first: 0,
         tokens,
         sampling,
-        stop,
+        constraints: constraints(args, session.generation()),
         too_long,
         keep_special,
+        ..session.generation().writing(prompt)
     };
+    if !args.write.stop.is_empty() {
+        writing.stop.clone_from(&args.write.stop);
+    }
     let written = session.write(&writing, hear)?;
     let all = written.texts.into_iter().zip(written.ids).zip(&written.ended).enumerate();
     let told = all.map(|(i, ((text, ids), ended))| Sample::new(i, text, ids, ended));
@@ -153,18 +158,40 @@ fn without_pictures(args: &GenerateArgs, id: &str) -> Result<()> {
     Err(Error::usage(what, format!("leave {flag} away")))
 }
 
-/// Greedy, unless something asks for chance or for a search.
-fn way(args: &GenerateArgs, talk: Talk) -> Result<Way> {
+/// What the checkpoint asks of tokens, where no flag says otherwise.
+fn constraints(args: &GenerateArgs, generation: &GenerationConfig) -> Constraints {
+    let (write, usual) = (&args.write, generation.constraints.clone());
+    Constraints {
+        repetition_penalty: write.repetition_penalty.unwrap_or(usual.repetition_penalty),
+        no_repeat_ngram: write.no_repeat_ngram.unwrap_or(usual.no_repeat_ngram),
+        min_length: if write.min_tokens.is_some() { 0 } else { usual.min_length },
+        min_new_tokens: write.min_tokens.unwrap_or(usual.min_new_tokens),
+        ..usual
+    }
+}
+
+/// Refuses flags that contradict each other, whatever the model.
+fn check(args: &GenerateArgs) -> Result<()> {
+    match (args.write.beams, args.write.samples) {
+        (Some(beams), Some(samples)) if samples > beams => {
+            let what = format!("{beams} beams end in {beams} texts at most");
+            Err(Error::usage(what, "pass as many --beams as --samples"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// As the checkpoint says, greedy if it says nothing, unless something asks for chance or for a search.
+fn way(args: &GenerateArgs, generation: &GenerationConfig, talk: Talk) -> Result<Way> {
     let (how, write) = (&args.how, &args.write);
     if let Some(beams) = write.beams {
-        if write.samples.is_some_and(|n| n > beams) {
-            let what = format!("{beams} beams end in {beams} texts at most");
-            return Err(Error::usage(what, "pass as many --beams as --samples"));
-        }
         return Ok(Way::Beams { beams: beams as usize, length_penalty: write.length_penalty });
     }
-    let chance = how.temperature.is_some() || how.top_k.is_some() || how.top_p.is_some();
-    let temperature = how.temperature.unwrap_or(if chance { 1.0 } else { 0.0 });
+    let asked = how.temperature.is_some() || how.top_k.is_some() || how.top_p.is_some();
+    let greedy = Sampling::greedy();
+    let usual = generation.sampling.unwrap_or(Sampling { temperature: 1.0, ..greedy });
+    let chance = asked || generation.sampling.is_some();
+    let temperature = how.temperature.unwrap_or(if chance { usual.temperature } else { 0.0 });
     if temperature == 0.0 {
         if write.samples.is_some_and(|n| n > 1) {
             let what = "all samples would be the same: the likeliest token is taken each time";
@@ -179,7 +206,13 @@ fn way(args: &GenerateArgs, talk: Talk) -> Result<Way> {
     if how.seed.is_none() {
         talk.note(format_args!("seed {seed} (--seed {seed} writes the same again)"));
     }
-    let (top_k, top_p) = (how.top_k.unwrap_or(0), how.top_p.unwrap_or(1.0));
+    let (top_k, top_p) = (how.top_k.unwrap_or(usual.top_k), how.top_p.unwrap_or(usual.top_p));
+    if !asked {
+        talk.note(format_args!(
+            "the checkpoint asks for chance: temperature {temperature}, top-k {top_k}, top-p {top_p} (--temperature 0 \
+             takes the likeliest)"
+        ));
+    }
     Ok(Way::Chance { seed, temperature, top_k, top_p })
 }
 
