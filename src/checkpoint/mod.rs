@@ -6,6 +6,7 @@
 
 mod buckets;
 mod convolution;
+mod fingerprint;
 mod header;
 mod in_memory;
 pub mod materialise;

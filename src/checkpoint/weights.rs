@@ -263,7 +263,7 @@ impl Checkpoint {
         Ok(HostTensor::u32(shape, ids))
     }
 
-    fn stored(&self, tensor: &str) -> Result<(&Source, &Stored)> {
+    pub(super) fn stored(&self, tensor: &str) -> Result<(&Source, &Stored)> {
         let found = self.tensors.get(tensor).map(|(shard, stored)| (&self.shards[*shard], stored));
         let missing = || format!("tensor `{}` is missing", printable(tensor));
         found.ok_or_else(|| Error::model(&self.name, missing(), "the weights may belong to another model"))

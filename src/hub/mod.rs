@@ -46,6 +46,7 @@ pub use crate::hub::cached::{Cached, CachedModel, cached, list};
 pub use crate::hub::env::{HubEnv, Token};
 pub use crate::hub::id::ModelId;
 pub use crate::hub::options::{HubOptions, Notice, Patience, Progress};
+pub use crate::hub::path::as_path;
 use crate::hub::path::{is_file_name, is_path};
 pub use crate::hub::proxy::{Proxies, ProxySetting};
 use crate::printable::printable;

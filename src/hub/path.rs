@@ -10,6 +10,11 @@ pub(super) fn is_path(text: &str) -> bool {
     (begins || ends || drive || text.contains('\\')) && !address && !text.chars().any(char::is_control)
 }
 
+/// The path of a file or folder, written so that it means one wherever it is read, and never a hub model.
+pub fn as_path(path: &str) -> String {
+    if is_path(path) { path.to_owned() } else { format!("./{path}") }
+}
+
 /// Whether a text may be the name of a file in this very folder.
 pub(super) fn is_file_name(text: &str) -> bool {
     (1..=255).contains(&text.len())

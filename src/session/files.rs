@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
-use crate::checkpoint::{Checkpoint, DECODER, TOKENIZER};
-use crate::error::{Error, Result};
+use crate::checkpoint::{Checkpoint, DECODER, TOKENIZER, sniff};
+use crate::error::{Advice, Error, Result};
 use crate::models::{self, ModelKind};
 use crate::synthetic;
 
@@ -53,6 +53,7 @@ impl ModelFiles {
     /// Reads a folder, or a weights file and what lies beside it.
     pub(super) fn in_folder(path: &Path, mmap: bool) -> Result<Self> {
         let folder = folder_of(path);
+        refuse_pointers(folder)?;
         let text = read_json(&folder.join("config.json"))?;
         let kind = text.as_deref().and_then(|t| serde_json::from_str(t).ok()).map(|json| models::kind(&json));
         let part = |file: &str| {
@@ -144,6 +145,26 @@ impl ModelFiles {
             made.preprocessor.map(|json| (format!("{name}/preprocessor_config.json"), json.to_string()));
         Ok(Self { preprocessor, codec: made.codec, ..Self::new(name, made.config, made.checkpoint) })
     }
+}
+
+/// Refuses a folder in which a file that is read is not there yet: git-LFS left a pointer in its place.
+fn refuse_pointers(folder: &Path) -> Result<()> {
+    /// Pointers are shorter by far, and everything else that is so short is read anyway.
+    const LONGEST: u64 = 1024;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut short: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json" || e == "txt" || e == "model"))
+        .filter(|path| path.metadata().is_ok_and(|m| m.is_file() && m.len() <= LONGEST))
+        .collect();
+    short.sort();
+    for file in short {
+        if std::fs::read(&file).is_ok_and(|bytes| sniff::is_pointer(&bytes)) {
+            let what = "this is a git-LFS pointer, the file itself was never fetched";
+            return Err(Error::model(file.display(), what, Advice::FetchWeights));
+        }
+    }
+    Ok(())
 }
 
 fn folder_of(path: &Path) -> &Path {

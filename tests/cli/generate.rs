@@ -478,3 +478,42 @@ fn ctrl_c_leaves_nothing_half_written() {
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(names(folder.path()), Vec::<String>::new());
 }
+
+#[test]
+fn a_picture_knows_the_weights_it_was_drawn_with() {
+    let place = scratch();
+    let model = place.path().join("org/name");
+    fs::create_dir_all(&model).expect("made");
+    for file in ["config.json", "gpt.safetensors", "vq.safetensors"] {
+        fs::copy(format!("assets/builtin-shapes-gpt/{file}"), model.join(file)).expect(file);
+    }
+    let generate = |folder: &Path, arguments: &[&str]| {
+        let mut command = vit_gpu(["generate", "--device", "reference"]);
+        command.args(arguments).current_dir(folder).env("HF_ENDPOINT", "http://127.0.0.1:1");
+        run(&mut command)
+    };
+    let here = place.path();
+    generate(here, &["-m", "org/name", "--class", "star", "-n", "1", "-o", "a.png"]).code(0);
+    let same = generate(here, &["--reproduce", "a.png", "-o", "b.png"]).code(0);
+    assert!(!same.err.contains("the weights of"), "{same:#?}");
+    assert_eq!(fs::read(here.join("a.png")).expect("a file"), fs::read(here.join("b.png")).expect("a file"));
+
+    // Elsewhere the folder is not there, and no hub is asked for a model of that name.
+    let elsewhere = scratch();
+    let picture = here.join("a.png").display().to_string();
+    generate(elsewhere.path(), &["--reproduce", &picture, "-o", "c.png"]).code(3).says(&[
+        "./org/name",
+        "no such file or folder",
+        "a.png names it",
+        "pass -m",
+    ]);
+
+    let weights = model.join("gpt.safetensors");
+    let mut bytes = fs::read(&weights).expect("weights");
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
+    fs::write(&weights, bytes).expect("written");
+    generate(here, &["--reproduce", "a.png", "-o", "d.png"])
+        .code(0)
+        .says(&["warning: the weights of", "are not those that a.png was drawn with"]);
+}
