@@ -26,13 +26,11 @@ impl Checkpoint {
                 continue;
             }
             let middle = start + (end - start) / 2;
-            let pieces = if end - start <= 3 * PIECE {
-                vec![start..end]
-            } else {
-                vec![start..start + PIECE, middle..middle + PIECE, end - PIECE..end]
-            };
-            for piece in pieces {
-                source.read(piece, |bytes| hash.update(bytes))?;
+            let whole = end - start <= 3 * PIECE;
+            let places = if whole { vec![start] } else { vec![start, middle, end - PIECE] };
+            let length = if whole { end - start } else { PIECE };
+            for place in places {
+                source.read(place..place + length, |bytes| hash.update(bytes))?;
             }
         }
         Ok(hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect())

@@ -13,7 +13,9 @@ pub type Progress<'a> = dyn FnMut(&str, u64, Option<u64>) + 'a;
 /// Told what the user should know while a model is found or fetched: that it waits, that a cached copy may lack
 /// something. The default tells nobody.
 #[derive(Clone, Default)]
-pub struct Notice(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct Notice(Option<Arc<Tell>>);
+
+type Tell = dyn Fn(&str) + Send + Sync;
 
 impl Notice {
     /// Tells this.
