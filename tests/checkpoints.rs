@@ -472,6 +472,10 @@ fn folders_are_never_guessed_about() {
     assert_eq!(values(&named.open().expect("the canonical name"), "b"), [2.0]);
     let both = Folder::with(&[(INDEX, &index_of(&[("a", "m")])), ("model.safetensors", &two)]);
     model_error(both.open(), &["holds both", INDEX]);
+    // mlx writes an index of the one file there is.
+    let index = index_of(&[("b", "model.safetensors")]);
+    let indexed = Folder::with(&[(INDEX, &index), ("model.safetensors", &two)]);
+    assert_eq!(values(&indexed.open().expect("one file all the same"), "b"), [2.0]);
     let empty = Folder::with(&[("config.json", b"{}")]);
     model_error(empty.open(), &["has no weights"]);
     says(empty.open().expect_err("empty").hint().expect("a hint"), &["model.safetensors", INDEX]);

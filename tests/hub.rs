@@ -5,6 +5,8 @@
 
 #[path = "common/hub_server.rs"]
 mod hub_server;
+#[path = "hub/proxies.rs"]
+mod proxies;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -13,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hub_server::{COMMIT, HubServer, Repository, Request, Response, sha256};
+use hub_server::{COMMIT, HubServer, Repository, Request, Response, git_sha1, sha256};
 use vit_gpu::checkpoint::Checkpoint;
 use vit_gpu::error::{Error, Result};
 use vit_gpu::hub::download::pull;
 use vit_gpu::hub::{
-    Cached, HubEnv, HubOptions, Location, ModelId, Patience, Token, cached, list, locate, resolve,
+    Cached, HubEnv, HubOptions, Location, ModelId, Notice, Patience, Token, cached, list, locate, resolve,
 };
 
 // ---------------------------------------------------------------- helpers
@@ -243,8 +245,46 @@ fn a_path_comes_before_a_name() {
         let error = find(missing).expect_err(missing);
         assert!(matches!(&error, Error::Model { what, .. } if what.contains("no such file")), "{error}");
     }
-    assert!(matches!(find("vit"), Err(Error::Usage { .. })), "neither");
-    assert!(matches!(find("org/name"), Err(Error::Hub { .. })), "offline");
+    for missing in ["C:\\nowhere\\m", "C:/nowhere/m", "toys\\nothing"] {
+        let error = find(missing).expect_err(missing);
+        assert!(matches!(&error, Error::Model { what, .. } if what.contains("no such file")), "{error}");
+    }
+    let neither = find("vit").expect_err("neither");
+    assert!(matches!(&neither, Error::Model { what, .. } if what.contains("org/name")), "{neither}");
+    let offline = find("org/name").expect_err("offline");
+    assert!(matches!(&offline, Error::Hub { what, .. } if what.contains("no file or folder `org/name`")));
+    let address = find("https://huggingface.co/google/vit-base-patch16-224/tree/main").expect_err("a URL");
+    assert!(address.to_string().contains("pass `google/vit-base-patch16-224`"), "{address}");
+}
+
+#[test]
+fn short_names_lead_to_their_organizations() {
+    for (short, whole) in [
+        ("gpt2", "openai-community/gpt2"),
+        ("t5-small", "google-t5/t5-small"),
+        ("bert-base-uncased", "google-bert/bert-base-uncased"),
+        ("roberta-base", "FacebookAI/roberta-base"),
+        ("distilbert-base-uncased", "distilbert/distilbert-base-uncased"),
+        ("distilgpt2", "distilbert/distilgpt2"),
+        ("gpt2@v1", "openai-community/gpt2@v1"),
+    ] {
+        assert_eq!(ModelId::parse(short).expect(short).to_string(), whole);
+    }
+    // transformers keeps them under the names that it was given.
+    let place = Place::new("http://127.0.0.1:1");
+    let folder = place.cache.path().join("models--gpt2");
+    let snapshot = folder.join("snapshots").join(COMMIT);
+    fs::create_dir_all(&snapshot).expect("made");
+    fs::create_dir_all(folder.join("refs")).expect("made");
+    fs::write(folder.join("refs/main"), COMMIT).expect("written");
+    fs::write(snapshot.join("config.json"), "{\"model_type\": \"gpt2\"}").expect("written");
+    fs::write(snapshot.join("tokenizer.json"), "{}").expect("written");
+    fs::write(snapshot.join(WEIGHTS), weights(1)).expect("written");
+    let options = HubOptions { offline: true, ..place.options.clone() };
+    for name in ["gpt2", "openai-community/gpt2"] {
+        let found = locate(name, &options, &mut |_, _, _| {}).expect(name);
+        assert_eq!(found.path(), snapshot);
+    }
 }
 
 #[test]
@@ -662,6 +702,143 @@ fn h4_without_any_length_json_must_be_whole() {
     place.is_complete(&repository());
 }
 
+#[test]
+fn h4_small_files_are_checked_by_gits_hash() {
+    let texts = || repository().file("vocab.txt", "[UNK]\nalpha\nbeta\ngamma\ndelta\n");
+    let cut = |response: Response| {
+        let kept = response.body.len() * 2 / 3;
+        Response { body: response.body[..kept].to_vec(), ..response }
+    };
+    // Two thirds of it, stated as the whole, or with no length at all; and other bytes of the same length.
+    let changed = |mut response: Response| {
+        response.body[8] ^= 1;
+        response
+    };
+    for (needle, spoil) in [
+        ("deleted", Box::new(cut) as Box<dyn Fn(Response) -> Response + Send + Sync>),
+        ("3 attempts", Box::new(move |r| Response { content_length: Some(None), ..cut(r) })),
+        ("deleted", Box::new(changed)),
+    ] {
+        let server =
+            HubServer::start(texts(), move |r, _| r.is_for("vocab.txt").then(|| spoil(texts().answer(r))));
+        let place = Place::new(&server.url());
+        let expected = git_sha1(texts().content("vocab.txt"));
+        hub_error(place.pull(), &["vocab.txt", "SHA-1", &expected, needle]);
+        place.has_nothing_final(&texts());
+        assert!(!place.blobs().contains(&expected));
+        assert!(place.blobs().iter().all(|b| !b.ends_with(".incomplete")), "{:?}", place.blobs());
+    }
+    // One that was accepted before is not accepted again.
+    let server = HubServer::start(texts(), |_, _| None);
+    let place = Place::new(&server.url());
+    fs::create_dir_all(place.model().join("blobs")).expect("made");
+    let blob = place.model().join("blobs").join(git_sha1(texts().content("vocab.txt")));
+    fs::write(&blob, "[UNK]\nalpha\n").expect("written");
+    let folder = place.pull().expect("pulled");
+    assert_eq!(fs::read(folder.join("vocab.txt")).expect("a file"), texts().content("vocab.txt"));
+}
+
+#[test]
+fn other_programs_snapshots_are_completed() {
+    let text = "{\"model_type\": \"bert\"}";
+    let modules =
+        "[{\"path\": \"\", \"type\": \"t.Transformer\"}, {\"path\": \"1_Pooling\", \"type\": \"t.Pooling\"}]";
+    let repository = || {
+        Repository::default()
+            .file("config.json", text)
+            .file("tokenizer.json", "{}")
+            .file("modules.json", modules)
+            .file("1_Pooling/config.json", "{}")
+            .file("1_Pooling/README.md", "not fetched")
+            .file("2_Other/config.json", "not fetched")
+            .file(WEIGHTS, weights(10))
+    };
+    let server = HubServer::start(repository(), |_, _| None);
+    let place = Place::new(&server.url());
+    let snapshot = place.model().join("snapshots").join(COMMIT);
+    let resolve = |options: &HubOptions| resolve(&id(), options, &mut |_, _, _| {});
+    let offline = HubOptions { offline: true, ..place.options.clone() };
+    fs::create_dir_all(&snapshot).expect("made");
+    fs::create_dir_all(place.model().join("refs")).expect("made");
+    fs::write(place.model().join("refs/main"), COMMIT).expect("written");
+    for file in ["config.json", WEIGHTS] {
+        fs::write(snapshot.join(file), repository().content(file)).expect("written");
+    }
+    hub_error(resolve(&offline), &["lacks its tokenizer"]);
+    // With a tokenizer it can be used; whether there are modules, the hub alone knows.
+    fs::write(snapshot.join("tokenizer.json"), "{}").expect("written");
+    assert_eq!(resolve(&offline), Ok(snapshot.clone()));
+    let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = std::sync::Arc::clone(&said);
+    let mut away = place.options.clone();
+    away.env.endpoint = Some("http://hub.invalid".to_owned());
+    away.notice = Notice::new(move |text| told.lock().expect("whole").push(text.to_owned()));
+    assert_eq!(resolve(&away), Ok(snapshot.clone()));
+    let said = said.lock().expect("whole").join("\n");
+    assert!(said.contains("may lack tokenizer_config.json") && said.contains("hub.invalid"), "{said}");
+    assert_eq!(server.requests().len(), 0);
+
+    assert_eq!(resolve(&place.options), Ok(snapshot.clone()));
+    for file in ["modules.json", "1_Pooling/config.json"] {
+        assert_eq!(fs::read(snapshot.join(file)).expect(file), repository().content(file));
+    }
+    assert!(!snapshot.join("1_Pooling/README.md").exists() && !snapshot.join("2_Other").exists());
+    // What the repository does not have is noted, and not asked for again.
+    assert!(place.model().join(".no_exist").join(COMMIT).join("tokenizer_config.json").is_file());
+    let asked = server.requests().len();
+    assert_eq!(resolve(&place.options), Ok(snapshot));
+    assert_eq!(server.requests().len(), asked);
+}
+
+#[test]
+fn an_index_beside_a_single_file() {
+    let index = format!("{{\"weight_map\": {{\"a\": \"{WEIGHTS}\"}}}}");
+    let both = repository().file("model.safetensors.index.json", index.clone());
+    let server = HubServer::start(both, |_, _| None);
+    let place = Place::new(&server.url());
+    let folder = place.pull().expect("pulled");
+    fs::write(folder.join("model.safetensors.index.json"), index).expect("written");
+    place.is_complete(&repository());
+}
+
+#[test]
+fn names_are_encoded_and_commits_name_themselves() {
+    let odd = || Repository::default().file("config.json", "{}").file("my weights.safetensors", weights(10));
+    let nameless = move |r: &Request, _: usize| {
+        let mut answer = odd().answer(r);
+        let body = String::from_utf8_lossy(&answer.body).replace(&format!("\"sha\":\"{COMMIT}\","), "");
+        r.path.starts_with("/api/").then(|| {
+            answer.body = body.into_bytes();
+            answer
+        })
+    };
+    let server = HubServer::start(odd(), nameless);
+    let place = Place::new(&server.url());
+    let whole = ModelId::parse(&format!("org/name@{COMMIT}")).expect("a name");
+    let folder = pull(&whole, &place.options, &mut |_, _, _| {}).expect("pulled");
+    assert!(folder.join("my weights.safetensors").is_file());
+    assert!(server.requests().iter().any(|r| r.path.ends_with("/my%20weights.safetensors")));
+    hub_error(place.pull(), &["HF_ENDPOINT"]);
+    let other = ModelId::parse(&format!("org/name@{}", "f".repeat(40))).expect("a name");
+    let server = HubServer::start(odd(), |_, _| None);
+    hub_error(pull(&other, &Place::new(&server.url()).options, &mut |_, _, _| {}), &["another commit"]);
+}
+
+#[test]
+fn waits_are_told() {
+    for (name, value) in [("retry-after", "1"), ("RateLimit", "\"resolvers\";r=0;t=1")] {
+        let (_server, mut place) = first(move |_| Response::new(429).header(name, value));
+        let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let told = std::sync::Arc::clone(&said);
+        place.options.notice = Notice::new(move |text| told.lock().expect("whole").push(text.to_owned()));
+        let start = Instant::now();
+        place.pull().expect("after a second");
+        assert!(start.elapsed() >= Duration::from_secs(1));
+        let said = said.lock().expect("whole");
+        assert!(said.len() == 1 && said[0].contains("slow down (429); trying again in 2 s"), "{said:?}");
+    }
+}
+
 // ---------------------------------------------------------------- redirects
 
 #[test]
@@ -790,25 +967,69 @@ fn h6_two_processes_and_a_kill() {
     let other = child(&place, &server.url(), &[]).spawn().expect("starts");
     killed.kill().expect("killed");
     killed.wait().expect("gone");
-    let part = part().expect("the part of the killed process");
     let output = other.wait_with_output().expect("ends");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("PULLED"), "{text}");
     place.pull().expect("and again");
-    // The killed one's part is young, so it may belong to someone; the model is whole all the same.
     let Cached::Complete(folder) = cached(&id(), place.cache.path()) else { panic!("not complete") };
     Checkpoint::open(&folder, true).expect("sound");
-
-    // Once it is old, it is taken over by whoever needs the blob next.
-    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
-    fs::File::options().append(true).open(&part).expect("open").set_modified(old).expect("aged");
-    let length = part.metadata().expect("there").len();
-    fs::remove_dir_all(folder).expect("removed");
-    fs::remove_file(place.model().join("blobs").join(&sha)).expect("removed");
-    place.pull().expect("continued");
+    // What the killed one left is of no use any more.
     place.is_complete(&repository());
-    let last = server.asked_for(WEIGHTS).last().expect("asked").from() as u64;
-    assert_eq!(last, length, "it went on from the old part");
+}
+
+#[cfg(unix)]
+#[test]
+fn h6_a_killed_download_goes_on_at_once() {
+    for (attempt, signal) in ["INT", "TERM", "HUP", "KILL"].into_iter().enumerate() {
+        let server = HubServer::start(repository(), |r, before| {
+            let slow = || Response { stall: Duration::from_secs(3), ..repository().answer(r) };
+            (r.is_for(WEIGHTS) && before == 0).then(slow)
+        });
+        let place = Place::new(&server.url());
+        let sha = sha256(repository().content(WEIGHTS));
+        let mut killed = child(&place, &server.url(), &[]).spawn().expect("starts");
+        let start = Instant::now();
+        let part = || {
+            let names = place.blobs();
+            let name = names.iter().find(|b| b.starts_with(&sha) && b.ends_with(".incomplete"))?;
+            Some(place.model().join("blobs").join(name)).filter(|p| p.metadata().is_ok_and(|m| m.len() > 0))
+        };
+        while part().is_none() && start.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let command = format!("kill -{signal} {}", killed.id());
+        assert!(std::process::Command::new("sh").args(["-c", &command]).status().expect("sh").success());
+        killed.wait().expect("gone");
+        let length = part().expect("what the killed process left").metadata().expect("there").len();
+        if attempt == 0 {
+            // Older ones, of runs before, and one of a blob that nobody asks for any more.
+            for (name, days) in
+                [(format!("{sha}.{:016x}", 1), 0), (format!("{}.{:016x}", "0".repeat(64), 2), 8)]
+            {
+                let left = place.model().join("blobs").join(format!("{name}.part.vit-gpu.incomplete"));
+                fs::write(&left, [1; 10]).expect("written");
+                let old = std::time::SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+                fs::File::options().append(true).open(left).expect("open").set_modified(old).expect("aged");
+            }
+        }
+        place.pull().expect("continued");
+        place.is_complete(&repository());
+        let last = server.asked_for(WEIGHTS).last().expect("asked").from() as u64;
+        assert_eq!((signal, last), (signal, length), "it goes on from where it stopped");
+    }
+}
+
+#[test]
+fn h6_a_whole_part_is_only_checked() {
+    let (server, place) = with(|_, _| None);
+    let blobs = place.model().join("blobs");
+    fs::create_dir_all(&blobs).expect("made");
+    let content = repository().content(WEIGHTS).to_vec();
+    let left = blobs.join(format!("{}.{:016x}.part.vit-gpu.incomplete", sha256(&content), 3));
+    fs::write(&left, &content).expect("written");
+    place.pull().expect("pulled");
+    place.is_complete(&repository());
+    assert_eq!(server.asked_for(WEIGHTS).len(), 1);
 }
 
 #[test]

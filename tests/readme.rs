@@ -353,3 +353,18 @@ fn files_that_are_named_exist() {
     }
     assert!(missing.is_empty() && count > 40, "{count} names; {}", missing.join("\n"));
 }
+
+#[test]
+fn the_conversion_in_python_makes_its_folder_and_takes_both_layouts() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let code = readme
+        .split("```")
+        .find(|block| block.starts_with("python") && block.contains("torch.load"))
+        .unwrap();
+    for needle in ["os.makedirs(\"llamagen-b\", exist_ok=True)", "d.get(\"model\", d)", "weights_only=True"] {
+        assert!(code.contains(needle), "{needle}: {code}");
+    }
+    assert!(!code.contains("weights_only=False"));
+    let warned = readme.split("`weights_only=False`").nth(1).unwrap();
+    assert!(warned.split('.').next().unwrap().contains("runs whatever code"), "{warned:.200}");
+}

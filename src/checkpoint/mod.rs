@@ -6,6 +6,7 @@
 
 mod buckets;
 mod convolution;
+mod fingerprint;
 mod header;
 mod in_memory;
 pub mod materialise;
@@ -15,6 +16,4 @@ mod source;
 mod weights;
 
 pub use weights::Checkpoint;
-pub(crate) use weights::{DECODER, INDEX, TOKENIZER, WeightFiles, find, shards};
-#[cfg(feature = "hub")]
-pub(crate) use weights::{SINGLE, is_plain_file_name};
+pub(crate) use weights::{DECODER, INDEX, SINGLE, TOKENIZER, WeightFiles, find, is_plain_file_name, shards};

@@ -25,6 +25,11 @@ pub(crate) fn refuse(file: &str, head: &[u8]) -> Option<Error> {
     Some(Error::model(file, what, help))
 }
 
+/// Whether a file is what git-LFS leaves in the place of another until that is fetched.
+pub(crate) fn is_pointer(head: &[u8]) -> bool {
+    head.starts_with(b"version https://git-lfs") || head.starts_with(b"version https://hawser")
+}
+
 /// A plausible header length followed by the brace every header starts with. Checked first, since
 /// the length's low bytes may be any other format's magic.
 fn looks_like_safetensors(head: &[u8]) -> bool {
@@ -50,7 +55,7 @@ fn kind(file: &str, head: &[u8]) -> Option<(&'static str, Advice)> {
     if head.is_empty() {
         return Some(("the file is empty", "download it again".into()));
     }
-    if head.starts_with(b"version https://git-lfs") || head.starts_with(b"version https://hawser") {
+    if is_pointer(head) {
         let what = "this is a git-LFS pointer, the weights themselves were never fetched";
         return Some((what, Advice::FetchWeights));
     }

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use memmap2::Mmap;
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// Files below this many bytes are read, not mapped: mapping pays only for large ones.
 const MAP_FROM_BYTES: u64 = 64 << 20;
@@ -63,7 +63,10 @@ impl Source {
         let file = File::open(path).map_err(wrong)?;
         let length = file.metadata().map_err(wrong)?.len();
         let bytes = if mmap && length >= MAP_FROM_BYTES {
-            Bytes::Mapped { map: map(&file).map_err(wrong)?, file }
+            let cannot = |e: io::Error| {
+                Error::model(&name, format!("cannot be mapped into memory: {e}"), mapping_hint(&e))
+            };
+            Bytes::Mapped { map: map(&file).map_err(cannot)?, file }
         } else {
             Bytes::File(Mutex::new(file))
         };
@@ -144,7 +147,21 @@ fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Option<&'a [u8]> {
     bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
+/// What to try where a file cannot be mapped: most often there are no addresses left.
+fn mapping_hint(e: &io::Error) -> Advice {
+    match e.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => hint(e).into(),
+        _ => Advice::NoMmap,
+    }
+}
+
+/// The numbers of "too many open files": of a process and of a system; on Windows of a process.
+const TOO_MANY_OPEN: &[i32] = if cfg!(windows) { &[4] } else { &[24, 23] };
+
 fn hint(e: &io::Error) -> &'static str {
+    if e.raw_os_error().is_some_and(|number| TOO_MANY_OPEN.contains(&number)) {
+        return "allow more open files, as with `ulimit -n 4096`: each part of a checkpoint is one";
+    }
     match e.kind() {
         io::ErrorKind::NotFound => "check the path; a dangling link also reads as missing",
         io::ErrorKind::PermissionDenied => "check the file's permissions",
@@ -158,4 +175,20 @@ fn map(file: &File) -> io::Result<Mmap> {
     // any value, and are copied out before use, so a concurrent writer can change results but not
     // break memory; a concurrent truncation raises SIGBUS (checked against before each read).
     unsafe { Mmap::map(file) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn limits_of_the_system_have_a_way_out() {
+        let hint_of = |number| hint(&io::Error::from_raw_os_error(number));
+        // EMFILE, ENFILE, ENOENT.
+        assert!(hint_of(24).contains("ulimit -n") && hint_of(23).contains("ulimit -n"));
+        assert!(hint_of(2).contains("check the path"));
+        // ENOMEM.
+        assert_eq!(mapping_hint(&io::Error::from_raw_os_error(12)), Advice::NoMmap);
+    }
 }

@@ -265,7 +265,7 @@ impl Checkpoint {
         Ok(HostTensor::u32(shape, ids))
     }
 
-    fn stored(&self, tensor: &str) -> Result<(&Source, &Stored)> {
+    pub(super) fn stored(&self, tensor: &str) -> Result<(&Source, &Stored)> {
         let found = self.tensors.get(tensor).map(|(shard, stored)| (&self.shards[*shard], stored));
         let missing = || format!("tensor `{}` is missing", printable(tensor));
         found.ok_or_else(|| Error::model(&self.name, missing(), "the weights may belong to another model"))
@@ -352,6 +352,8 @@ pub fn find(folder: &Path) -> Result<WeightFiles> {
     let sharded = folder.join(INDEX).symlink_metadata().is_ok();
     let list = |names: &[String]| names.iter().take(5).map(|n| printable(n)).collect::<Vec<_>>().join(", ");
     match (single, sharded, safetensors.as_slice()) {
+        // An index of this one file, as some programs write it.
+        (true, true, _) if is_superfluous(folder) => Ok(WeightFiles::Single(folder.join(SINGLE))),
         (true, true, _) => Err(Error::model(
             shown,
             format!("holds both {SINGLE} and {INDEX}"),
@@ -389,6 +391,11 @@ pub fn find(folder: &Path) -> Result<WeightFiles> {
             "pass the one that is meant as a file",
         )),
     }
+}
+
+/// Whether an index beside [`SINGLE`] names that file alone.
+fn is_superfluous(folder: &Path) -> bool {
+    shards(&folder.join(INDEX)).is_ok_and(|shards| shards == [SINGLE])
 }
 
 /// The shard file names of an index file, each once, in order.

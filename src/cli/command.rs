@@ -37,6 +37,8 @@ Environment:
                        are followed where neither a flag nor a VIT_GPU_ variable speaks
     HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN
                        where models from a hub are kept and fetched
+    https_proxy, http_proxy, all_proxy, no_proxy
+                       proxies on the way to a hub: http, https, socks4, socks5, socks5h
     NO_COLOR           no colors in help texts";
 
 /// Transformers on any GPU, from plain WGSL

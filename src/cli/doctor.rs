@@ -30,7 +30,7 @@ pub(crate) struct DoctorArgs {
 }
 
 /// Variables that change what this program does.
-const VARIABLES: [&str; 22] = [
+const VARIABLES: [&str; 33] = [
     "VIT_GPU_MODEL",
     "VIT_GPU_DEVICE",
     "VIT_GPU_BACKEND",
@@ -45,13 +45,24 @@ const VARIABLES: [&str; 22] = [
     "LIBGL_ALWAYS_SOFTWARE",
     "HF_HOME",
     "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
     "HF_HUB_OFFLINE",
     "HF_ENDPOINT",
     "HF_TOKEN",
     "HF_TOKEN_PATH",
+    "HUGGING_FACE_HUB_TOKEN",
     "XDG_CACHE_HOME",
     "HOME",
+    "USERPROFILE",
+    "LOCALAPPDATA",
+    "https_proxy",
     "HTTPS_PROXY",
+    "http_proxy",
+    "HTTP_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
     "RAYON_NUM_THREADS",
 ];
 
@@ -280,7 +291,8 @@ fn environment(out: &mut impl Write) -> Result<(), Stop> {
     writeln!(out, "environment")?;
     for name in VARIABLES {
         let Some(value) = std::env::var_os(name) else { continue };
-        let secret = name.ends_with("TOKEN") || name.ends_with("PROXY");
+        let proxy = name.to_ascii_uppercase().ends_with("_PROXY") && !name.eq_ignore_ascii_case("no_proxy");
+        let secret = name.ends_with("TOKEN") || proxy;
         let value = if secret { "(set)".to_owned() } else { escaped(&value.to_string_lossy()) };
         writeln!(out, "   {name}={value}")?;
     }
@@ -301,7 +313,7 @@ fn paths(out: &mut impl Write) -> Result<(), Stop> {
                 bytes(total)
             )?;
         }
-        None => writeln!(out, "   pipelines   not kept: no home and no cache folder")?,
+        None => writeln!(out, "   pipelines   not kept: {} are unset", open::CACHE_VARIABLES)?,
     }
     match HubEnv::read().cache() {
         Ok(dir) => {

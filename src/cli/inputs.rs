@@ -65,6 +65,13 @@ impl Input {
     }
 }
 
+/// Whether a text is the address of something elsewhere, as `https://…` and `s3://…`.
+fn is_address(text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|s| s.len() > 1 && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)))
+        || text.starts_with("data:image/")
+}
+
 /// What the command line's inputs come to.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
@@ -122,6 +129,7 @@ impl Inputs {
             return self.add_path(path, recursive);
         }
         match argument.to_str() {
+            Some(text) if is_address(text) => self.add_address(text),
             Some(text) if text.starts_with('@') => self.add_list(text, recursive),
             Some(text) if text.contains(['*', '?', '[']) => self.add_glob(text),
             _ => self.list.push(Input::File(path.to_owned())),
@@ -223,7 +231,10 @@ impl Inputs {
         };
         for entry in list_entries(&bytes) {
             match entry {
-                Ok(path) => self.add_path(&path, recursive),
+                Ok(path) => match path.to_str() {
+                    Some(text) if is_address(text) => self.add_address(text),
+                    _ => self.add_path(&path, recursive),
+                },
                 Err(line) => {
                     self.fail(argument, format!("line {line} is not text in this system's encoding"), "")
                 }
@@ -232,6 +243,11 @@ impl Inputs {
         if self.list.len() == before {
             self.fail(argument, "the list is empty", "it should name a file on each line");
         }
+    }
+
+    fn add_address(&mut self, address: &str) {
+        let help = "download it and pass the file, or pipe it in: `curl -L URL | vit-gpu infer -`";
+        self.fail(address, "it is an address, and addresses are not fetched", help);
     }
 
     fn fail(&mut self, input: impl std::fmt::Display, what: impl Into<String>, help: &str) {

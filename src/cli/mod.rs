@@ -12,6 +12,7 @@ mod command;
 mod devices;
 mod doctor;
 mod embed;
+mod filename;
 mod generate;
 mod infer;
 mod inputs;

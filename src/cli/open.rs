@@ -15,6 +15,7 @@ use crate::hub;
 use crate::hub::{HubOptions, Location};
 use crate::ops::Choices;
 use crate::plan::Precision;
+use crate::printable::escaped;
 use crate::session::{self, BUILTIN, Device, DeviceInfo, ModelKind, ModelSource, Options, Session};
 use crate::synthetic;
 
@@ -187,6 +188,7 @@ fn named(spec: &OsStr, offline: bool, talk: Talk) -> Result<(String, ModelSource
     };
     let mut options = HubOptions::from_env();
     options.offline |= offline;
+    options.notice = hub::Notice::new(move |text| talk.note(escaped(text)));
     let mut bar: Option<(String, Progress)> = None;
     let location = hub::locate(text, &options, &mut |file, done, total| {
         if bar.as_ref().is_none_or(|(name, _)| name != file) {
@@ -305,12 +307,16 @@ fn frugal(choice: &DeviceChoice) -> Result<DeviceSpec> {
     Ok(best.map_or(DeviceSpec::Auto, |r| DeviceSpec::Index(r.index)))
 }
 
+/// The variables that say where [`cache_dir`] is.
+pub(super) const CACHE_VARIABLES: &str =
+    if cfg!(windows) { "LOCALAPPDATA and USERPROFILE" } else { "XDG_CACHE_HOME and HOME" };
+
 /// Where this program keeps what can be made again: compiled pipelines.
 pub(super) fn cache_dir() -> Option<PathBuf> {
     let path = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let absolute = |p: &PathBuf| p.is_absolute();
     let base = if cfg!(windows) {
-        path("LOCALAPPDATA")
+        path("LOCALAPPDATA").or_else(|| path("USERPROFILE").map(|home| home.join("AppData").join("Local")))
     } else {
         let in_home = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
         path("XDG_CACHE_HOME").filter(absolute).or_else(|| path("HOME").map(|home| home.join(in_home)))

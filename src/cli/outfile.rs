@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::filename::{check_name, is_device_of_windows, plain};
 use crate::error::{Error, Result};
 
 /// Drafts to be removed if the process ends early.
@@ -69,7 +70,7 @@ fn guard(add: impl FnOnce(&mut Touched)) -> Result<()> {
 }
 
 fn refused(path: &Path, what: &str) -> Error {
-    Error::usage(format!("{} {what}", path.display()), "write to another file")
+    Error::usage(format!("{} {what}", plain(path)), "write to another file")
 }
 
 /// A file being written.
@@ -89,6 +90,10 @@ impl OutFile {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let wrong = |e: std::io::Error| failed(path, &e);
         check_name(path)?;
+        if cfg!(windows) && is_device_of_windows(path) {
+            let file = File::options().write(true).open(path).map_err(wrong)?;
+            return Ok(Self { path: path.to_owned(), draft: None, file });
+        }
         let existing = fs::metadata(path).ok();
         if existing.as_ref().is_some_and(fs::Metadata::is_dir) {
             return Err(wrong(std::io::ErrorKind::IsADirectory.into()));
@@ -99,6 +104,9 @@ impl OutFile {
         }
         if existing.as_ref().is_some_and(|m| m.permissions().readonly()) {
             return Err(wrong(std::io::ErrorKind::PermissionDenied.into()));
+        }
+        if existing.is_some() {
+            replaceable(path).map_err(wrong)?;
         }
         let name = path.file_name().ok_or_else(|| wrong(std::io::ErrorKind::InvalidFilename.into()))?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -166,10 +174,11 @@ impl OutFile {
     /// Writes everything and puts the file in its place.
     ///
     /// # Errors
-    /// [`Error::Write`]; the draft is removed.
+    /// [`Error::Write`]. What could not be written is removed; what was written and cannot be put in its place
+    /// is kept, and the error says where.
     pub(crate) fn finish(mut self, bytes: &[u8]) -> Result<()> {
         let written = self.file.write_all(bytes).and_then(|()| match &self.draft {
-            Some(draft) => self.file.sync_all().and_then(|()| fs::rename(draft, &self.path)),
+            Some(_) => self.file.sync_all(),
             None => Ok(()),
         });
         // A reader who has had enough is no failure, as on standard output.
@@ -179,7 +188,12 @@ impl OutFile {
         });
         written.map_err(|e| failed(&self.path, &e))?;
         if let Some(draft) = self.draft.take() {
+            // The work is done: nothing removes it from here on.
             forget(&draft);
+            fs::rename(&draft, &self.path).map_err(|e| {
+                let (path, draft) = (plain(&self.path), plain(&draft));
+                Error::Write { path, what: format!("{e}; what was to be written there is kept in {draft}") }
+            })?;
         }
         Ok(())
     }
@@ -228,15 +242,25 @@ pub(crate) fn remove_at_end(folder: &Path) {
     }
 }
 
-/// Refuses `-`, which other programs take for standard output.
+/// Whether a file can be replaced: on Windows not while another program has it open.
 ///
 /// # Errors
-/// [`Error::Usage`].
-pub(crate) fn check_name(path: &Path) -> Result<()> {
-    if path.as_os_str() == "-" {
-        let help = "/dev/stdout is standard output, and ./- a file of that name";
-        return Err(Error::usage("`-` is not the name of a file", help));
-    }
+/// As opening it.
+#[cfg(windows)]
+fn replaceable(path: &Path) -> std::io::Result<()> {
+    use std::os::windows::fs::OpenOptionsExt as _;
+    /// DELETE, which a rename over it takes.
+    const DELETE: u32 = 0x0001_0000;
+    File::options().access_mode(DELETE).open(path).map(drop)
+}
+
+/// Whether a file can be replaced: elsewhere than on Windows the folder decides.
+///
+/// # Errors
+/// None.
+#[cfg(not(windows))]
+#[allow(clippy::unnecessary_wraps, reason = "on Windows it may fail")]
+fn replaceable(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
@@ -255,7 +279,7 @@ pub(crate) fn distinct(outputs: &[(&str, &Path)], inputs: &[&Path]) -> Result<()
             return Err(Error::usage(what, "write to two files"));
         }
         if inputs.iter().any(|input| same(input, path)) {
-            let what = format!("{flag} {} would replace an input", path.display());
+            let what = format!("{flag} {} would replace an input", plain(path));
             return Err(Error::usage(what, "write to another file"));
         }
     }
@@ -271,7 +295,7 @@ pub(crate) fn spare_the_model(outputs: &[Option<&Path>], model: Option<&Path>) -
     for path in outputs.iter().flatten() {
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if path.is_file() && same_file(parent, folder) {
-            let what = format!("{} would replace a file of the model", path.display());
+            let what = format!("{} would replace a file of the model", plain(path));
             return Err(Error::usage(what, "write to another file"));
         }
     }
@@ -295,7 +319,7 @@ fn failed(path: &Path, e: &std::io::Error) -> Error {
         Some(folder) if !folder.exists() => format!("there is no folder {}", folder.display()),
         _ => e.to_string(),
     };
-    Error::Write { path: path.display().to_string(), what }
+    Error::Write { path: plain(path), what }
 }
 
 #[cfg(test)]
@@ -321,6 +345,18 @@ mod tests {
         let e = OutFile::create(&folder.path().join("no/a.bin")).unwrap_err();
         assert!(e.to_string().contains("there is no folder"), "{e}");
         assert!(OutFile::create(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_put_in_its_place_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        let file = OutFile::create(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let message = file.finish(b"work").unwrap_err().message();
+        remove_drafts();
+        let kept = message.split("is kept in ").nth(1).unwrap();
+        assert_eq!(fs::read(kept).unwrap(), b"work");
     }
 
     #[test]

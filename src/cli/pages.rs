@@ -13,6 +13,12 @@ use crate::error::Error;
 pub(super) fn completions(shell: clap_complete::Shell, out: &mut impl Write) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "vit-gpu", &mut script);
+    if shell == clap_complete::Shell::Bash {
+        // The generator takes the hyphen for a place between commands where it lists their options, and not
+        // where it looks for them.
+        let text = String::from_utf8_lossy(&script).replace("vit__subcmd__gpu", "vit__gpu");
+        script = text.into_bytes();
+    }
     out.write_all(&script)?;
     Ok(0)
 }

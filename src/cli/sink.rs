@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::filename;
 use super::outcome::Outcome;
 use super::outfile::{self, OutFile};
 use super::talk::{Talk, beside_the_bar};
@@ -107,7 +108,7 @@ pub(crate) fn resolve<F: Form>(args: &SinkArgs<F>, talk: Talk) -> Result<(F, Opt
         talk.note(format_args!("write --format {word} instead of -o {word}: -o will name files only"));
         return Ok((format, None));
     }
-    outfile::check_name(path)?;
+    filename::check_name(path)?;
     let shown = path.display();
     let format = match (args.format, kind_of(path)) {
         (Some(format), None) => format,

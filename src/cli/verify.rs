@@ -12,7 +12,7 @@ use super::args::{DeviceArgs, ModelArgs, Plain, tolerance};
 use super::open;
 use super::outcome::{FAILED, Outcome};
 use super::outfile;
-use super::output::json;
+use super::output::{SCHEMA_VERSION, json};
 use super::sink::{Sink, SinkArgs};
 use super::talk::Talk;
 use crate::checkpoint::Checkpoint;
@@ -65,6 +65,7 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Serialize)]
 struct Document<'a> {
+    schema_version: u32,
     outputs: &'a [Verdict],
     pass: bool,
 }
@@ -139,7 +140,7 @@ fn conclude(
     }
     let pass = compared > 0 && verdicts.iter().all(|v| v.pass);
     match out.format {
-        Plain::Json => json(out, &Document { outputs: &verdicts, pass })?,
+        Plain::Json => json(out, &Document { schema_version: SCHEMA_VERSION, outputs: &verdicts, pass })?,
         Plain::Text => {
             let agree = verdicts.iter().filter(|v| v.pass && !v.missing).count();
             let word = if pass { "pass" } else { "FAIL" };

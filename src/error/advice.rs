@@ -41,6 +41,8 @@ pub enum Advice {
         /// The model that would be downloaded, where one is looked for.
         model: Option<String>,
     },
+    /// Read files in pieces and map none: there is no room for maps.
+    NoMmap,
     /// Fetch an image again, or allow one that is cut short.
     AllowTruncated,
     /// Pass the bytes of an image that is no regular file.
@@ -116,6 +118,7 @@ impl fmt::Display for Advice {
             Advice::GoOnline { model: Some(model) } => {
                 return write!(f, "unset HF_HUB_OFFLINE (or allow going online) to download {model}");
             }
+            Advice::NoMmap => "read the weights in pieces instead of mapping them",
             Advice::AllowTruncated => {
                 "download or copy it again, or allow truncated images to use what is there"
             }

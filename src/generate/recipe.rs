@@ -88,8 +88,12 @@ pub struct Subject {
 pub struct Recipe {
     /// Of the text.
     pub version: u32,
-    /// As the user named it.
+    /// As the user named it; what lies on disk begins as a path does, so that it never names a hub's model.
     pub model: String,
+    /// By which its weights are known again ([`crate::checkpoint::Checkpoint::fingerprint`]); older files have
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
     /// Storage type, `f32` or `f16`.
     pub dtype: String,
     /// See [`Wishes`], as the next ones.
@@ -155,6 +159,7 @@ impl Recipe {
         let recipe = Self {
             version: VERSION,
             model: model.0,
+            weights: None,
             dtype: model.1,
             seed: wishes.seed.unwrap_or_else(random_seed),
             temperature: wishes.temperature.unwrap_or(defaults.temperature),
@@ -362,6 +367,7 @@ mod tests {
         Recipe {
             version: VERSION,
             model: "models/größe".into(),
+            weights: Some("0123456789abcdef".into()),
             dtype: "f32".into(),
             seed: u64::MAX,
             temperature: 0.1,

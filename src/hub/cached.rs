@@ -4,20 +4,39 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::id::{ModelId, is_commit};
+use super::wanted::{Lack, lack};
 use crate::checkpoint::{self, WeightFiles};
 
 /// What the cache has of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cached {
-    /// A snapshot with a configuration and all its weights.
+    /// A snapshot with everything that its repository has for this program.
     Complete(PathBuf),
+    /// A snapshot that can be used. Whether its repository has one more file is not known here.
+    Usable {
+        /// The snapshot.
+        folder: PathBuf,
+        /// The file.
+        lacks: String,
+    },
     /// Nothing usable; why, as the end of a sentence that starts with the model's name.
     Missing(String),
 }
 
 /// Looks a model up in a cache. Opens no socket and writes nothing.
 pub fn cached(id: &ModelId, cache: &Path) -> Cached {
-    let folder = id.cache_folder(cache);
+    let found = look(id, &id.cache_folder(cache));
+    // Other programs keep a model under the short name that they were given.
+    match (&found, id.short_cache_folder(cache)) {
+        (Cached::Missing(_), Some(short)) => match look(id, &short) {
+            Cached::Missing(_) => found,
+            there => there,
+        },
+        _ => found,
+    }
+}
+
+fn look(id: &ModelId, folder: &Path) -> Cached {
     let commit = if is_commit(id.revision()) {
         id.revision().to_owned()
     } else {
@@ -27,15 +46,29 @@ pub fn cached(id: &ModelId, cache: &Path) -> Cached {
             Err(_) => return Cached::Missing("is not".into()),
         }
     };
+    state(folder, &commit)
+}
+
+/// What a model's folder in the cache has of a commit.
+pub(super) fn state(folder: &Path, commit: &str) -> Cached {
     let snapshot = folder.join("snapshots").join(commit);
-    match lacks(&snapshot) {
-        None => Cached::Complete(snapshot),
-        Some(file) => Cached::Missing(format!("lacks {file}")),
+    if let Some(file) = lacks(&snapshot) {
+        return Cached::Missing(format!("lacks {file}"));
+    }
+    match lack(&snapshot, &absent(folder, commit)) {
+        Lack::Nothing => Cached::Complete(snapshot),
+        Lack::Perhaps(lacks) => Cached::Usable { folder: snapshot, lacks },
+        Lack::Surely(file) => Cached::Missing(format!("lacks {file}")),
     }
 }
 
-/// The first thing a model folder lacks to be usable; `None` if it is complete.
-pub(crate) fn lacks(folder: &Path) -> Option<String> {
+/// Where files are noted that the repository does not have.
+pub(super) fn absent(folder: &Path, commit: &str) -> PathBuf {
+    folder.join(".no_exist").join(commit)
+}
+
+/// The first thing a model folder lacks of configuration and weights.
+pub(super) fn lacks(folder: &Path) -> Option<String> {
     let is_there = |path: &Path| path.metadata().is_ok_and(|m| m.is_file());
     if !is_there(&folder.join("config.json")) {
         return Some("config.json".into());
@@ -96,7 +129,7 @@ pub fn list(cache: &Path) -> Vec<CachedModel> {
                 folder.join(file).metadata().map_or(0, |m| if m.is_file() { m.len() } else { 0 })
             };
             let bytes = names(&folder).into_iter().map(size).sum();
-            let complete = lacks(&folder).is_none();
+            let complete = !matches!(state(&cache.join(&entry), &commit), Cached::Missing(_));
             models.push(CachedModel { id, commit, folder, bytes, complete });
         }
     }

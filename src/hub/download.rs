@@ -8,37 +8,20 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use std::{fs, io};
 
 use serde::Deserialize;
 
 use crate::checkpoint::{self, DECODER, INDEX, SINGLE, TOKENIZER, is_plain_file_name};
 use crate::error::{Advice, Result};
-use crate::hub::blob::{cannot_write, sync_folder};
-use crate::hub::cached::lacks;
-use crate::hub::http::{Answer, Client, Failure, hub_error};
+use crate::hub::cached::{absent, lacks};
+use crate::hub::disk::{cannot_write, sync_folder};
+use crate::hub::failure::{Failure, hub_error};
+use crate::hub::http::{Answer, Client};
 use crate::hub::id::is_commit;
-use crate::hub::{HubOptions, ModelId, Progress, blob};
+use crate::hub::part::{sweep, sweep_drafts};
+use crate::hub::{HubOptions, ModelId, Progress, blob, wait, wanted};
 use crate::printable::printable;
-
-/// Files taken when they exist, besides the configuration and the weights: how images are prepared, how
-/// texts are cut up, how embeddings are made.
-const OPTIONAL: [&str; 13] = [
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "modules.json",
-    "sentence_bert_config.json",
-    "1_Pooling/config.json",
-];
 
 /// Largest answer of the hub's interface that is read, in bytes.
 const MAX_INFO_BYTES: u64 = 32 << 20;
@@ -71,7 +54,8 @@ pub fn pull(id: &ModelId, options: &HubOptions, progress: &mut Progress<'_>) -> 
         if snapshot.join(file).metadata().is_ok_and(|m| m.is_file()) {
             return Ok(());
         }
-        let url = format!("{}/{}/resolve/{}/{file}", client.endpoint(), id.repository(), info.sha);
+        let (repository, encoded) = (id.repository(), encoded(file));
+        let url = format!("{}/{repository}/resolve/{}/{encoded}", client.endpoint(), info.sha);
         let status = |answer: &Answer| refused(&client, id, &format!("{id}: {file}"), answer);
         let blob = blob::fetch(&client, &url, file, &blobs, &status, progress)?;
         link(&blob, &snapshot, file)
@@ -83,20 +67,48 @@ pub fn pull(id: &ModelId, options: &HubOptions, progress: &mut Progress<'_>) -> 
                 get(&shard)?;
             }
         }
+        if file == wanted::MODULES {
+            for file in info.of_modules(&snapshot) {
+                get(&file)?;
+            }
+        }
     }
     if let Some(file) = lacks(&snapshot) {
         let what = format!("{id}: the download ended without an error, but {file} is missing");
         return Err(hub_error(what, "pull again"));
     }
+    note_absent(&absent(&folder, &info.sha), &snapshot, &info);
+    let refs = folder.join("refs");
     if !is_commit(id.revision()) {
-        write_reference(&folder.join("refs"), id.revision(), &info.sha)?;
+        write_reference(&refs, id.revision(), &info.sha)?;
     }
+    sweep(&blobs);
+    [&snapshot, &refs].into_iter().for_each(|folder| sweep_drafts(folder));
     Ok(snapshot)
+}
+
+/// A file's name in a URL: every byte that means something else there is written as `%` and its number.
+fn encoded(file: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+    file.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// Notes, as other programs do, which files the repository does not have. A cache that is not told is only asked
+/// about again.
+fn note_absent(absent: &Path, snapshot: &Path, info: &Info) {
+    for file in wanted::noted(snapshot).into_iter().filter(|file| !info.has(file)) {
+        let note = absent.join(&file);
+        if !note.is_file() {
+            _ = note.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&note, ""));
+        }
+    }
 }
 
 /// What the hub says about a revision.
 #[derive(Debug, Deserialize)]
 struct Info {
+    /// The commit.
+    #[serde(default)]
     sha: String,
     #[serde(default)]
     siblings: Vec<Sibling>,
@@ -105,6 +117,24 @@ struct Info {
 #[derive(Debug, Deserialize)]
 struct Sibling {
     rfilename: String,
+}
+
+impl Info {
+    fn has(&self, name: &str) -> bool {
+        self.siblings.iter().any(|s| s.rfilename == name)
+    }
+
+    /// The files of the modules that a snapshot's `modules.json` names.
+    fn of_modules(&self, snapshot: &Path) -> Vec<String> {
+        let folders = wanted::module_folders(snapshot);
+        let names = self.siblings.iter().map(|s| s.rfilename.as_str());
+        let of_module = |name: &&str| {
+            let (folder, file) = name.split_once('/').unwrap_or_default();
+            let read = [".json", ".safetensors", ".txt"].iter().any(|e| file.ends_with(e));
+            read && is_plain_file_name(file) && folders.iter().any(|(path, _)| path == folder)
+        };
+        names.filter(of_module).map(str::to_owned).collect()
+    }
 }
 
 fn ask(client: &Client, id: &ModelId) -> Result<Info, Failure> {
@@ -116,10 +146,18 @@ fn ask(client: &Client, id: &ModelId) -> Result<Info, Failure> {
     }
     let body = answer.body.with_config().limit(MAX_INFO_BYTES).read_to_vec();
     let body = body.map_err(|e| Failure::again(format!("{id}: the hub's answer broke off ({e})")))?;
-    let info: Info = serde_json::from_slice(&body).map_err(|e| {
+    let mut info: Info = serde_json::from_slice(&body).map_err(|e| {
         let what = format!("{id}: {} does not answer as a hub does: {e}", client.endpoint());
         hub_error(what, "check HF_ENDPOINT")
     })?;
+    if is_commit(id.revision()) {
+        // It names itself, and mirrors do not always.
+        if is_commit(&info.sha) && info.sha != id.revision() {
+            let what = format!("{id}: the hub answers with another commit, {}", info.sha);
+            return Err(hub_error(what, "check HF_ENDPOINT").into());
+        }
+        info.sha = id.revision().to_owned();
+    }
     if !is_commit(&info.sha) {
         let what = format!("{id}: the hub names `{}` as the commit, which is none", printable(&info.sha));
         return Err(hub_error(what, "check HF_ENDPOINT").into());
@@ -136,7 +174,7 @@ fn choose(id: &ModelId, info: &Info) -> Result<Vec<String>> {
         return Err(hub_error(what, "look for a transformers or timm model"));
     }
     let mut files = vec!["config.json".to_owned()];
-    files.extend(OPTIONAL.iter().filter(|name| has(name)).map(|name| (*name).to_owned()));
+    files.extend(wanted::optional().filter(|name| has(name)).map(str::to_owned));
     if has(DECODER) && has(TOKENIZER) {
         files.extend([DECODER, TOKENIZER].map(str::to_owned));
         return Ok(files);
@@ -198,6 +236,10 @@ fn refused(client: &Client, id: &ModelId, what: &str, answer: &Answer) -> Failur
             let help = "check the spelling; for a private or gated model set HF_TOKEN";
             (format!("{what} does not exist, or needs a token"), help.into())
         }
+        (407, _) => {
+            let help = "write them into the proxy's address, as http://user:password@host:port";
+            (format!("{what}: the proxy asks for a user and a password"), help.into())
+        }
         (403, _) => (format!("{what}: access is forbidden"), format!("ask for access on {page}")),
         (404, _) => (format!("{what} was not found on {}", client.endpoint()), "check the spelling".into()),
         (429, _) => return again(answer, format!("{what}: the hub asks to slow down (429)")),
@@ -210,11 +252,10 @@ fn refused(client: &Client, id: &ModelId, what: &str, answer: &Answer) -> Failur
 }
 
 fn again(answer: &Answer, what: String) -> Failure {
-    let wait = answer.header("retry-after").and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
-    Failure::Again { what, wait, progress: false }
+    Failure::Again { what, wait: wait::asked(answer), progress: false }
 }
 
-/// Puts `blob` into a snapshot under the name `file`, one of ours: a relative link where there are links.
+/// Puts `blob` into a snapshot under the name `file`, one of ours: a relative link where there are links, else a copy.
 fn link(blob: &Path, snapshot: &Path, file: &str) -> Result<()> {
     let entry = snapshot.join(file);
     let cannot = |e: io::Error| cannot_write(&entry, &e, None);
@@ -222,9 +263,8 @@ fn link(blob: &Path, snapshot: &Path, file: &str) -> Result<()> {
     let folders = entry.parent().map_or(Ok(()), fs::create_dir_all);
     let depth = file.matches('/').count();
     let made = folders.and_then(|()| place(blob, &draft, depth)).and_then(|()| fs::rename(&draft, &entry));
-    if made.is_err() {
-        _ = fs::remove_file(&draft);
-    }
+    // It is still there after an error, and where both were names of one file already.
+    _ = fs::remove_file(&draft);
     match made {
         // Another process may have been faster and hold the file open (Windows).
         Err(_) if entry.metadata().is_ok_and(|m| m.is_file()) => Ok(()),
@@ -232,17 +272,24 @@ fn link(blob: &Path, snapshot: &Path, file: &str) -> Result<()> {
     }
 }
 
-/// `depth`: folders between the snapshot and where the link will be.
-#[cfg(unix)]
+/// `depth`: folders between the snapshot and where the link will be. Where a disk has no symbolic links, a second
+/// name for the same file, and where it has none of those, a copy.
 fn place(blob: &Path, draft: &Path, depth: usize) -> io::Result<()> {
+    let linked = symlink(blob, draft, depth).or_else(|_| fs::hard_link(blob, draft));
+    linked.or_else(|_| fs::copy(blob, draft).map(|_| ()))
+}
+
+#[cfg(unix)]
+fn symlink(blob: &Path, draft: &Path, depth: usize) -> io::Result<()> {
     let name = blob.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let blobs = Path::new(&"../".repeat(depth)).join("../../blobs");
     std::os::unix::fs::symlink(blobs.join(name), draft)
 }
 
+/// Elsewhere links need a privilege.
 #[cfg(not(unix))]
-fn place(blob: &Path, draft: &Path, _: usize) -> io::Result<()> {
-    fs::copy(blob, draft).map(|_| ())
+fn symlink(_: &Path, _: &Path, _: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Writes `refs/<revision>`, atomically.

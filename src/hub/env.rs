@@ -1,7 +1,8 @@
 //! What the environment says about model hubs, read once into plain data.
 //!
 //! The variables are those of `huggingface_hub`, with its precedence, so that a machine set up for
-//! one is set up for the other. Empty variables count as unset. Nothing is written and no socket is
+//! one is set up for the other: `~`, `$NAME` and `${NAME}` stand in paths for what they stand for in a shell
+//! (`%NAME%` on Windows). Empty variables count as unset. Nothing is written and no socket is
 //! opened; a token is read only when one is needed and never shown.
 
 use std::ffi::OsString;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::{fmt, fs};
 
 use crate::error::{Advice, Error, Result};
+use crate::hub::proxy::Proxies;
 
 /// The public hub.
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
@@ -16,26 +18,26 @@ pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 /// Environment of model hubs. The default knows nothing: no home, no token, no proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HubEnv {
-    /// `HF_HUB_CACHE`: the cache itself.
+    /// `HF_HUB_CACHE`, or `HUGGINGFACE_HUB_CACHE`: the cache itself.
     pub hub_cache: Option<PathBuf>,
     /// `HF_HOME`: the folder that holds the cache (`hub`) and the token.
     pub hf_home: Option<PathBuf>,
     /// `XDG_CACHE_HOME`, if absolute.
     pub xdg_cache_home: Option<PathBuf>,
-    /// `HOME` (on Windows, else `USERPROFILE`).
+    /// `HOME`; on Windows `USERPROFILE`, else `HOMEDRIVE` and `HOMEPATH`, else `HOME`.
     pub home: Option<PathBuf>,
     /// `HF_HUB_OFFLINE` (or `TRANSFORMERS_OFFLINE`) is 1, on, yes or true.
     pub offline: bool,
     /// `HF_ENDPOINT`: another hub than huggingface.co.
     pub endpoint: Option<String>,
-    /// `HF_TOKEN`.
+    /// `HF_TOKEN`, or `HUGGING_FACE_HUB_TOKEN`.
     pub token: Option<Token>,
     /// `HF_TOKEN_PATH`: a file with the token.
     pub token_path: Option<PathBuf>,
     /// `SSL_CERT_FILE` or `REQUESTS_CA_BUNDLE`: certificates to trust instead of the built-in ones.
     pub certificates: Option<PathBuf>,
-    /// Whether `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are to be followed.
-    pub proxies: bool,
+    /// `https_proxy`, `http_proxy`, `all_proxy` and `no_proxy`, in small or large letters.
+    pub proxies: Proxies,
 }
 
 impl HubEnv {
@@ -46,28 +48,30 @@ impl HubEnv {
 
     /// An environment from a lookup of variables by name.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
-        let path = |name: &str| lookup(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        Self::of_system(cfg!(windows), lookup)
+    }
+
+    /// As [`HubEnv::from_lookup`], by the rules of Windows or of others.
+    fn of_system(windows: bool, lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name: &str| lookup(name).filter(|v| !v.is_empty());
         let text = |name: &str| {
             let value = lookup(name)?.into_string().ok()?.trim().to_owned();
             (!value.is_empty()).then_some(value)
         };
         let truth =
             |name: &str| text(name).map(|v| matches!(&*v.to_lowercase(), "1" | "on" | "yes" | "true"));
-        let home = path("HOME").or_else(|| path("USERPROFILE").filter(|_| cfg!(windows)));
-        let tilde = |p: PathBuf| match (p.strip_prefix("~"), &home) {
-            (Ok(rest), Some(home)) => home.join(rest),
-            _ => p,
-        };
+        let home = home(windows, &set);
+        let path = |name: &str| set(name).map(|v| expand(windows, v, home.as_ref(), &set));
         Self {
-            hub_cache: path("HF_HUB_CACHE").map(&tilde),
-            hf_home: path("HF_HOME").map(&tilde),
+            hub_cache: path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")),
+            hf_home: path("HF_HOME"),
             xdg_cache_home: path("XDG_CACHE_HOME").filter(|p| p.is_absolute()),
             offline: truth("HF_HUB_OFFLINE").or_else(|| truth("TRANSFORMERS_OFFLINE")).unwrap_or(false),
             endpoint: text("HF_ENDPOINT"),
-            token: text("HF_TOKEN").map(Token),
-            token_path: path("HF_TOKEN_PATH").map(&tilde),
-            certificates: path("SSL_CERT_FILE").or_else(|| path("REQUESTS_CA_BUNDLE")),
-            proxies: true,
+            token: text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")).map(Token),
+            token_path: path("HF_TOKEN_PATH"),
+            certificates: set("SSL_CERT_FILE").or_else(|| set("REQUESTS_CA_BUNDLE")).map(PathBuf::from),
+            proxies: Proxies::from_lookup(&lookup),
             home,
         }
     }
@@ -87,8 +91,10 @@ impl HubEnv {
     pub fn cache(&self) -> Result<PathBuf> {
         let cache = self.hub_cache.clone().or_else(|| self.base().map(|p| p.join("hub")));
         cache.ok_or_else(|| Error::Hub {
-            what: "there is no place for the model cache: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME are all unset"
-                .into(),
+            what: format!(
+                "there is no place for the model cache: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and {} are all unset",
+                HOMES[0]
+            ),
             help: Advice::ModelFolder,
         })
     }
@@ -116,6 +122,72 @@ impl HubEnv {
     }
 }
 
+/// The variables that name the home folder of a user here, the first one first.
+pub const HOMES: &[&str] = if cfg!(windows) { &["USERPROFILE", "HOME"] } else { &["HOME"] };
+
+/// The home folder, as Python finds it, which decides where every other program keeps its cache.
+fn home(windows: bool, set: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let plain = || set("HOME").map(PathBuf::from);
+    if !windows {
+        return plain();
+    }
+    let in_two = || {
+        let mut drive = set("HOMEDRIVE").unwrap_or_default();
+        drive.push(set("HOMEPATH")?);
+        Some(PathBuf::from(drive))
+    };
+    set("USERPROFILE").map(PathBuf::from).or_else(in_two).or_else(plain)
+}
+
+/// A path with `~` and variables in it; a variable that is not set stays as it is written, as in Python.
+fn expand(
+    windows: bool,
+    value: OsString,
+    home: Option<&PathBuf>,
+    set: &dyn Fn(&str) -> Option<OsString>,
+) -> PathBuf {
+    let path = PathBuf::from(&value);
+    let path = match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) if rest.as_os_str().is_empty() => home.clone(),
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
+    };
+    // What is no text holds no variable that could be read.
+    let Some(text) = path.to_str() else { return path };
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(|c| c == '$' || (windows && c == '%')) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (written, name) = variable(rest);
+        match set(name).and_then(|v| v.into_string().ok()) {
+            Some(value) => out.push_str(&value),
+            None => out.push_str(&rest[..written]),
+        }
+        rest = &rest[written..];
+    }
+    PathBuf::from(out + rest)
+}
+
+/// The variable that a text begins with, `$NAME`, `${NAME}` or `%NAME%`: how long it is written, and its name,
+/// which is empty if it is none.
+fn variable(text: &str) -> (usize, &str) {
+    let closed = |open: usize, close: char| {
+        let end = text[open..].find(close)?;
+        Some((open + end + close.len_utf8(), &text[open..open + end]))
+    };
+    let found = match text.as_bytes() {
+        [b'%', ..] => closed(1, '%'),
+        [_, b'{', ..] => closed(2, '}'),
+        _ => {
+            let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let end = text[1..].find(|c| !name(c)).map_or(text.len(), |n| n + 1);
+            Some((end, &text[1..end]))
+        }
+    };
+    found.unwrap_or((1, ""))
+}
+
 /// A secret; its `Debug` form does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(pub(crate) String);
@@ -130,5 +202,53 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(windows: bool, pairs: &[(&str, &str)]) -> HubEnv {
+        HubEnv::of_system(windows, |name| pairs.iter().find(|(k, _)| *k == name).map(|(_, v)| v.into()))
+    }
+
+    #[test]
+    fn paths_are_read_as_huggingface_hub_reads_them() {
+        let cache = |value: &str| {
+            let pairs = [("HOME", "/h"), ("DISK", "/disk"), ("a_1", "x"), ("HF_HUB_CACHE", value)];
+            env(false, &pairs).hub_cache.map(|p| p.display().to_string())
+        };
+        for (value, want) in [
+            ("~/c", "/h/c"),
+            ("~", "/h"),
+            ("$DISK/c", "/disk/c"),
+            ("${DISK}/c$a_1.d", "/disk/cx.d"),
+            ("$NONE/c", "$NONE/c"),
+            ("${NONE}/${", "${NONE}/${"),
+            ("/a$", "/a$"),
+            ("/50%/$HOME", "/50%//h"),
+            ("~other/c", "~other/c"),
+        ] {
+            assert_eq!(cache(value).as_deref(), Some(want), "{value}");
+        }
+        let old = [("HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "~/old"), ("HUGGING_FACE_HUB_TOKEN", "hf_old")];
+        let read = env(false, &old);
+        assert_eq!(read.hub_cache, Some("/h/old".into()));
+        assert_eq!(read.token(), Ok(Some(Token::new("hf_old"))));
+        let both = env(false, &[old[0], old[1], old[2], ("HF_HUB_CACHE", "/new"), ("HF_TOKEN", "hf_new")]);
+        assert_eq!((both.hub_cache, both.token), (Some("/new".into()), Some(Token::new("hf_new"))));
+    }
+
+    #[test]
+    fn windows_has_homes_and_variables_of_its_own() {
+        let home = |pairs: &[(&str, &str)]| env(true, pairs).home.map(|p| p.display().to_string());
+        let (profile, msys) = (("USERPROFILE", "C:/Users/u"), ("HOME", "/c/Users/u"));
+        assert_eq!(home(&[msys, profile]).as_deref(), Some("C:/Users/u"));
+        assert_eq!(home(&[msys, ("HOMEDRIVE", "D:"), ("HOMEPATH", "/u")]).as_deref(), Some("D:/u"));
+        assert_eq!(home(&[msys]).as_deref(), Some("/c/Users/u"));
+        assert_eq!(env(false, &[profile]).home, None);
+        let read = env(true, &[profile, ("DISK", "E:"), ("HF_HUB_CACHE", "%DISK%/c/%NONE%/100%")]);
+        assert_eq!(read.hub_cache, Some("E:/c/%NONE%/100%".into()));
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! A hub's answer can send a client anywhere; it must not send it to the machine's own services,
 //! the local network or a cloud's metadata address. [`Guard`] sits where names become addresses, so
-//! a public name that points inward is refused too. The hub's own host and the proxy are exempt:
-//! the user named them. Nothing else of HTTP is decided here.
+//! a public name that points inward is refused too. The hub's own host and the proxies are exempt:
+//! the user named them. A hub that is itself in a private network may send elsewhere in such networks, as
+//! mirrors do that keep large files on a second host; to the machine itself and to link-local addresses, where
+//! clouds keep their secrets, it may not. Nothing else of HTTP is decided here.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -15,18 +19,52 @@ use ureq::unversioned::transport::NextTimeout;
 
 use crate::printable::printable;
 
-/// Resolves names and refuses those that point to a private address, except for trusted hosts.
+/// Which hosts may be where.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    /// The hub's host, in lower case.
+    hub: String,
+    /// Other hosts that the user named, in lower case.
+    named: Vec<String>,
+    /// Whether the hub was found in a private network.
+    hub_is_private: AtomicBool,
+}
+
+impl Trust {
+    /// Trusts the hosts that the user named (in lower case), wherever they are.
+    pub(crate) fn new(hub: String, named: Vec<String>) -> Self {
+        let private = literal(&hub).is_some_and(is_private);
+        Self { hub, named, hub_is_private: AtomicBool::new(private) }
+    }
+
+    /// Whether a host (in lower case) may be at this address.
+    pub(crate) fn allows(&self, host: &str, ip: IpAddr) -> bool {
+        let near = || is_private(ip) && self.hub_is_private.load(Ordering::Relaxed);
+        is_public(ip) || host == self.hub || self.named.iter().any(|name| name == host) || near()
+    }
+
+    fn found(&self, host: &str, ip: IpAddr) {
+        if host == self.hub && is_private(ip) {
+            self.hub_is_private.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A host that is an address itself, an IPv6 one in brackets.
+pub(crate) fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
+}
+
+/// Resolves names and refuses those that point to a private address, except where [`Trust`] allows it.
 #[derive(Debug)]
 pub(crate) struct Guard {
     inner: DefaultResolver,
-    /// Host names in lower case.
-    trusted: Vec<String>,
+    trust: Arc<Trust>,
 }
 
 impl Guard {
-    /// A resolver that lets `trusted` hosts (in lower case) be anywhere.
-    pub(crate) fn new(trusted: Vec<String>) -> Self {
-        Self { inner: DefaultResolver::default(), trusted }
+    pub(crate) fn new(trust: Arc<Trust>) -> Self {
+        Self { inner: DefaultResolver::default(), trust }
     }
 }
 
@@ -42,9 +80,8 @@ impl Resolver for Guard {
             e => e,
         })?;
         let host = uri.host().unwrap_or_default().to_ascii_lowercase();
-        if !self.trusted.contains(&host)
-            && let Some(inside) = found.iter().find(|a| !is_public(a.ip()))
-        {
+        found.iter().for_each(|a| self.trust.found(&host, a.ip()));
+        if let Some(inside) = found.iter().find(|a| !self.trust.allows(&host, a.ip())) {
             return Err(ureq::Error::Other(Box::new(PrivateAddress { host, ip: inside.ip() })));
         }
         Ok(found)
@@ -109,9 +146,41 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || ip.is_documentation())
 }
 
+/// Whether an address is one of a private network: not this machine, not link-local.
+fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            ip.is_private() || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(ip) => in_v6(ip, 0xfc00, 7),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hub_in_a_private_network_may_send_to_its_neighbors() {
+        let ip = |text: &str| -> IpAddr { text.parse().expect(text) };
+        let near = Trust::new("10.0.0.1".into(), vec!["proxy".into()]);
+        for neighbor in ["10.9.9.9", "192.168.0.4", "172.16.0.1", "100.64.0.1", "fd00::1", "1.1.1.1"] {
+            assert!(near.allows("files.example", ip(neighbor)), "{neighbor}");
+        }
+        for forbidden in ["127.0.0.1", "::1", "169.254.169.254", "fe80::1", "0.0.0.0", "::ffff:127.0.0.1"] {
+            assert!(!near.allows("files.example", ip(forbidden)), "{forbidden}");
+            assert!(near.allows("proxy", ip(forbidden)), "{forbidden}");
+        }
+        let by_name = Trust::new("hub.example".into(), Vec::new());
+        assert!(!by_name.allows("files.example", ip("10.0.0.2")));
+        by_name.found("elsewhere.example", ip("10.0.0.1"));
+        assert!(!by_name.allows("files.example", ip("10.0.0.2")));
+        by_name.found("hub.example", ip("10.0.0.1"));
+        assert!(by_name.allows("files.example", ip("10.0.0.2")));
+        let local = Trust::new("127.0.0.1".into(), Vec::new());
+        assert!(!local.allows("files.example", ip("10.0.0.2")));
+    }
 
     #[test]
     fn private_addresses_are_known() {

@@ -13,14 +13,31 @@
 mod blob;
 mod cached;
 #[cfg(feature = "hub")]
+mod disk;
+#[cfg(feature = "hub")]
 pub mod download;
 pub mod env;
+#[cfg(feature = "hub")]
+mod failure;
 #[cfg(feature = "hub")]
 mod guard;
 #[cfg(feature = "hub")]
 mod http;
 mod id;
+#[cfg(feature = "hub")]
+mod identity;
 mod options;
+#[cfg(feature = "hub")]
+mod part;
+mod path;
+mod proxy;
+#[cfg(feature = "hub")]
+mod redirect;
+#[cfg(feature = "hub")]
+mod route;
+#[cfg(feature = "hub")]
+mod wait;
+mod wanted;
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +45,10 @@ use crate::error::{Advice, Error, Result};
 pub use crate::hub::cached::{Cached, CachedModel, cached, list};
 pub use crate::hub::env::{HubEnv, Token};
 pub use crate::hub::id::ModelId;
-pub use crate::hub::options::{HubOptions, Patience, Progress};
+pub use crate::hub::options::{HubOptions, Notice, Patience, Progress};
+pub use crate::hub::path::as_path;
+use crate::hub::path::{is_file_name, is_path};
+pub use crate::hub::proxy::{Proxies, ProxySetting};
 use crate::printable::printable;
 
 /// What a model argument turned out to be.
@@ -63,24 +83,40 @@ impl Location {
 /// [`Error::Model`] for a path that is not there, [`Error::Usage`] for what is neither a path nor a
 /// name, otherwise as [`resolve`].
 pub fn locate(spec: &str, options: &HubOptions, progress: &mut Progress<'_>) -> Result<Location> {
-    if !spec.starts_with("hf://") {
-        if let Ok(metadata) = Path::new(spec).metadata() {
-            let path = PathBuf::from(spec);
-            return Ok(if metadata.is_dir() { Location::Folder(path) } else { Location::File(path) });
-        }
-        let starts = ["./", "../", "/", "~", "\\", ".\\", "..\\"].iter().any(|s| spec.starts_with(s));
-        let ends = [".safetensors", ".json", ".bin", ".pt", ".pth", "/"].iter().any(|s| spec.ends_with(s));
-        if (starts || ends) && !spec.contains('\0') {
-            let help = "check the path; a hub model is written org/name";
-            return Err(Error::model(printable(spec), "no such file or folder", help));
-        }
+    if spec.starts_with("hf://") {
+        let id = ModelId::parse(spec)?;
+        let folder = resolve(&id, options, progress)?;
+        return Ok(Location::Snapshot { id, folder });
     }
-    let id = ModelId::parse(spec)?;
-    let folder = resolve(&id, options, progress)?;
+    if let Ok(metadata) = Path::new(spec).metadata() {
+        let path = PathBuf::from(spec);
+        return Ok(if metadata.is_dir() { Location::Folder(path) } else { Location::File(path) });
+    }
+    if is_path(spec) {
+        let help = "check the path; a hub model is written org/name";
+        return Err(Error::model(printable(spec), "no such file or folder", help));
+    }
+    let id = match ModelId::parse(spec) {
+        Ok(id) => id,
+        Err(_) if is_file_name(spec) => {
+            let what = "no such file or folder, and no model of a hub: those are written org/name";
+            return Err(Error::model(printable(spec), what, "check the path or the name"));
+        }
+        Err(e) => return Err(e),
+    };
+    let folder = resolve(&id, options, progress).map_err(|e| match e {
+        // Whoever meant a path must see that it was looked for.
+        Error::Hub { what, help } => Error::Hub {
+            what: format!("{what} (and there is no file or folder `{}`)", printable(spec)),
+            help,
+        },
+        e => e,
+    })?;
     Ok(Location::Snapshot { id, folder })
 }
 
-/// The folder of a hub model: the cached snapshot if it is complete, else a fresh download.
+/// The folder of a hub model: the cached snapshot if it is complete, else a fresh download. A snapshot of which
+/// the hub alone could say that nothing is missing is used where the hub cannot be asked.
 ///
 /// # Errors
 /// [`Error::Hub`] if there is no cache to look in, or the model is not there and may not, cannot, or
@@ -89,6 +125,19 @@ pub fn resolve(id: &ModelId, options: &HubOptions, progress: &mut Progress<'_>) 
     let cache = options.env.cache()?;
     let reason = match cached(id, &cache) {
         Cached::Complete(folder) => return Ok(folder),
+        Cached::Usable { folder, .. } if options.is_offline() || !cfg!(feature = "hub") => return Ok(folder),
+        Cached::Usable { folder, lacks } => {
+            let reason = format!("may lack {lacks}");
+            return match fetch(id, options, progress, &cache, &reason) {
+                Err(Error::Interrupted) => Err(Error::Interrupted),
+                Err(e) => {
+                    let why = e.message();
+                    options.notice.say(&format!("the cached copy of {id} is used, which {reason}: {why}"));
+                    Ok(folder)
+                }
+                complete => complete,
+            };
+        }
         Cached::Missing(reason) => reason,
     };
     if options.is_offline() {

@@ -1,5 +1,6 @@
 //! How models are found and fetched, and who is told of it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -8,6 +9,33 @@ use super::env::HubEnv;
 
 /// Told about a download as it goes: file name, bytes done, bytes in all if known.
 pub type Progress<'a> = dyn FnMut(&str, u64, Option<u64>) + 'a;
+
+/// Told what the user should know while a model is found or fetched: that it waits, that a cached copy may lack
+/// something. The default tells nobody.
+#[derive(Clone, Default)]
+pub struct Notice(Option<Arc<Tell>>);
+
+type Tell = dyn Fn(&str) + Send + Sync;
+
+impl Notice {
+    /// Tells this.
+    pub fn new(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+
+    /// Says a sentence without its final stop.
+    pub(crate) fn say(&self, text: &str) {
+        if let Some(tell) = &self.0 {
+            tell(text);
+        }
+    }
+}
+
+impl fmt::Debug for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notice(..)")
+    }
+}
 
 /// How patient to be with a network.
 #[derive(Debug, Clone)]
@@ -29,7 +57,8 @@ impl Default for Patience {
         Self {
             attempts: 5,
             first_wait: Duration::from_millis(500),
-            longest_wait: Duration::from_secs(60),
+            // Hubs count their limits over five minutes.
+            longest_wait: Duration::from_secs(300),
             connect: Duration::from_secs(10),
             silence: Duration::from_secs(10),
         }
@@ -45,6 +74,8 @@ pub struct HubOptions {
     pub offline: bool,
     /// Time-outs and retries.
     pub patience: Patience,
+    /// Where waits and doubts are told.
+    pub notice: Notice,
     /// Set from another thread to stop a download at its next piece ([`crate::Error::Interrupted`]).
     pub cancel: Arc<AtomicBool>,
 }

@@ -64,6 +64,7 @@ impl ModelFiles {
     /// Reads a folder, or a weights file and what lies beside it.
     pub(super) fn in_folder(path: &Path, mmap: bool) -> Result<Self> {
         let folder = folder::of(path);
+        folder::refuse_pointers(folder)?;
         // A file that is damaged is told of behind weights that are not there at all.
         let config = folder::read(&folder.join("config.json"));
         let kind = config.as_ref().ok().and_then(|json| models::kind(json.as_ref()?));

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
-use crate::error::{Error, Result};
+use crate::checkpoint::sniff;
+use crate::error::{Advice, Error, Result};
 use crate::textfile;
 
 /// Largest JSON file read, in bytes: configurations with tens of thousands of labels stay far below.
@@ -62,6 +63,29 @@ pub(super) fn preprocessor(folder: &Path) -> Result<Option<(String, String)>> {
     }
     let own = folder.join("preprocessor_config.json");
     Ok(read(&own)?.and_then(|json| named(own, &json)))
+}
+
+/// Refuses a folder in which a file that is read is not there yet: git-LFS left a pointer in its place.
+///
+/// # Errors
+/// [`Error::Model`] naming the file.
+pub(super) fn refuse_pointers(folder: &Path) -> Result<()> {
+    /// Pointers are shorter by far, and everything else that is so short is read anyway.
+    const LONGEST: u64 = 1024;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut short: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json" || e == "txt" || e == "model"))
+        .filter(|path| path.metadata().is_ok_and(|m| m.is_file() && m.len() <= LONGEST))
+        .collect();
+    short.sort();
+    for file in short {
+        if std::fs::read(&file).is_ok_and(|bytes| sniff::is_pointer(&bytes)) {
+            let what = "this is a git-LFS pointer, the file itself was never fetched";
+            return Err(Error::model(file.display(), what, Advice::FetchWeights));
+        }
+    }
+    Ok(())
 }
 
 /// The model that an adapter in this folder belongs to, `an unnamed model` if it does not say; `None` if there

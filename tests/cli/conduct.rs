@@ -42,6 +42,40 @@ fn pages_for_shells_and_man() {
     go(["man", "nothing"]).code(2).says(&["there is no command `nothing`"]);
 }
 
+/// What a shell offers behind `vit-gpu infer --form`; nothing where there is no such shell.
+fn offered(shell: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(shell).args(arguments).stdin(Stdio::null()).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+}
+
+#[cfg(unix)]
+#[test]
+fn shells_complete_behind_a_command() {
+    let folder = scratch();
+    let script = |shell: &str| {
+        let path = folder.path().join(format!("_vit-gpu.{shell}"));
+        fs::write(&path, go(["completions", shell]).code(0).out).expect("written");
+        path.display().to_string()
+    };
+    let bash = "source \"$0\"; COMP_WORDS=(vit-gpu infer --form); COMP_CWORD=2; \
+                _vit__gpu vit-gpu --form infer; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let offers = offered("bash", &["--norc", "-c", bash, &script("bash")]).expect("bash");
+    assert_eq!(offers.trim(), "--format");
+    let values = bash.replace("infer --form)", "infer --format js)").replace("COMP_CWORD=2", "COMP_CWORD=3");
+    let values = values.replace("--form infer", "js --format");
+    let offers = offered("bash", &["--norc", "-c", &values, &script("bash")]).expect("bash");
+    assert_eq!(offers.split_whitespace().collect::<Vec<_>>(), ["json", "jsonl"]);
+
+    let fish = "source $argv[1]; complete -C 'vit-gpu infer --form'";
+    if let Some(offers) = offered("fish", &["--no-config", "-c", fish, &script("fish")]) {
+        assert!(offers.contains("--format"), "{offers}");
+    }
+    let zsh = "autoload -Uz compinit; compinit -D -u; source \"$1\"; whence -w _vit-gpu";
+    if let Some(offers) = offered("zsh", &["-f", "-c", zsh, "zsh", &script("zsh")]) {
+        assert!(offers.contains("_vit-gpu: function"), "{offers}");
+    }
+}
+
 /// Reads `lines` lines, closes the pipe, and yields exit code and standard error.
 fn closed_after(lines: usize, command: &mut Command) -> (Option<i32>, String) {
     let mut child =

@@ -58,6 +58,7 @@ pub fn vit_gpu<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comma
             "VIT_GPU_",
             "WGPU_",
             "HF_",
+            "HUGGING",
             "CLICOLOR",
             "NO_COLOR",
             "TRANSFORMERS_",

@@ -40,17 +40,7 @@ fn names_that_are_none_touch_nothing() {
     let server = HubServer::start(repository(), |_, _| None);
     let cache = scratch();
     let long = "x".repeat(10_000);
-    let names = [
-        "a/../b",
-        "org/name/extra",
-        "a//b",
-        "C:\\x\\y",
-        "org/na me",
-        "org/name@../x",
-        "a\nb/c",
-        "hf://x",
-        &long,
-    ];
+    let names = ["a/../b", "org/name/extra", "a//b", "org/na me", "org/name@../x", "a\nb/c", "hf://x", &long];
     for name in names {
         let start = Instant::now();
         run(&mut infer(name, &server, cache.path())).code(2).says(&["is not a model name"]);
@@ -60,6 +50,15 @@ fn names_that_are_none_touch_nothing() {
     for path in ["../../../no/such", "/no/such", "..", "./org/name"] {
         run(&mut infer(path, &server, cache.path())).code(3);
     }
+    for path in ["C:\\nowhere\\m", "C:/nowhere/m", "toys\\nothing", "./nonexist", "nonexist"] {
+        run(&mut infer(path, &server, cache.path())).code(3).says(&[
+            path,
+            "no such file or folder",
+            "org/name",
+        ]);
+    }
+    let address = "https://huggingface.co/google/vit-base-patch16-224";
+    run(&mut infer(address, &server, cache.path())).code(2).says(&["pass `google/vit-base-patch16-224`"]);
     assert!(server.requests().is_empty());
     assert_eq!(fs::read_dir(cache.path()).expect("the cache").count(), 0);
 }
@@ -78,6 +77,57 @@ fn offline_means_no_socket() {
     }
     assert!(start.elapsed() < Duration::from_secs(3));
     assert!(server.requests().is_empty());
+}
+
+#[test]
+fn a_path_that_is_not_there_and_a_hub_that_cannot_be_reached() {
+    let cache = scratch();
+    let mut command = infer("models/vit", &HubServer::start(repository(), |_, _| None), cache.path());
+    // Nothing listens at port 1.
+    command.env("HF_ENDPOINT", "http://127.0.0.1:1");
+    run(&mut command).code(7).says(&["127.0.0.1 refuses connections", "no file or folder `models/vit`"]);
+}
+
+#[test]
+fn short_names_are_fetched_by_their_whole_names() {
+    let server = HubServer::start(repository(), |_, _| None);
+    let cache = scratch();
+    // A model of images under this name: what counts is what is asked for.
+    run(&mut infer("gpt2", &server, cache.path())).code(0);
+    assert!(server.requests()[0].path.starts_with("/api/models/openai-community/gpt2/"));
+}
+
+#[test]
+fn waits_are_told_of_before_they_begin() {
+    let slow = |request: &hub_server::Request, before| {
+        let busy = request.is_for("config.json") && before == 0;
+        busy.then(|| Response::new(429).header("retry-after", 1))
+    };
+    let server = HubServer::start(repository(), slow);
+    let cache = scratch();
+    run(&mut infer("org/name", &server, cache.path()))
+        .code(0)
+        .says(&["note: org/name: config.json: the hub asks to slow down (429); trying again in 2 s"]);
+}
+
+#[test]
+fn files_that_git_lfs_did_not_fetch() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    let server = HubServer::start(repository(), |_, _| None);
+    let (folder, cache) = (scratch(), scratch());
+    for name in ["config.json", "preprocessor_config.json", "vocab.txt", "tokenizer.json", "spiece.model"] {
+        for (file, content) in &repository().0 {
+            fs::write(folder.path().join(file), content).expect("written");
+        }
+        fs::write(folder.path().join(name), pointer).expect("written");
+        let model = folder.path().display().to_string();
+        run(&mut infer(&model, &server, cache.path())).code(3).says(&[
+            name,
+            "git-LFS pointer",
+            "git lfs pull",
+        ]);
+        fs::remove_file(folder.path().join(name)).expect("removed");
+    }
 }
 
 #[test]

@@ -235,3 +235,20 @@ fn the_first_failure_ends_it_if_asked() {
     assert_eq!(answered(&go(arguments).code(1)).len(), 2);
     assert_eq!(answered(&go(arguments.iter().chain(&["--fail-fast"])).code(1)), ["nope.png"]);
 }
+
+#[test]
+fn addresses_are_not_fetched() {
+    let folder = scratch();
+    let list = folder.path().join("list.txt");
+    fs::write(&list, "https://example.com/b.png?x=1\n").expect("written");
+    let list = format!("@{}", list.display());
+    let addresses = ["https://example.com/a.png?size=[1]", "s3://bucket/c.png", &list];
+    let ran = infer(addresses.iter().chain(&["assets/samples/star.png"])).code(1);
+    for address in
+        ["https://example.com/a.png?size=[1]", "s3://bucket/c.png", "https://example.com/b.png?x=1"]
+    {
+        assert!(ran.err.contains(address), "{ran:#?}");
+    }
+    assert_eq!(ran.err.matches("addresses are not fetched").count(), 3, "{ran:#?}");
+    assert!(ran.out.contains("star"), "{ran:#?}");
+}

@@ -73,6 +73,7 @@ fn every_golden_passes(more: &[&str]) {
         let wide: &[&str] = if unscaled { &["--atol", "8e-2", "--rtol", "8e-2"] } else { &[] };
         let arguments = [more, wide, &["--format", "json"]].concat();
         let json = verify(model, &arguments).code(0).json();
+        assert_eq!(json["schema_version"], 1);
         assert_eq!(json["pass"], true, "{}", model.display());
         let outputs = json["outputs"].as_array().expect("outputs");
         assert!(!outputs.is_empty());

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// The commit that every revision of the repository means.
@@ -96,13 +97,16 @@ impl Repository {
             return Response::new(200).body(json);
         }
         // One file's name may end with another's.
-        let named = self.0.iter().filter(|(n, _)| request.is_for(n)).max_by_key(|(n, _)| n.len());
+        let named = self
+            .0
+            .iter()
+            .filter(|(n, _)| request.is_for(&n.replace(' ', "%20")))
+            .max_by_key(|(n, _)| n.len());
         let Some((name, content)) = named else {
             return Response::new(404).header("x-error-code", "EntryNotFound");
         };
-        // As on the hub: large files are named by SHA-256, small ones by another hash.
-        let etag =
-            if name.ends_with(".safetensors") { sha256(content) } else { sha256(content)[..40].to_owned() };
+        // As on the hub: large files are named by SHA-256, small ones as git names them.
+        let etag = if name.ends_with(".safetensors") { sha256(content) } else { git_sha1(content) };
         let from = request.from();
         let response = if from == 0 {
             Response::new(200).body(content.clone())
@@ -118,6 +122,14 @@ impl Repository {
             response.header("etag", format!("\"{etag}\""))
         }
     }
+}
+
+/// What git calls a file of this content.
+pub fn git_sha1(content: &[u8]) -> String {
+    let mut hash = Sha1::new();
+    hash.update(format!("blob {}\0", content.len()));
+    hash.update(content);
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 pub fn sha256(content: &[u8]) -> String {

@@ -14,10 +14,10 @@ Examples:
     vit-gpu attention -m FOLDER --text \"Who sat? The cat sat.\" --answer \"the cat\" -o t5.svg
     vit-gpu attention -m FOLDER photo.jpg -o vit.png
 
-Rows are queries, columns keys: a row for each token that attends, a column for each that it attends to.
-The weights of a row sum to 1. What the architecture masks is hatched: nothing in BERT and in T5's encoder, what follows a token in GPT-2 and
-in T5's decoder. T5 has three maps side by side: its encoder, its decoder, and the decoder attending to
-what the encoder has read.
+Rows are queries, columns keys: a row for each token that attends, a column for each that it
+attends to. The weights of a row sum to 1. What the architecture masks is hatched: nothing in BERT
+and in T5's encoder, what follows a token in GPT-2 and in T5's decoder. T5 has three maps side by
+side: its encoder, its decoder, and the decoder attending to what the encoder has read.
 
 JSON is {\"attention\": [{\"look\": \"…\", \"causal\": …, \"layers\": […], \"queries\": […], \"keys\": […],
 \"weights\": [[…], …]}]} with model and device.";

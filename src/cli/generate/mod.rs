@@ -24,10 +24,12 @@ use super::open;
 use super::outcome::{Outcome, Stop};
 use super::outfile::{self, spare_the_model};
 use super::talk::Talk;
+use crate::checkpoint::Checkpoint;
 use crate::cli::generate::args::{GenerateArgs, When};
 use crate::error::{Error, Result};
 use crate::generate::recipe::{Recipe, Wishes};
 use crate::generate::{Generator, GeneratorInfo, Stats, tokenfile};
+use crate::hub;
 use crate::image;
 use crate::image::{DecodeOptions, Decoded};
 use crate::session::{Device, ModelKind, ModelSource, Options};
@@ -78,7 +80,16 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
         }
     }
     let options = open::options(&device, !model.no_mmap, talk)?;
-    let (id, source) = open::locate_or(&model, DEFAULT_MODEL, talk)?;
+    let located = open::locate_or(&model, DEFAULT_MODEL, talk);
+    let (id, source) = located.map_err(|e| match (e, &args.what.reproduce) {
+        // Nobody typed it.
+        (Error::Model { model, what, .. }, Some(file)) if args.model.model.is_none() => {
+            let what = format!("{what}; {} names it", file.display());
+            Error::model(model, what, "pass -m with the place where the model is now")
+        }
+        (e, _) => e,
+    })?;
+    let weights = fingerprint(&source, !model.no_mmap)?;
     open::expect(ModelKind::Generator, &id, &source)?;
     let files = &args.files;
     let paths = [&files.output, &files.animate, &files.entropy, &files.tokens].map(|p| p.as_deref());
@@ -96,6 +107,18 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
             Recipe::new(&wishes(args, &id, &looked)?, (id.clone(), dtype), looked.info(), looked.labels())?
         }
     };
+    if let (Some(then), Some(file)) = (&recipe.weights, &args.what.reproduce)
+        && *then != weights
+    {
+        talk.warn(format_args!(
+            "the weights of {id} are not those that {} was drawn with: the pictures will differ",
+            file.display()
+        ));
+    }
+    recipe.weights = Some(weights);
+    if matches!(&source, ModelSource::Path(path) if path.as_os_str() == id.as_str()) {
+        recipe.model = hub::as_path(&id);
+    }
     recipe.columns = files.columns.or(recipe.columns);
     recipe.zoom = files.zoom.unwrap_or(recipe.zoom);
     let kept = args.what.keep_rows.map(|keep| Recipe::kept_rows(keep, looked.info())).transpose()?;
@@ -114,6 +137,16 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
         recipe.prime = prime(&generator, primer, path, rows, talk)?;
     }
     draw(args, (&generator, &recipe), outputs, shown, &mut said, out)
+}
+
+/// By which the weights of a model are known again.
+///
+/// # Errors
+/// As reading the model's files.
+fn fingerprint(source: &ModelSource, mmap: bool) -> Result<String> {
+    let files = source.read(mmap)?;
+    let codec = files.codec.as_ref().map(Checkpoint::fingerprint).transpose()?.unwrap_or_default();
+    Ok(files.checkpoint.fingerprint()? + &codec)
 }
 
 /// What the flags say of the samples.

@@ -24,7 +24,7 @@ impl Begun {
     /// Begins a file named by `flag`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if nothing can be written there.
+    /// [`Error::Write`] if nothing can be written there.
     pub(crate) fn new(path: &Path, flag: &str) -> Result<Self> {
         let file = OutFile::create(path).map_err(|e| unwritable(e, flag))?;
         Ok(Self { path: path.to_owned(), file })
@@ -39,13 +39,10 @@ impl Begun {
     }
 }
 
-/// Before any work, an output that cannot be written is a wrong argument.
+/// An output that cannot be written, with the flag that named it.
 fn unwritable(e: Error, flag: &str) -> Error {
     match e {
-        Error::Write { path, what } => Error::usage(
-            format!("{flag}: cannot write {path}: {what}"),
-            "name a place that can be written to",
-        ),
+        Error::Write { path, what } => Error::Write { path, what: format!("{what} ({flag})") },
         other => other,
     }
 }
@@ -105,7 +102,7 @@ impl Gallery {
     /// What `-o` means, with `--files` or without.
     ///
     /// # Errors
-    /// [`Error::Usage`] if it means nothing, or cannot be written.
+    /// [`Error::Usage`] if it means nothing, [`Error::Write`] if it cannot be written.
     pub(crate) fn new(path: &Path, each: bool, flag: &str) -> Result<Self> {
         let text = path.as_os_str().as_encoded_bytes();
         if text.is_empty() {
