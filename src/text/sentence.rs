@@ -6,22 +6,19 @@
 //! folder without `modules.json` says nothing. A step that is not known here is refused by name.
 
 mod dense;
+mod disk;
 mod pooling;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::error::{Advice, Error, Result};
 use crate::printable::printable;
+use disk::{AGAIN, json};
 
 pub use dense::Dense;
 pub use pooling::Mode;
 pub(crate) use pooling::pooled;
-
-/// Most bytes of one of these files.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// Names of the file with the settings of a text, in the order in which they are looked for.
 const SETTINGS: [&str; 7] = [
@@ -120,10 +117,10 @@ impl Sentence {
         if self.lower { whole.to_lowercase() } else { whole.to_owned() }
     }
 
-    /// The prompt alone, if there is one whose tokens count in no mean and no maximum.
-    pub(super) fn excluded_prompt(&self) -> Option<&str> {
+    /// The prompt alone as the model reads it, if its tokens count in no mean and no maximum.
+    pub(super) fn excluded_prompt(&self) -> Option<String> {
         let prompt = self.prompts.get(self.prompt.as_ref()?)?;
-        (!self.include_prompt && !prompt.is_empty()).then_some(prompt)
+        (!self.include_prompt && !prompt.is_empty()).then(|| self.prepared(""))
     }
 
     /// Takes another prompt; an empty name takes none.
@@ -230,8 +227,6 @@ pub(super) fn normalize(vector: &mut [f32]) {
     vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length.max(1e-12)) as f32);
 }
 
-const AGAIN: Advice = Advice::NamePooling;
-
 /// The folder of a module, which lies in the model's or is it.
 fn place(folder: &Path, path: &str) -> Result<PathBuf, String> {
     if path.contains(['/', '\\', ':']) || path.starts_with('.') {
@@ -240,23 +235,10 @@ fn place(folder: &Path, path: &str) -> Result<PathBuf, String> {
     Ok(folder.join(path))
 }
 
-/// A small JSON file that may be missing.
-fn json(path: &Path) -> Result<Option<Value>> {
-    let wrong = |what: String| Error::model(path.display(), what, AGAIN);
-    match std::fs::metadata(path) {
-        Ok(m) if m.is_file() && m.len() <= MAX_BYTES => {}
-        Ok(_) => return Err(wrong("it is not a small file".to_owned())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(wrong(e.to_string())),
-    }
-    let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| wrong(format!("not valid JSON: {e}")))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -321,7 +303,7 @@ mod tests {
         let mut said =
             files(json!({"prompts": prompts, "default_prompt_name": "query", "truncate_dim": 2})).unwrap();
         assert_eq!(said.prepared("a cat"), "Query: a cat");
-        assert_eq!(said.excluded_prompt(), Some("Query: "));
+        assert_eq!(said.excluded_prompt().as_deref(), Some("Query:"));
         // Brought to length 1 first, and cut then.
         assert_eq!(said.finish(vec![2.0, 0.0, 0.0, 0.0]), Ok(vec![1.0, 0.0]));
         assert!(!said.normalized());

@@ -174,25 +174,20 @@ mod tests {
 
     /// `Jo ##hn Smith in Paris`: the first word is of two tokens that disagree.
     fn tokens() -> Vec<Token> {
-        let token =
-            |(index, (word, range, scores, inside)): (usize, (&str, Range<usize>, [f32; 5], bool))| Token {
-                word: word.to_owned(),
-                index: index + 1,
-                range,
-                scores: scores.to_vec(),
-                inside,
-            };
-        [
-            ("jo", 0..2, [0.1, 0.5, 0.1, 0.3, 0.0], false),
-            ("##hn", 2..4, [0.1, 0.0, 0.1, 0.7, 0.1], true),
-            ("smith", 5..10, [0.1, 0.0, 0.8, 0.1, 0.0], false),
-            ("in", 11..13, [0.9, 0.1, 0.0, 0.0, 0.0], false),
-            ("paris", 14..19, [0.1, 0.1, 0.1, 0.1, 0.6], false),
+        let token = |index, word: &str, range, scores: [f32; 5]| Token {
+            word: word.to_owned(),
+            index,
+            range,
+            scores: scores.to_vec(),
+            inside: word.starts_with('#'),
+        };
+        vec![
+            token(1, "jo", 0..2, [0.1, 0.5, 0.1, 0.3, 0.0]),
+            token(2, "##hn", 2..4, [0.1, 0.0, 0.1, 0.7, 0.1]),
+            token(3, "smith", 5..10, [0.1, 0.0, 0.8, 0.1, 0.0]),
+            token(4, "in", 11..13, [0.9, 0.1, 0.0, 0.0, 0.0]),
+            token(5, "paris", 14..19, [0.1, 0.1, 0.1, 0.1, 0.6]),
         ]
-        .into_iter()
-        .enumerate()
-        .map(token)
-        .collect()
     }
 
     fn found(aggregate: Aggregate) -> Vec<(String, String, Range<usize>, f32)> {

@@ -210,7 +210,7 @@ impl TextSession {
     ) -> Result<Vec<Vec<f32>>> {
         // As sentence-transformers counts a prompt: with what opens a text, without what ends it.
         let skipped = match sentence.excluded_prompt() {
-            Some(prompt) => self.tokenizer()?.encode_open(prompt.trim_end())?.ids.len(),
+            Some(prompt) => self.tokenizer()?.encode_open(&prompt)?.ids.len(),
             None => 0,
         };
         let passages =

@@ -99,7 +99,8 @@ fn what_the_folder_says_of_its_embeddings() {
         {"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"},
     ]);
     model.write_json("modules.json", &modules);
-    model.write_json("1_Pooling/config.json", &json!({"pooling_mode_cls_token": true}));
+    let cls = json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false});
+    model.write_json("1_Pooling/config.json", &cls);
     model.write_json("sentence_bert_config.json", &json!({"max_seq_length": 8}));
     let one = embed(model.at(), &["--text", "the cat"]).code(0).json();
     assert_eq!((&one["model"]["pool"], &one["model"]["limit"]), (&"cls".into(), &8.into()));
@@ -153,7 +154,7 @@ fn what_the_folder_says_of_its_texts() {
     assert_eq!(named("passage"), expected[1][..8]);
     assert_eq!(named(""), expected[1][..8]);
     embed(model.at(), &["--text", "a", "--prompt-name", "other"]).code(2).says(&["`other`", "`passage`"]);
-    let said = run(vit_gpu(["embed", "--device", "reference", "-m", model.at(), "--text", "a"])).code(0);
+    let said = run(&mut vit_gpu(["embed", "--device", "reference", "-m", model.at(), "--text", "a"])).code(0);
     said.says(&["behind the prompt `query`"]);
 
     // [CLS] the dog | a cat [SEP]: the prompt is left out of the mean, and joined modes are as apart.

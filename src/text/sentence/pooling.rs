@@ -141,8 +141,8 @@ mod tests {
         assert_eq!(one(Mode::LastToken), [5.0, -5.0]);
         assert_eq!(one(Mode::Max), [5.0, -2.0]);
         assert_eq!(one(Mode::Mean), [3.0, -5.0]);
-        let root = 3f32.sqrt();
-        assert_eq!(one(Mode::MeanSqrtLen), [9.0 / root, -15.0 / root]);
+        let root = 3f64.sqrt();
+        assert_eq!(one(Mode::MeanSqrtLen), [(9.0 / root) as f32, (-15.0 / root) as f32]);
         // (1 + 6 + 15) / 6 and (-8 - 4 - 15) / 6.
         assert_eq!(one(Mode::WeightedMean), [22.0 / 6.0, -4.5]);
         assert_eq!(pooled(&[Mode::Cls, Mode::Max], &tokens, 2, 0), [1.0, -8.0, 5.0, -2.0]);
