@@ -78,7 +78,9 @@ pub(super) fn lack(folder: &Path, absent: &Path) -> Lack {
     let Some(config) = json(&folder.join("config.json")) else { return Lack::Nothing };
     let first = |files: &[&str]| files.iter().find(|file| !settled(file)).map(|file| (*file).to_owned());
     let images = || if IMAGES.iter().any(|f| there(f)) { None } else { first(&IMAGES) };
-    let unsettled = match models::kind(&config) {
+    // Of a model that is not known, opening it says more.
+    let Some(kind) = models::kind(&config) else { return Lack::Nothing };
+    let unsettled = match kind {
         // timm's configurations say how images are prepared.
         ModelKind::Vision if config.get("architecture").is_some() => None,
         ModelKind::Vision => images(),
