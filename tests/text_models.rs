@@ -282,6 +282,7 @@ fn beams_are_those_of_the_original() {
             search[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
         };
         let beams = Beams {
+            constraints: Default::default(),
             width: search["beams"].as_u64().unwrap() as usize,
             length_penalty: search["length_penalty"].as_f64().unwrap() as f32,
             early: search["early"].as_bool().unwrap(),
