@@ -29,6 +29,7 @@ pub(super) fn worded(advice: &Advice) -> String {
         Advice::GoOnline { model: Some(model) } => {
             return format!("unset HF_HUB_OFFLINE (or leave --offline away) to download {model}");
         }
+        Advice::MoreOpenFiles => "allow more open files (`ulimit -n 4096`): each part of a checkpoint is one",
         Advice::NoMmap => "pass --no-mmap, which reads the weights in pieces; or raise `ulimit -v`",
         Advice::AllowTruncated => "download or copy it again, or pass --allow-truncated to use what is there",
         Advice::PassBytes => "pipe it in instead: `... | vit-gpu infer -`",

@@ -190,9 +190,15 @@ impl OutFile {
         if let Some(draft) = self.draft.take() {
             // The work is done: nothing removes it from here on.
             forget(&draft);
-            fs::rename(&draft, &self.path).map_err(|e| {
-                let (path, draft) = (plain(&self.path), plain(&draft));
-                Error::Write { path, what: format!("{e}; what was to be written there is kept in {draft}") }
+            fs::rename(&draft, &self.path).map_err(|e| match draft.exists() {
+                true => {
+                    let (path, draft) = (plain(&self.path), plain(&draft));
+                    Error::Write {
+                        path,
+                        what: format!("{e}; what was to be written there is kept in {draft}"),
+                    }
+                }
+                false => failed(&self.path, &e),
             })?;
         }
         Ok(())
@@ -354,8 +360,8 @@ mod tests {
         let file = OutFile::create(&path).unwrap();
         fs::create_dir(&path).unwrap();
         let message = file.finish(b"work").unwrap_err().message();
-        remove_drafts();
         let kept = message.split("is kept in ").nth(1).unwrap();
+        assert!(!DRAFTS.lock().unwrap().iter().any(|draft| draft.ends_with(kept)), "Ctrl-C would remove it");
         assert_eq!(fs::read(kept).unwrap(), b"work");
     }
 

@@ -43,6 +43,8 @@ pub enum Advice {
     },
     /// Read files in pieces and map none: there is no room for maps.
     NoMmap,
+    /// Allow more open files: a checkpoint has more parts than may be open.
+    MoreOpenFiles,
     /// Fetch an image again, or allow one that is cut short.
     AllowTruncated,
     /// Pass the bytes of an image that is no regular file.
@@ -118,6 +120,7 @@ impl fmt::Display for Advice {
             Advice::GoOnline { model: Some(model) } => {
                 return write!(f, "unset HF_HUB_OFFLINE (or allow going online) to download {model}");
             }
+            Advice::MoreOpenFiles => "allow more open files: each part of a checkpoint is one",
             Advice::NoMmap => "read the weights in pieces instead of mapping them",
             Advice::AllowTruncated => {
                 "download or copy it again, or allow truncated images to use what is there"
