@@ -214,6 +214,21 @@ pub struct Reflection {
     pub workgroup_bytes: u32,
 }
 
+impl Reflection {
+    /// The same kernel, which reads its parameters from a storage buffer in place of a uniform one.
+    pub fn with_stored_params(mut self) -> Self {
+        for (_, global) in self.module.global_variables.iter_mut() {
+            if global.space == naga::AddressSpace::Uniform {
+                global.space = naga::AddressSpace::Storage { access: naga::StorageAccess::LOAD };
+            }
+        }
+        for binding in self.bindings.iter_mut().filter(|b| b.kind == BindingKind::Uniform) {
+            binding.kind = BindingKind::Read;
+        }
+        self
+    }
+}
+
 impl Kernel {
     /// Full WGSL text of a variant.
     pub fn text(&self, variant: &Variant) -> String {

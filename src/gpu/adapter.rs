@@ -83,6 +83,16 @@ pub struct AdapterReport {
     pub unusable: Option<String>,
 }
 
+impl AdapterReport {
+    /// True for a driver that compiles a kernel anew for the values of its uniforms, with every launch that
+    /// has others, and never forgets one: lavapipe of Mesa 22 and 23 does so where loops end at a uniform
+    /// (`lvp_inline_uniforms.c`), which took up to 200 kB an image.
+    pub(super) fn inlines_uniforms(&self) -> bool {
+        let version = self.driver.strip_prefix("llvmpipe Mesa ").and_then(|v| v.split('.').next());
+        version.and_then(|v| v.parse::<u32>().ok()).is_some_and(|major| major < 24)
+    }
+}
+
 /// The adapters of this machine.
 pub struct Adapters {
     adapters: Vec<wgpu::Adapter>,

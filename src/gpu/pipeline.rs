@@ -10,6 +10,10 @@ use crate::error::{Advice, Error, Result};
 use crate::kernel::{BindingKind, Kernel, Variant};
 use crate::plan::Step;
 
+/// What a buffer of parameters is used as: uniforms, or storage where uniforms are better avoided.
+pub(super) const PARAMETERS: wgpu::BufferUsages =
+    wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::STORAGE).union(wgpu::BufferUsages::COPY_DST);
+
 impl Gpu {
     /// The pipelines of steps, in their order; those not made yet are made on all cores.
     pub(super) fn pipelines(&self, steps: &[&Step]) -> Result<Vec<Arc<wgpu::ComputePipeline>>> {
@@ -56,9 +60,12 @@ impl Gpu {
 
     #[expect(unsafe_code, reason = "our own kernels: indices are proved in bounds by tests that run checked")]
     fn compile(&self, kernel: &'static Kernel, variant: &Variant) -> Result<wgpu::ComputePipeline> {
-        let reflection = kernel.reflect(variant).unwrap_or_else(|e| {
+        let mut reflection = kernel.reflect(variant).unwrap_or_else(|e| {
             unreachable!("tests/shaders.rs validates every variant of {}: {e}", kernel.name)
         });
+        if self.report.inlines_uniforms() {
+            reflection = reflection.with_stored_params();
+        }
         let kinds =
             [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory];
         let (pipeline, error) = block(self.scoped(&kinds, || {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Gpu;
+use super::pipeline::PARAMETERS;
 use crate::clock::Instant;
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -239,8 +240,7 @@ impl Launch {
         workgroups: u32,
     ) -> Result<Self> {
         let pipeline = gpu.pipeline(kernel, variant)?;
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let parameters = gpu.buffer("probe parameters", 16, usage)?;
+        let parameters = gpu.buffer("probe parameters", 16, PARAMETERS)?;
         let entries =
             [(0, x.as_entire_binding()), (1, y.as_entire_binding()), (2, parameters.as_entire_binding())]
                 .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource });

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::pipeline::PARAMETERS;
 use super::{AdapterReport, Gpu, kept};
 use crate::clock::Instant;
 use crate::error::Result;
@@ -220,7 +221,6 @@ impl<'a> Bench<'a> {
         let pipelines = gpu.pipelines(steps)?;
         let bytes = |b: &Buffer| plan.buffer_bytes(*b);
         let storage = wgpu::BufferUsages::STORAGE;
-        let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let mut launches = Vec::new();
         for (step, pipeline) in steps.iter().zip(pipelines) {
             let (result, operands) = step.binds.split_last().expect("every kernel binds its result");
@@ -228,7 +228,7 @@ impl<'a> Bench<'a> {
             let most = operands[1..].iter().map(bytes).max().unwrap_or(16);
             let others = gpu.buffer("tuning operands", most, storage)?;
             let result = gpu.buffer("tuning result", bytes(result), storage)?;
-            let params = gpu.buffer("tuning parameters", step.params.len() as u64, uniform)?;
+            let params = gpu.buffer("tuning parameters", step.params.len() as u64, PARAMETERS)?;
             gpu.queue.write_buffer(&params, 0, &step.params);
             let n = operands.len();
             // A launch may write its states, and nothing else may be bound to what it writes.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use running::{Idle, output_bytes};
 
+use super::pipeline::PARAMETERS;
 use super::{Gpu, States, Store};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Plan, Port};
@@ -328,8 +329,7 @@ fn parameters(gpu: &Gpu, plan: &Plan) -> Result<wgpu::Buffer> {
     for (step, slot) in plan.steps.iter().zip(bytes.chunks_mut(PARAM_STRIDE as usize)) {
         slot[..step.params.len()].copy_from_slice(&step.params);
     }
-    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-    let buffer = gpu.unscoped_buffer("parameters", bytes.len() as u64, usage)?;
+    let buffer = gpu.unscoped_buffer("parameters", bytes.len() as u64, PARAMETERS)?;
     gpu.queue.write_buffer(&buffer, 0, &bytes);
     Ok(buffer)
 }
