@@ -20,6 +20,8 @@ mod documents;
 mod generate;
 #[path = "cli/generate_faults.rs"]
 mod generate_faults;
+#[path = "cli/generation_config.rs"]
+mod generation_config;
 #[cfg(feature = "hub")]
 #[path = "cli/hub.rs"]
 mod hub;
@@ -27,6 +29,8 @@ mod hub;
 mod inputs;
 #[path = "cli/kinds.rs"]
 mod kinds;
+#[path = "cli/model_folders.rs"]
+mod model_folders;
 #[path = "cli/outputs.rs"]
 mod outputs;
 #[path = "cli/profile.rs"]

@@ -41,16 +41,7 @@ fn near(got: f64, want: &Json, most: f64, what: &str) {
 }
 
 fn writing(prompt: &str, tokens: usize) -> Writing {
-    Writing {
-        prompt: prompt.to_owned(),
-        samples: 1,
-        first: 0,
-        tokens: Some(tokens),
-        sampling: Sampling::greedy(),
-        stop: vec![],
-        too_long: TooLong::Refuse,
-        keep_special: false,
-    }
+    Writing { tokens: Some(tokens), ..Writing::new(prompt) }
 }
 
 #[test]
