@@ -17,6 +17,7 @@ mod generate;
 mod infer;
 mod inputs;
 mod inspect;
+mod natural;
 mod open;
 mod outcome;
 mod outfile;

@@ -20,7 +20,7 @@ const POISONED: &[&str] = &[
     "matmul full epilogue 17x33x129",
     "matmul of computed rows, head split 2x35x2x20 x3",
     "attention 2x3x5x7x12 causal=false bias=true",
-    "attention 1x2x197x197x64 causal=false bias=false",
+    "attention 1x2x197x197x64 causal=true bias=false",
     "attention of computed heads 1x2x33x35x24 causal=true bias=true",
     "layer_norm 7x255",
     "rms_norm 3x257",

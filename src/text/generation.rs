@@ -1,11 +1,10 @@
 //! What a checkpoint says of how it is to be sampled: `generation_config.json`, or the same keys of
-//! `config.json` in older folders. What is followed goes into a [`Writing`]; what is not becomes a warning.
+//! `config.json` in older folders. What is followed goes into [`super::Writing::by`]; what is not becomes a warning.
 //!
 //! Source: transformers 5.23, `generation/configuration_utils.py`.
 
 use serde_json::Value;
 
-use super::Writing;
 use crate::ops::{LogitsRules, Sampling};
 use crate::printable::printable;
 
@@ -230,16 +229,6 @@ impl GenerationConfig {
         let whole = self.max_length.map(|length| length.saturating_sub(first).max(1));
         // As in transformers, the number of new tokens comes first.
         self.max_new_tokens.or(whole)
-    }
-
-    /// One sample of a prompt as the checkpoint is to be sampled.
-    pub fn writing(&self, prompt: impl Into<String>) -> Writing {
-        Writing {
-            sampling: self.sampling.unwrap_or_else(Sampling::greedy),
-            stop: self.stop.clone(),
-            constraints: self.constraints.clone(),
-            ..Writing::new(prompt)
-        }
     }
 }
 

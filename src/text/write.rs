@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::batch::padded;
-use super::generation::Constraints;
+use super::generation::{Constraints, GenerationConfig};
 use super::teller::Teller;
 use super::{Kind, Task, TextSession, TooLong};
 use crate::clock::Instant;
@@ -49,7 +49,7 @@ pub struct Writing {
 
 impl Writing {
     /// One greedy sample of a prompt, of as many tokens as are usual and fit, whatever the checkpoint says of
-    /// sampling; [`super::GenerationConfig::writing`] follows that.
+    /// sampling; [`Writing::by`] follows that.
     pub fn new(prompt: impl Into<String>) -> Self {
         Self {
             prompt: prompt.into(),
@@ -61,6 +61,18 @@ impl Writing {
             stop: Vec::new(),
             too_long: TooLong::default(),
             keep_special: false,
+        }
+    }
+}
+
+impl Writing {
+    /// One sample of a prompt as a checkpoint is to be sampled ([`TextSession::generation`]).
+    pub fn by(generation: &GenerationConfig, prompt: impl Into<String>) -> Self {
+        Self {
+            sampling: generation.sampling.unwrap_or_else(Sampling::greedy),
+            stop: generation.stop.clone(),
+            constraints: generation.constraints.clone(),
+            ..Self::new(prompt)
         }
     }
 }

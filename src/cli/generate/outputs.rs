@@ -296,6 +296,6 @@ mod tests {
         assert!(distinct(&[("-o", Path::new("Cargo.toml"))], &[Path::new("src/../Cargo.toml")]).is_err());
         assert!(distinct(&[("-o", a), ("--animate", Path::new("b.png"))], &[Path::new("c.png")]).is_ok());
         let e = Gallery::new(Path::new("no/such/a.png"), false, "-o").unwrap_err();
-        assert!(matches!(&e, Error::Usage { what, .. } if what.contains("there is no folder")), "{e}");
+        assert!(matches!(&e, Error::Write { what, .. } if what.contains("there is no folder")), "{e}");
     }
 }

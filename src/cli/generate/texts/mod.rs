@@ -121,7 +121,7 @@ fn write(
         constraints: constraints(args, session.generation()),
         too_long,
         keep_special,
-        ..session.generation().writing(prompt)
+        ..Writing::by(session.generation(), prompt)
     };
     if !args.write.stop.is_empty() {
         writing.stop.clone_from(&args.write.stop);
