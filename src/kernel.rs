@@ -131,6 +131,11 @@ impl Variant {
         self
     }
 
+    /// True if the kernel uses operations of subgroups.
+    pub fn uses_subgroups(&self) -> bool {
+        self.subgroups
+    }
+
     /// True if any alias is f16, so that the adapter must offer `SHADER_F16`.
     pub fn uses_f16(&self) -> bool {
         self.uses_matrices() || self.types.iter().any(|(_, t, _)| *t == DType::F16)

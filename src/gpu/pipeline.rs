@@ -63,7 +63,8 @@ impl Gpu {
         let mut reflection = kernel.reflect(variant).unwrap_or_else(|e| {
             unreachable!("tests/shaders.rs validates every variant of {}: {e}", kernel.name)
         });
-        if self.report.inlines_uniforms() {
+        // Of our kernels only these end up small enough for that, and to read storage costs others a tenth.
+        if variant.uses_subgroups() && self.report.inlines_uniforms() {
             reflection = reflection.with_stored_params();
         }
         let kinds =

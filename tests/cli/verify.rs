@@ -24,6 +24,8 @@ fn models() -> Vec<PathBuf> {
         .filter(|p| fs::read_dir(p).expect("a case").flatten().any(|e| is_weights(&e.path())))
         .collect();
     models.sort();
+    assert!(models.len() > 15, "{models:?}");
+    assert!(some().iter().all(|n| models.contains(n)), "{models:?}");
     models
 }
 
@@ -38,22 +40,27 @@ fn is_one_of(path: &Path, list: &[&str]) -> bool {
 
 #[test]
 fn every_golden_passes_on_the_reference() {
-    every_golden_passes(&["--device", "reference"]);
+    goldens_pass(&models(), &["--device", "reference"]);
+}
+
+/// One of each kind: `tests/golden.rs` runs all of them there.
+fn some() -> Vec<PathBuf> {
+    ["vit", "timm_vit", "llamagen", "imagegpt", "bert_seqcls", "gpt2", "t5_v11"].map(golden).into()
 }
 
 #[test]
-fn every_golden_passes_on_the_gpu() {
+fn goldens_pass_on_the_gpu() {
     if common::gpu().is_none() {
         return;
     }
-    every_golden_passes(&[]);
-    every_golden_passes(&["--checked"]);
+    goldens_pass(&some(), &[]);
+    goldens_pass(&some(), &["--checked"]);
 }
 
 #[test]
-fn every_golden_passes_in_f16() {
+fn goldens_pass_in_f16() {
     match common::gpu() {
-        Some(gpu) if gpu.target().f16 => every_golden_passes(&["--dtype", "f16"]),
+        Some(gpu) if gpu.target().f16 => goldens_pass(&some(), &["--dtype", "f16"]),
         Some(_) => {
             let ran = verify(&golden("vit"), &["--dtype", "f16"]).code(4);
             ran.says(&["no f16"]);
@@ -62,10 +69,7 @@ fn every_golden_passes_in_f16() {
     }
 }
 
-fn every_golden_passes(more: &[&str]) {
-    let models = models();
-    assert!(models.len() > 15, "{models:?}");
-    assert!(["llamagen", "imagegpt"].iter().all(|n| models.contains(&golden(n))), "{models:?}");
+fn goldens_pass(models: &[PathBuf], more: &[&str]) {
     for model in models.iter().filter(|m| !is_one_of(m, &REFUSED) && !is_one_of(m, &FOREIGN)) {
         // T5 does not scale its scores, so that in f16 rounding shows.
         let unscaled =
