@@ -6,6 +6,7 @@
 //! parsed, nothing is unpickled: reading a pickle means running it, so pickles are always refused.
 
 use crate::error::{Advice, Error};
+use crate::printable::printable;
 
 /// How many bytes from the start of a file are worth passing to [`refuse`].
 pub(crate) const HEAD_BYTES: usize = 4096;
@@ -23,6 +24,36 @@ pub(crate) fn refuse(file: &str, head: &[u8]) -> Option<Error> {
     }
     let (what, help) = kind(file, head)?;
     Some(Error::model(file, what, help))
+}
+
+/// Weights of other programs, by their extensions.
+const FOREIGN: [(&str, &str); 9] = [
+    (".onnx", "ONNX"),
+    (".gguf", "GGUF (llama.cpp)"),
+    (".ggml", "GGML"),
+    (".h5", "HDF5 (Keras, TensorFlow)"),
+    (".keras", "Keras"),
+    (".msgpack", "Flax"),
+    (".tflite", "TensorFlow Lite"),
+    (".mlmodel", "Core ML"),
+    (".engine", "TensorRT"),
+];
+
+/// The error for a folder without weights that are read, by the names of the other files in it.
+pub(crate) fn without(folder: impl std::fmt::Display, mut names: Vec<String>) -> Error {
+    names.sort();
+    let foreign = names.iter().find_map(|name| {
+        let lower = name.to_ascii_lowercase();
+        FOREIGN.iter().find(|(end, _)| lower.ends_with(end)).map(|(_, form)| (name, form))
+    });
+    let Some((name, form)) = foreign else {
+        let help = "looked for model.safetensors, model.safetensors.index.json and *.safetensors";
+        return Error::model(folder, "has no weights", help);
+    };
+    let what = format!("has no weights that are read: {} is of another form, {form}", printable(name));
+    let help = "take the same model in safetensors, or load it in Python with transformers and save it by \
+                `save_pretrained`";
+    Error::model(folder, what, help)
 }
 
 /// Whether a file is what git-LFS leaves in the place of another until that is fetched.

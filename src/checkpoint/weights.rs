@@ -41,6 +41,9 @@ pub const INDEX: &str = "model.safetensors.index.json";
 /// What PyTorch calls the weights in a model folder of its own.
 const PICKLE: &str = "pytorch_model.bin";
 
+/// Weights that mean nothing without another model's.
+const ADAPTER: &str = "adapter_model.safetensors";
+
 /// Largest index file that is read, in bytes (real ones are below 1 MB).
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 
@@ -335,15 +338,19 @@ pub fn find(folder: &Path) -> Result<WeightFiles> {
     let shown = &folder.display();
     let unreadable = &|e: std::io::Error| Error::model(shown, format!("cannot be listed: {e}"), "");
     let mut safetensors = Vec::new();
-    let mut pickles = Vec::new();
+    let (mut pickles, mut others) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
         let Some(name) = name.to_str() else { continue };
         let lower = name.to_ascii_lowercase();
         if lower.ends_with(".safetensors") {
-            safetensors.push(name.to_owned());
+            if lower != ADAPTER {
+                safetensors.push(name.to_owned());
+            }
         } else if [".bin", ".pt", ".pth", ".ckpt", ".pkl"].iter().any(|e| lower.ends_with(e)) {
             pickles.push(name.to_owned());
+        } else {
+            others.push(name.to_owned());
         }
     }
     safetensors.sort();
@@ -376,11 +383,7 @@ pub fn find(folder: &Path) -> Result<WeightFiles> {
             format!("has only pickled weights ({}); pickles can run code and are never read", list(&pickles)),
             sniff::convert(&pickles[0]),
         )),
-        (false, false, []) => Err(Error::model(
-            shown,
-            "has no weights",
-            format!("looked for {SINGLE}, {INDEX} and *.safetensors"),
-        )),
+        (false, false, []) => Err(sniff::without(shown, others)),
         (false, false, several) => Err(Error::model(
             shown,
             format!(

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::hub::disk::{Hold, PIECE_BYTES, cannot_write, hold, open_part, sync_folder};
 use crate::hub::failure::{Failure, hub_error};
 use crate::hub::identity::{Identity, has_sha1, hexadecimal};
+use crate::textfile;
 
 /// Age after which a part of which no lock tells counts as left behind: far beyond the longest silence.
 const STALE: Duration = Duration::from_secs(15 * 60);
@@ -153,7 +154,7 @@ impl Part {
         }
         if self.identity.bytes.is_none() && self.identity.sha256().is_none() {
             let text = fs::read(&self.path).unwrap_or_default();
-            if file.ends_with(".json") && serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_err() {
+            if file.ends_with(".json") && textfile::json(&text).is_err() {
                 let what =
                     format!("{file}: arrived without a stated length and is not whole JSON; it was deleted");
                 return Err(hub_error(what, "pull again").into());

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use crate::checkpoint::is_plain_file_name;
 use crate::models::{self, ModelKind};
+use crate::textfile;
 
 /// How images are prepared; the first that is there will do.
 const IMAGES: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
@@ -126,7 +127,7 @@ fn modules(folder: &Path) -> Vec<String> {
 /// A JSON file; none if it is not there, or is none.
 fn json(path: &Path) -> Option<Json> {
     path.metadata().ok().filter(|m| m.is_file() && m.len() <= MAX_BYTES)?;
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    textfile::json(&fs::read(path).ok()?).ok()
 }
 
 /// Files whose absence is worth noting.

@@ -80,7 +80,7 @@ impl ModelFiles {
         // Weights first: of a file that is no model at all, that is the thing to say.
         let checkpoint = match part(DECODER)? {
             Some(found) => found,
-            None => Checkpoint::open(path, mmap)?,
+            None => Checkpoint::open(path, mmap).map_err(|e| folder::adapter_alone(path).unwrap_or(e))?,
         };
         let config = config?.ok_or_else(|| folder::no_model(folder))?;
         let preprocessor = match folder::preprocessor(folder)? {

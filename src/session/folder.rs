@@ -110,15 +110,20 @@ pub(super) fn adapter_beside(folder: &Path) -> Option<String> {
     ))
 }
 
+/// The error for a folder that holds an adapter and no model; `None` where there is none, or a file is meant.
+pub(super) fn adapter_alone(folder: &Path) -> Option<Error> {
+    let base = base(folder).filter(|_| folder.is_dir())?;
+    let what = format!("is an adapter (PEFT), made for {base}, and no whole model");
+    let help = "merge it into its model (PEFT: merge_and_unload, then save_pretrained) and pass that folder";
+    Some(Error::model(folder.display(), what, help))
+}
+
 /// Why a folder without `config.json` is no model, as far as can be told: an adapter, a folder above models,
 /// a pipeline of several.
 pub(super) fn no_model(folder: &Path) -> Error {
     let shown = folder.display();
-    if let Some(base) = base(folder) {
-        let what = format!("is an adapter (PEFT), made for {base}, and no whole model");
-        let help =
-            "merge it into its model (PEFT: merge_and_unload, then save_pretrained) and pass that folder";
-        return Error::model(shown, what, help);
+    if let Some(adapter) = adapter_alone(folder) {
+        return adapter;
     }
     if folder.join("model_index.json").is_file() {
         let what = "is a pipeline of several models (model_index.json), which are not run together";

@@ -155,11 +155,20 @@ fn what_is_left_aside_is_said() {
     let folder = Folder::new();
     folder.write("adapter_config.json", json!({"base_model_name_or_path": "org/base"}).to_string());
     folder.answers().code(0).says(&["adapter beside the model", "org/base", "not applied"]);
-    for file in ["config.json", "model.safetensors"] {
+    folder.write("adapter_model.safetensors", "x");
+    for file in ["model.safetensors", "config.json"] {
+        fs::remove_file(folder.path().join(file)).expect("a file");
+        folder.answers().code(3).says(&["is an adapter (PEFT), made for org/base", "merge"]);
+    }
+
+    let folder = Folder::new();
+    fs::remove_file(folder.path().join("model.safetensors")).expect("a file");
+    folder.answers().code(3).says(&["has no weights", "looked for model.safetensors"]);
+    for (file, form) in [("model.onnx", "ONNX"), ("tf_model.h5", "HDF5"), ("model.gguf", "GGUF")] {
+        folder.write(file, "x");
+        folder.answers().code(3).says(&["has no weights that are read", file, form, "save_pretrained"]);
         fs::remove_file(folder.path().join(file)).expect("a file");
     }
-    folder.write("adapter_model.safetensors", "x");
-    folder.answers().code(3).says(&["is an adapter (PEFT), made for org/base", "merge"]);
 
     let folder = Folder::new();
     fs::remove_file(folder.path().join("preprocessor_config.json")).expect("a file");

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::{Advice, Error, Result};
+use crate::textfile;
 
 /// Most bytes of one of these files.
 const MAX_BYTES: u64 = 1 << 20;
@@ -22,5 +23,5 @@ pub(super) fn json(path: &Path) -> Result<Option<Value>> {
         Err(e) => return Err(wrong(e.to_string())),
     }
     let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| wrong(format!("not valid JSON: {e}")))
+    textfile::json(&bytes).map(Some).map_err(wrong)
 }
