@@ -194,6 +194,52 @@ def preprocessor_configs():
     seed("preprocessor_config", "empty", b"")
 
 
+def text_configs():
+    def config(name, *parts):
+        parts = [part if isinstance(part, bytes) else compact(part) for part in parts]
+        seed("text_config", name, b"\0".join(parts))
+
+    for name in ("gpt2", "t5_v11"):
+        config(f"golden_{name}", json.loads((GOLDEN / name / "generation_config.json").read_text()))
+    config("chance", {"do_sample": True, "temperature": 0.7, "top_k": 50, "top_p": 0.9, "max_new_tokens": 5})
+    config("ends", {"eos_token_id": [1, 99], "min_length": 3, "min_new_tokens": 2, "max_length": 20})
+    config("penalties", {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2})
+    config("bans", {"suppress_tokens": [1, 2], "begin_suppress_tokens": [3], "bad_words_ids": [[1], [2, 3], []]})
+    config("forced", {"forced_bos_token_id": 7, "forced_eos_token_id": [1], "decoder_start_token_id": 0})
+    config("not_followed", {"num_beams": 4, "typical_p": 0.2, "sequence_bias": [[[1], 2.0]], "guidance_scale": 3})
+    config("beyond", {"eos_token_id": 100, "suppress_tokens": [-1], "bad_words_ids": [[1e9]], "top_p": 2})
+    config("kinds", {"eos_token_id": "a", "temperature": [], "do_sample": 1, "max_length": -5, "stop_strings": [1]})
+    config("stops", {"stop_strings": ["\n", "", "\u00e9"]})
+    config("huge", {"max_new_tokens": 1 << 63, "no_repeat_ngram_size": 1 << 40, "repetition_penalty": 1e300})
+    config("list", [])
+    config("cut", b'{"eos_token_id": [1, ')
+    config("nothing", b"")
+
+    def module(*names):
+        own = "sentence_transformers.models."
+        return [{"idx": i, "name": str(i), "path": path, "type": own + name} for i, (name, path) in enumerate(names)]
+
+    plain = module(("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize"))
+    dense = module(("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"))
+    mean = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True, "include_prompt": False}
+    prompts = {"prompts": {"query": "q: "}, "default_prompt_name": "query", "truncate_dim": 2, "max_seq_length": 8,
+               "do_lower_case": True}
+    config("sentence", b"", plain, mean, prompts)
+    config("mode_by_name", b"", plain, {"pooling_mode": "lasttoken"}, {"max_seq_length": 0, "truncate_dim": 0})
+    config("dense", b"", dense, {"in_features": 2, "out_features": 3, "pooling_mode": "mean", "bias": False})
+    config("dense_huge", b"", dense, {"in_features": 1 << 20, "out_features": 1 << 20, "pooling_mode": "cls"})
+    config("custom", b"", [{"type": "custom_st.Transformer", "path": ""}], mean)
+    config("outside", b"", module(("Transformer", "../x"), ("Pooling", "/etc")), mean)
+    config("no_list", b"", {}, [], 3)
+    config("prompt_unknown", b"", plain, mean, {"default_prompt_name": "query"})
+    config("tokenizer", b"", b"", b"", b"", {"tokenizer_class": "BertTokenizer", "do_lower_case": False,
+                                             "model_max_length": 1e30, "truncation_side": "left"})
+    config("tokenizer_unknown", b"", b"", b"", b"", {"tokenizer_class": "BertJapaneseTokenizer"})
+    config("tokenizer_added", b"", b"", b"", b"", {"added_tokens_decoder": {"7": {"content": "<x>", "special": True}},
+                                                   "mask_token": {"content": "[MASK]", "lstrip": True}})
+    config("tokenizer_kinds", b"", b"", b"", b"", {"tokenizer_class": 3, "cls_token": [], "added_tokens_decoder": []})
+
+
 def image_options():
     size = 0
     for path in sorted(IMAGES.iterdir(), key=lambda p: (p.stat().st_size, p.name)):
@@ -217,7 +263,7 @@ def image_options():
 
 
 if __name__ == "__main__":
-    for target in (checkpoint_headers, model_configs, preprocessor_configs, image_options):
+    for target in (checkpoint_headers, model_configs, preprocessor_configs, text_configs, image_options):
         folder = SEEDS / target.__name__.removesuffix("s" if target is not image_options else "")
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.iterdir():

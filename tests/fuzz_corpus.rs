@@ -71,6 +71,11 @@ fn preprocessor_configs() {
 }
 
 #[test]
+fn text_configs() {
+    replay("text_config", bodies::text_config::run);
+}
+
+#[test]
 fn image_options() {
     replay("image_options", bodies::image_options::run);
 }

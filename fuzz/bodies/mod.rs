@@ -11,6 +11,7 @@ pub mod checkpoint_header;
 pub mod image_options;
 pub mod model_config;
 pub mod preprocessor_config;
+pub mod text_config;
 
 /// The part before the first NUL, and what follows it.
 fn split(input: &[u8]) -> (&[u8], &[u8]) {
