@@ -389,7 +389,7 @@ fn pictures_to_tokens_and_back() {
     colours("tokens", ["--decode", &at("t.json"), "-o", &at("t.json")])
         .code(2)
         .says(&["would replace an input"]);
-    colours("tokens", [star, "-o", &at("no/t.json")]).code(2).says(&["there is no folder"]);
+    colours("tokens", [star, "-o", &at("no/t.json")]).code(1).says(&["there is no folder"]);
     colours("tokens", ["nope.png"]).code(1).says(&["nope.png: cannot be read"]);
 }
 
