@@ -20,6 +20,8 @@ fn fuses(gpu: &Gpu, case: &Case) -> bool {
     plan(true).unwrap().to_string() != plan(false).unwrap().to_string()
 }
 
+const ALL: [usize; 2] = [0, 1];
+
 /// Both, with 0 where both have a NaN.
 fn without_nans(got: &HostTensor, want: &HostTensor) -> (HostTensor, HostTensor) {
     let (a, b) = (got.to_f32(), want.to_f32());
@@ -28,10 +30,12 @@ fn without_nans(got: &HostTensor, want: &HostTensor) -> (HostTensor, HostTensor)
     (HostTensor::f32(got.shape(), of(&a, &b)), HostTensor::f32(want.shape(), of(&b, &a)))
 }
 
-fn check_all(gpu: &Arc<Gpu>, options: Options, f16_tolerance: Option<f32>) {
+/// Checks every case, or each of them that is `which[0]` of `which[1]`.
+fn check_all(gpu: &Arc<Gpu>, options: Options, f16_tolerance: Option<f32>, which: [usize; 2]) {
     let mut failures = Vec::new();
     let only = std::env::var("VIT_GPU_CASES").unwrap_or_default();
-    for case in selftest::all().into_iter().filter(|c| c.name.contains(&only)) {
+    let cases = selftest::all().into_iter().skip(which[0]).step_by(which[1]);
+    for case in cases.filter(|c| c.name.contains(&only)) {
         if !options.fuse && !fuses(gpu, &case) {
             continue;
         }
@@ -52,19 +56,29 @@ fn check_all(gpu: &Arc<Gpu>, options: Options, f16_tolerance: Option<f32>) {
 #[test]
 fn kernels_match_the_reference() {
     let Some(gpu) = gpu() else { return };
-    check_all(&gpu, Options::default(), None);
+    check_all(&gpu, Options::default(), None, ALL);
 }
 
 #[test]
 fn kernels_match_the_reference_unfused() {
     let Some(gpu) = gpu() else { return };
-    check_all(&gpu, Options { fuse: false, ..Options::default() }, None);
+    check_all(&gpu, Options { fuse: false, ..Options::default() }, None, ALL);
+}
+
+fn with_bounds_checks(which: [usize; 2]) {
+    let Some(gpu) = open(&DeviceChoice { checked: true, ..DeviceChoice::default() }) else { return };
+    check_all(&gpu, Options::default(), None, which);
+}
+
+// In two parts, which two cores share: it is the longest of all.
+#[test]
+fn kernels_match_the_reference_with_bounds_checks() {
+    with_bounds_checks([0, 2]);
 }
 
 #[test]
-fn kernels_match_the_reference_with_bounds_checks() {
-    let Some(gpu) = open(&DeviceChoice { checked: true, ..DeviceChoice::default() }) else { return };
-    check_all(&gpu, Options::default(), None);
+fn other_kernels_match_the_reference_with_bounds_checks() {
+    with_bounds_checks([1, 2]);
 }
 
 #[test]
@@ -75,7 +89,7 @@ fn kernels_match_the_reference_in_f16() {
         return;
     }
     // The cases' values are of order one and sums of up to 768 terms of order 30.
-    check_all(&gpu, Options { precision: Precision::F16, ..Options::default() }, Some(2e-2));
+    check_all(&gpu, Options { precision: Precision::F16, ..Options::default() }, Some(2e-2), ALL);
 }
 
 /// Those on cooperative matrices, with bounds checks, and written for larger subgroups than run them:
