@@ -278,7 +278,8 @@ fn main(
         for (var i = 0u; i < SHARE; i++) {
             let col = start + i * 4u;
             let e = energies(row, col, s0 + col, seen, bias_at);
-            let weights = vec4<f16>(select(vec4<f32>(), exp2(e - top), e > vec4<f32>(LOWEST)));
+            // Not by `>`, which a NaN would fail and be left away.
+            let weights = vec4<f16>(select(exp2(e - top), vec4<f32>(), e == vec4<f32>(LOWEST)));
             let rounded = vec4<f32>(weights);
             sum += (rounded.x + rounded.y) + (rounded.z + rounded.w);
             put_halves(P_START + row * PS + col, weights);
