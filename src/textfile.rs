@@ -2,8 +2,47 @@
 //! the `NaN` and `Infinity` that Python's `json` writes and reads.
 
 use std::borrow::Cow;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use serde_json::Value;
+
+/// Why a file beside a model could not be read.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    /// What is wrong with it.
+    pub(crate) what: String,
+    /// What to do about it.
+    pub(crate) help: &'static str,
+}
+
+/// The value of a JSON file of at most `most` bytes; `None` where there is none.
+///
+/// # Errors
+/// [`Unread`] for what is there and cannot be read, a link that leads nowhere among them.
+pub(crate) fn read_json(path: &Path, most: u64) -> Result<Option<Value>, Unread> {
+    let wrong = |what: String, help| Unread { what, help };
+    let denied = |e: std::io::Error| wrong(e.to_string(), "check its permissions");
+    let metadata = match std::fs::metadata(path) {
+        Ok(m) => m,
+        Err(e) if e.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let help = "the file it stands for was removed; download the model again";
+            return Err(wrong("is a link that leads nowhere".to_owned(), help));
+        }
+        Err(e) => return Err(denied(e)),
+    };
+    // A pipe would be waited for without end.
+    if !metadata.is_file() {
+        return Err(wrong("is not a file".to_owned(), "is this the right folder?"));
+    }
+    if metadata.len() > most {
+        let what = format!("{} bytes are too many for a configuration", metadata.len());
+        return Err(wrong(what, "is this the right file?"));
+    }
+    let bytes = std::fs::read(path).map_err(denied)?;
+    json(&bytes).map(Some).map_err(|what| wrong(what, "download it again"))
+}
 
 /// The text of a file: UTF-8, or UTF-16 behind its byte order mark, without the mark.
 ///
@@ -100,5 +139,22 @@ mod tests {
         }
         assert_eq!(json(b"{\"\xff\": 1}").unwrap_err(), "byte 2 is not UTF-8");
         assert!(json(&[0xff, 0xfe, 0, 0xd8]).unwrap_err().contains("UTF-16"));
+    }
+
+    #[test]
+    fn files_that_are_there_and_those_that_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        assert!(read_json(&path, 10).unwrap().is_none());
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(read_json(&path, 2).unwrap(), Some(value!({})));
+        assert!(read_json(&path, 1).unwrap_err().what.contains("2 bytes are too many"));
+        assert_eq!(read_json(folder.path(), 1 << 20).unwrap_err().what, "is not a file");
+        #[cfg(unix)]
+        {
+            let link = folder.path().join("link.json");
+            std::os::unix::fs::symlink("nowhere.json", &link).unwrap();
+            assert!(read_json(&link, 10).unwrap_err().what.contains("leads nowhere"));
+        }
     }
 }

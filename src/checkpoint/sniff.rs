@@ -5,7 +5,9 @@
 //! as an absurd header length; here they are recognised and named, with the way out. Nothing is
 //! parsed, nothing is unpickled: reading a pickle means running it, so pickles are always refused.
 
-use crate::error::{Advice, Error};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Advice, Error, Result};
 use crate::printable::printable;
 
 /// How many bytes from the start of a file are worth passing to [`refuse`].
@@ -56,8 +58,31 @@ pub(crate) fn without(folder: impl std::fmt::Display, mut names: Vec<String>) ->
     Error::model(folder, what, help)
 }
 
+/// Refuses a folder in which a file that is read is not there yet: git-LFS left a pointer in its place.
+///
+/// # Errors
+/// [`Error::Model`] naming the file.
+pub(crate) fn refuse_pointers(folder: &Path) -> Result<()> {
+    /// Pointers are shorter by far, and everything else that is so short is read anyway.
+    const LONGEST: u64 = 1024;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut short: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json" || e == "txt" || e == "model"))
+        .filter(|path| path.metadata().is_ok_and(|m| m.is_file() && m.len() <= LONGEST))
+        .collect();
+    short.sort();
+    for file in short {
+        if std::fs::read(&file).is_ok_and(|bytes| is_pointer(&bytes)) {
+            let what = "this is a git-LFS pointer, the file itself was never fetched";
+            return Err(Error::model(file.display(), what, Advice::FetchWeights));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a file is what git-LFS leaves in the place of another until that is fetched.
-pub(crate) fn is_pointer(head: &[u8]) -> bool {
+fn is_pointer(head: &[u8]) -> bool {
     head.starts_with(b"version https://git-lfs") || head.starts_with(b"version https://hawser")
 }
 

@@ -4,7 +4,6 @@
 //! Another program's snapshot may hold a part of the repository. Whether a file that is missing exists at all
 //! is written where `huggingface_hub` writes it: an empty file `.no_exist/<commit>/<file>` says that it does not.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value as Json;
@@ -38,11 +37,9 @@ const TEXTS: [&str; 5] = [
 /// List of the modules that make an embedding.
 pub(super) const MODULES: &str = "modules.json";
 
-/// How embeddings are made: sentence-transformers' files.
-const SENTENCES: [&str; 10] = [
-    MODULES,
-    "1_Pooling/config.json",
-    "config_sentence_transformers.json",
+/// The file with how long a text may be and in which letters it is read (sentence-transformers), by the kind of
+/// model that once was saved; the first that is there counts.
+pub(crate) const SENTENCE_SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
@@ -52,13 +49,20 @@ const SENTENCES: [&str; 10] = [
     "sentence_xlnet_config.json",
 ];
 
+/// How embeddings are made (sentence-transformers).
+fn sentences() -> impl Iterator<Item = &'static str> {
+    [MODULES, "1_Pooling/config.json", "config_sentence_transformers.json"]
+        .into_iter()
+        .chain(SENTENCE_SETTINGS)
+}
+
 /// Largest file that is read here, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Every file that is taken where it exists, besides the configuration and the weights.
 #[cfg(feature = "hub")]
 pub(super) fn optional() -> impl Iterator<Item = &'static str> {
-    IMAGES.into_iter().chain(VOCABULARIES).chain(TEXTS).chain(SENTENCES)
+    IMAGES.into_iter().chain(VOCABULARIES).chain(TEXTS).chain(sentences())
 }
 
 /// What a snapshot lacks beside configuration and weights.
@@ -98,7 +102,7 @@ pub(super) fn lack(folder: &Path, absent: &Path) -> Lack {
             first(&VOCABULARIES)
                 .filter(|_| !there(VOCABULARIES[0]))
                 .or_else(|| first(&TEXTS))
-                .or_else(|| first(&SENTENCES))
+                .or_else(|| sentences().find(|file| !settled(file)).map(str::to_owned))
         }
     };
     unsettled.map_or(Lack::Nothing, Lack::Perhaps)
@@ -126,8 +130,7 @@ fn modules(folder: &Path) -> Vec<String> {
 
 /// A JSON file; none if it is not there, or is none.
 fn json(path: &Path) -> Option<Json> {
-    path.metadata().ok().filter(|m| m.is_file() && m.len() <= MAX_BYTES)?;
-    textfile::json(&fs::read(path).ok()?).ok()
+    textfile::read_json(path, MAX_BYTES).ok()?
 }
 
 /// Files whose absence is worth noting.
@@ -139,6 +142,8 @@ pub(super) fn noted(folder: &Path) -> Vec<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -180,7 +185,8 @@ mod tests {
         assert_eq!(lacks(&sentence), Lack::Surely("2_Dense/model.safetensors".into()));
         sentence.push(("absent/2_Dense/model.safetensors", ""));
         assert_eq!(lacks(&sentence), Lack::Perhaps("tokenizer_config.json".into()));
-        let absent: Vec<String> = TEXTS.iter().chain(&SENTENCES).map(|f| format!("absent/{f}")).collect();
+        let absent: Vec<String> =
+            TEXTS.into_iter().chain(sentences()).map(|f| format!("absent/{f}")).collect();
         sentence.extend(absent.iter().map(|f| (f.as_str(), "")));
         assert_eq!(lacks(&sentence), Lack::Nothing);
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 use super::folder;
-use crate::checkpoint::{Checkpoint, DECODER, TOKENIZER};
+use crate::checkpoint::{Checkpoint, DECODER, TOKENIZER, sniff};
 use crate::error::{Error, Result};
 use crate::models::{self, ModelKind};
 use crate::synthetic;
@@ -64,7 +64,7 @@ impl ModelFiles {
     /// Reads a folder, or a weights file and what lies beside it.
     pub(super) fn in_folder(path: &Path, mmap: bool) -> Result<Self> {
         let folder = folder::of(path);
-        folder::refuse_pointers(folder)?;
+        sniff::refuse_pointers(folder)?;
         // A file that is damaged is told of behind weights that are not there at all.
         let config = folder::read(&folder.join("config.json"));
         let kind = config.as_ref().ok().and_then(|json| models::kind(json.as_ref()?));

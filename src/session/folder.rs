@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
-use crate::checkpoint::sniff;
-use crate::error::{Advice, Error, Result};
+use crate::error::{Error, Result};
 use crate::textfile;
 
 /// Largest JSON file read, in bytes: configurations with tens of thousands of labels stay far below.
@@ -30,24 +29,7 @@ pub(super) fn of(path: &Path) -> &Path {
 /// # Errors
 /// [`Error::Model`] for a file that cannot be read, and for a link that leads nowhere.
 pub(super) fn read(path: &Path) -> Result<Option<Json>> {
-    let wrong = |what: String, help: &str| Error::model(path.display(), what, help);
-    let metadata = match std::fs::metadata(path) {
-        Ok(m) => m,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            if path.symlink_metadata().is_err() {
-                return Ok(None);
-            }
-            let help = "the file it stands for was removed; download the model again";
-            return Err(wrong("is a link that leads nowhere".to_owned(), help));
-        }
-        Err(e) => return Err(wrong(e.to_string(), "check its permissions")),
-    };
-    if metadata.len() > MAX_JSON {
-        let what = format!("{} bytes are too many for a configuration", metadata.len());
-        return Err(wrong(what, "is this the right file?"));
-    }
-    let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string(), "check its permissions"))?;
-    textfile::json(&bytes).map(Some).map_err(|what| wrong(what, "download it again"))
+    textfile::read_json(path, MAX_JSON).map_err(|wrong| Error::model(path.display(), wrong.what, wrong.help))
 }
 
 /// Name and contents of what says how images are prepared, where transformers looks: the part for images of a
@@ -63,29 +45,6 @@ pub(super) fn preprocessor(folder: &Path) -> Result<Option<(String, String)>> {
     }
     let own = folder.join("preprocessor_config.json");
     Ok(read(&own)?.and_then(|json| named(own, &json)))
-}
-
-/// Refuses a folder in which a file that is read is not there yet: git-LFS left a pointer in its place.
-///
-/// # Errors
-/// [`Error::Model`] naming the file.
-pub(super) fn refuse_pointers(folder: &Path) -> Result<()> {
-    /// Pointers are shorter by far, and everything else that is so short is read anyway.
-    const LONGEST: u64 = 1024;
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut short: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "json" || e == "txt" || e == "model"))
-        .filter(|path| path.metadata().is_ok_and(|m| m.is_file() && m.len() <= LONGEST))
-        .collect();
-    short.sort();
-    for file in short {
-        if std::fs::read(&file).is_ok_and(|bytes| sniff::is_pointer(&bytes)) {
-            let what = "this is a git-LFS pointer, the file itself was never fetched";
-            return Err(Error::model(file.display(), what, Advice::FetchWeights));
-        }
-    }
-    Ok(())
 }
 
 /// The model that an adapter in this folder belongs to, `an unnamed model` if it does not say; `None` if there

@@ -1,9 +1,9 @@
 //! How likely a language model finds a text, and what follows from it without any training: the label that
 //! makes a text likeliest (Radford et al. 2019, section 3; Brown et al. 2020).
 
-use super::tasks::softmax;
 use super::{Kind, Passage, Task, TextSession, TooLong};
 use crate::error::{Advice, Error, Result};
+use crate::labels::Scoring;
 
 /// How likely a text is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -181,7 +181,7 @@ impl TextSession {
         });
         let likelihoods = likelihoods.collect::<Result<Vec<Likelihood>>>()?;
         let sums: Vec<f32> = likelihoods.iter().map(|l| l.log as f32).collect();
-        let each = labels.iter().zip(likelihoods).zip(softmax(&sums));
+        let each = labels.iter().zip(likelihoods).zip(Scoring::Softmax.apply(&sums));
         Ok(each
             .map(|((label, likelihood), probability)| Choice {
                 label: label.clone(),

@@ -6,30 +6,28 @@
 //! folder without `modules.json` says nothing. A step that is not known here is refused by name.
 
 mod dense;
-mod disk;
 mod pooling;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
+use crate::checkpoint::sniff;
 use crate::error::{Advice, Error, Result};
+use crate::hub::SENTENCE_SETTINGS;
 use crate::printable::printable;
-use disk::{AGAIN, json};
+use crate::textfile;
 
 pub use dense::Dense;
 pub use pooling::Mode;
 pub(crate) use pooling::pooled;
 
-/// Names of the file with the settings of a text, in the order in which they are looked for.
-const SETTINGS: [&str; 7] = [
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_albert_config.json",
-    "sentence_xlm-roberta_config.json",
-    "sentence_xlnet_config.json",
-];
+/// Most bytes of one of these files.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What to do about one that is wrong.
+const AGAIN: Advice = Advice::NamePooling;
 
 /// What comes after pooling.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +85,11 @@ impl Sentence {
             // As in "sentence_transformers.models.Pooling"; classes of others may share a name.
             let own = name.starts_with("sentence_transformers.");
             let kind = name.rsplit('.').next().filter(|_| own).unwrap_or_default();
-            let path = || place(folder, module["path"].as_str().unwrap_or_default()).map_err(wrong);
+            let path = || {
+                let path = place(folder, module["path"].as_str().unwrap_or_default()).map_err(wrong)?;
+                sniff::refuse_pointers(&path)?;
+                Ok(path)
+            };
             match (kind, found.modes.is_empty()) {
                 ("Transformer", true) => found.settings(&path()?)?,
                 ("Pooling", true) => found.pooling(&path()?)?,
@@ -176,7 +178,7 @@ impl Sentence {
     }
 
     fn settings(&mut self, folder: &Path) -> Result<()> {
-        for name in SETTINGS {
+        for name in SENTENCE_SETTINGS {
             let file = folder.join(name);
             let Some(settings) = json(&file)? else { continue };
             let limit = settings["max_seq_length"].as_u64();
@@ -227,6 +229,11 @@ pub(super) fn normalize(vector: &mut [f32]) {
     vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length.max(1e-12)) as f32);
 }
 
+/// A small JSON file that may be missing.
+fn json(path: &Path) -> Result<Option<Value>> {
+    textfile::read_json(path, MAX_BYTES).map_err(|wrong| Error::model(path.display(), wrong.what, AGAIN))
+}
+
 /// The folder of a module, which lies in the model's or is it.
 fn place(folder: &Path, path: &str) -> Result<PathBuf, String> {
     if path.contains(['/', '\\', ':']) || path.starts_with('.') {
@@ -238,7 +245,7 @@ fn place(folder: &Path, path: &str) -> Result<PathBuf, String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -276,7 +283,7 @@ mod tests {
         let mean = json!({"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true});
         let list = modules(&[TRANSFORMER, POOLING, NORMALIZE]);
         let settings = json!({"max_seq_length": 256, "do_lower_case": true});
-        for name in SETTINGS {
+        for name in SENTENCE_SETTINGS {
             let said = read(&[
                 ("modules.json", list.clone()),
                 ("1_Pooling/config.json", mean.clone()),
@@ -314,6 +321,16 @@ mod tests {
         assert!(said.choose_prompt("other").unwrap_err().to_string().contains("`other`"));
         let e = files(json!({"prompts": {}, "default_prompt_name": "query"})).unwrap_err().to_string();
         assert!(e.contains("`query` is not among"), "{e}");
+    }
+
+    #[test]
+    fn a_pointer_in_a_module_folder() {
+        let folder = folder(&[("modules.json", modules(&[TRANSFORMER, POOLING]))]);
+        let pooling = folder.path().join("1_Pooling");
+        std::fs::create_dir(&pooling).unwrap();
+        std::fs::write(pooling.join("config.json"), "version https://git-lfs.github.com/spec/v1\n").unwrap();
+        let e = Sentence::read(folder.path()).unwrap_err().to_string();
+        assert!(e.contains("1_Pooling") && e.contains("git-LFS pointer"), "{e}");
     }
 
     #[test]

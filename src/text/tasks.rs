@@ -7,6 +7,7 @@ use super::batch::distinct;
 use super::sentence::{Mode, Sentence, pooled};
 use super::{Passage, Task, TextSession, TooLong};
 use crate::error::{Advice, Error, Result};
+use crate::labels::Scoring;
 use crate::tensor::HostTensor;
 use crate::tokenizer::Encoding;
 
@@ -15,7 +16,7 @@ use crate::tokenizer::Encoding;
 pub struct Scored {
     /// As the head gives them.
     pub logits: Vec<f32>,
-    /// What they say, by the [`Scoring`](crate::labels::Scoring) of [`TextSession::labels`]: softmax, the sigmoid of each, or
+    /// What they say, by the [`Scoring`] of [`TextSession::labels`]: softmax, the sigmoid of each, or
     /// the same numbers.
     pub scores: Vec<f32>,
 }
@@ -116,7 +117,7 @@ impl TextSession {
         let logits = self.outputs(passages.collect::<Result<_>>()?, "seq_relationship_logits")?;
         let scored = logits.iter().map(|logits| {
             let logits = logits.to_f32();
-            Scored { scores: softmax(&logits), logits }
+            Scored { scores: Scoring::Softmax.apply(&logits), logits }
         });
         scored.map(|scored| finite(scored, self.name())).collect()
     }
@@ -148,7 +149,7 @@ impl TextSession {
         let width = scores.shape().width();
         let all = scores.to_f32();
         let filled = masks.iter().zip(all.chunks(width)).map(|(&at, logits)| {
-            let probabilities = softmax(logits);
+            let probabilities = Scoring::Softmax.apply(logits);
             let tokens = likeliest(&probabilities, top).into_iter().map(|id| {
                 let word = tokenizer.token(id as u32).unwrap_or_else(|| format!("#{id}"));
                 (word, id as u32, probabilities[id])
@@ -284,13 +285,6 @@ fn longest_first([first, second]: [usize; 2], most: usize) -> [usize; 2] {
         kept = [most / 2, most - most / 2];
     }
     if swapped { [kept[1], kept[0]] } else { kept }
-}
-
-pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
-    let top = logits.iter().copied().fold(f32::MIN, f32::max);
-    let weights: Vec<f64> = logits.iter().map(|l| f64::from(l - top).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    weights.iter().map(|w| (w / sum) as f32).collect()
 }
 
 /// Indices of the largest values, largest first; 0 asks for all.

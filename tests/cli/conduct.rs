@@ -42,9 +42,12 @@ fn pages_for_shells_and_man() {
     go(["man", "nothing"]).code(2).says(&["there is no command `nothing`"]);
 }
 
-/// What a shell offers behind `vit-gpu infer --form`; nothing where there is no such shell.
+/// What a shell offers behind `vit-gpu infer --form`; nothing, said aloud, where there is no such shell.
 fn offered(shell: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(shell).args(arguments).stdin(Stdio::null()).output().ok()?;
+    let Ok(output) = Command::new(shell).args(arguments).stdin(Stdio::null()).output() else {
+        eprintln!("SKIP: there is no {shell} to complete in");
+        return None;
+    };
     Some(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
 }
 

@@ -59,14 +59,14 @@ fn edges(sources: &[Source]) -> BTreeMap<Module, BTreeMap<Module, String>> {
 }
 
 /// Every shortest circle: `a -> b (a::b::C) -> a (a::D)`. Edges between the modules of a pair are not
-/// followed, and none that begin in the modules of `not_yet`.
-pub fn circles(sources: &[Source], pairs: &[[&str; 2]], not_yet: &[&str]) -> Vec<String> {
+/// followed.
+pub fn circles(sources: &[Source], pairs: &[[&str; 2]]) -> Vec<String> {
     let edges = edges(sources);
     let top = |module: &Module| module.first().cloned().unwrap_or_default();
     let follow = |from: &Module, to: &Module| {
         let (from, to) = (top(from), top(to));
         let pair = pairs.iter().any(|p| p.contains(&from.as_str()) && p.contains(&to.as_str()));
-        !not_yet.contains(&from.as_str()) && (from == to || !pair)
+        from == to || !pair
     };
     let next = |from: &Module| {
         let from = from.clone();
