@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::{compare, gpu, open};
@@ -20,8 +21,6 @@ fn fuses(gpu: &Gpu, case: &Case) -> bool {
     plan(true).unwrap().to_string() != plan(false).unwrap().to_string()
 }
 
-const ALL: [usize; 2] = [0, 1];
-
 /// Both, with 0 where both have a NaN.
 fn without_nans(got: &HostTensor, want: &HostTensor) -> (HostTensor, HostTensor) {
     let (a, b) = (got.to_f32(), want.to_f32());
@@ -30,55 +29,87 @@ fn without_nans(got: &HostTensor, want: &HostTensor) -> (HostTensor, HostTensor)
     (HostTensor::f32(got.shape(), of(&a, &b)), HostTensor::f32(want.shape(), of(&b, &a)))
 }
 
-/// Checks every case, or each of them that is `which[0]` of `which[1]`.
-fn check_all(gpu: &Arc<Gpu>, options: Options, f16_tolerance: Option<f32>, which: [usize; 2]) {
-    let mut failures = Vec::new();
+/// A case, and one way to run it.
+type Run<'a> = (&'a Case, Target, Options);
+
+/// Every case in every way.
+fn runs<'a>(gpu: &Gpu, cases: &'a [Case], options: &Options) -> Vec<Run<'a>> {
     let only = std::env::var("VIT_GPU_CASES").unwrap_or_default();
-    let cases = selftest::all().into_iter().skip(which[0]).step_by(which[1]);
-    for case in cases.filter(|c| c.name.contains(&only)) {
-        if !options.fuse && !fuses(gpu, &case) {
-            continue;
+    let cases = cases.iter().filter(|c| c.name.contains(&only) && (options.fuse || fuses(gpu, c)));
+    let ways = |case: &'a Case| {
+        let ways = case.ways(gpu.target(), options).unwrap();
+        ways.into_iter().map(move |(target, way)| (case, target, way))
+    };
+    cases.flat_map(ways).collect()
+}
+
+/// So many of the runs of each kernel variant, spread over its cases, and those of kernels without variants.
+fn some_of_each(runs: Vec<Run<'_>>, most: usize) -> Vec<Run<'_>> {
+    let name = |way: &Options| format!("{:?}", way.choices);
+    let mut of: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, _, way) in &runs {
+        *of.entry(name(way)).or_default() += 1;
+    }
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let taken = |(_, _, way): &Run<'_>| {
+        let name = name(way);
+        let (all, at) = (of[&name], seen.entry(name).or_default());
+        *at += 1;
+        // Whenever this fraction passes a whole number.
+        way.choices.forced_names().next().is_none() || *at * most / all > (*at - 1) * most / all
+    };
+    runs.into_iter().filter(taken).collect()
+}
+
+fn check(gpu: &Arc<Gpu>, runs: &[Run<'_>], f16_tolerance: Option<f32>) {
+    assert!(!runs.is_empty() || std::env::var_os("VIT_GPU_CASES").is_some(), "nothing runs");
+    let mut failures = Vec::new();
+    let mut want: Option<(&str, HostTensor)> = None;
+    for (case, target, way) in runs {
+        if want.as_ref().is_none_or(|(name, _)| *name != case.name) {
+            want = Some((&case.name, case.reference().unwrap()));
         }
-        let want = case.reference().unwrap();
-        for (target, way) in case.ways(gpu.target(), &options).unwrap() {
-            let name = format!("{} {:?} cpu={}", case.name, way.choices, target.cpu);
-            let (got, _) = case.run(gpu, &target, way).unwrap();
-            let tolerance = f16_tolerance.unwrap_or(case.tolerance);
-            let (got, wanted) = if case.poisoned { without_nans(&got, &want) } else { (got, want.clone()) };
-            if let Err(e) = compare(&got, &wanted, tolerance, tolerance) {
-                failures.push(format!("{name}: {e}"));
-            }
+        let (_, want) = want.as_ref().unwrap();
+        let name = format!("{} {:?} cpu={}", case.name, way.choices, target.cpu);
+        let (got, _) = case.run(gpu, target, way.clone()).unwrap();
+        let tolerance = f16_tolerance.unwrap_or(case.tolerance);
+        let (got, wanted) = if case.poisoned { without_nans(&got, want) } else { (got, want.clone()) };
+        if let Err(e) = compare(&got, &wanted, tolerance, tolerance) {
+            failures.push(format!("{name}: {e}"));
         }
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
+fn check_all(gpu: &Arc<Gpu>, options: &Options, f16_tolerance: Option<f32>) {
+    let cases = selftest::all();
+    check(gpu, &runs(gpu, &cases, options), f16_tolerance);
+}
+
 #[test]
 fn kernels_match_the_reference() {
     let Some(gpu) = gpu() else { return };
-    check_all(&gpu, Options::default(), None, ALL);
+    check_all(&gpu, &Options::default(), None);
 }
 
 #[test]
 fn kernels_match_the_reference_unfused() {
     let Some(gpu) = gpu() else { return };
-    check_all(&gpu, Options { fuse: false, ..Options::default() }, None, ALL);
+    check_all(&gpu, &Options { fuse: false, ..Options::default() }, None);
 }
 
-fn with_bounds_checks(which: [usize; 2]) {
-    let Some(gpu) = open(&DeviceChoice { checked: true, ..DeviceChoice::default() }) else { return };
-    check_all(&gpu, Options::default(), None, which);
-}
-
-// In two parts, which two cores share: it is the longest of all.
+/// What a check changes in a kernel is the same in every case of it, and compilers take longest with it: some
+/// cases of each variant here, all of them where `VIT_GPU_EVERY_CHECK` is set.
 #[test]
 fn kernels_match_the_reference_with_bounds_checks() {
-    with_bounds_checks([0, 2]);
-}
-
-#[test]
-fn other_kernels_match_the_reference_with_bounds_checks() {
-    with_bounds_checks([1, 2]);
+    const MOST: usize = 6;
+    let Some(gpu) = open(&DeviceChoice { checked: true, ..DeviceChoice::default() }) else { return };
+    let cases = selftest::all();
+    let mut runs = runs(&gpu, &cases, &Options::default());
+    if std::env::var_os("VIT_GPU_EVERY_CHECK").is_none() {
+        runs = some_of_each(runs, MOST);
+    }
+    check(&gpu, &runs, None);
 }
 
 #[test]
@@ -89,7 +120,7 @@ fn kernels_match_the_reference_in_f16() {
         return;
     }
     // The cases' values are of order one and sums of up to 768 terms of order 30.
-    check_all(&gpu, Options { precision: Precision::F16, ..Options::default() }, Some(2e-2), ALL);
+    check_all(&gpu, &Options { precision: Precision::F16, ..Options::default() }, Some(2e-2));
 }
 
 /// Those on cooperative matrices, with bounds checks, and written for larger subgroups than run them:

@@ -18,7 +18,7 @@ use vit_gpu::models::{FAMILIES, ModelKind};
 use vit_gpu::plan::Precision;
 use vit_gpu::session::{Device, ModelSource, Options};
 use vit_gpu::tensor::HostTensor;
-use vit_gpu::text::{Beams, Kind, Passage, Task, TextSession, TooLong};
+use vit_gpu::text::{Beams, Kind, Passage, Search, Task, TextSession, TooLong};
 
 const TOLERANCE: f32 = 1e-4;
 /// Weights are wide and scores of T5 unscaled, so that rounding is seen.
@@ -282,10 +282,12 @@ fn beams_are_those_of_the_original() {
             search[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
         };
         let beams = Beams {
+            search: Search {
+                beams: search["beams"].as_u64().unwrap() as usize,
+                length_penalty: search["length_penalty"].as_f64().unwrap() as f32,
+                early: search["early"].as_bool().unwrap(),
+            },
             constraints: Default::default(),
-            width: search["beams"].as_u64().unwrap() as usize,
-            length_penalty: search["length_penalty"].as_f64().unwrap() as f32,
-            early: search["early"].as_bool().unwrap(),
             tokens: Some(search["new"].as_u64().unwrap() as usize),
             too_long: TooLong::Refuse,
         };

@@ -177,11 +177,10 @@ fn map(file: &File) -> io::Result<Mmap> {
     unsafe { Mmap::map(file) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
-    #[cfg(unix)]
     #[test]
     fn limits_of_the_system_have_a_way_out() {
         let hint_of = |number| hint(&io::Error::from_raw_os_error(number));

@@ -18,6 +18,7 @@ pub(super) enum Hold {
     /// None does, and this one now holds it, until the file is closed.
     Held,
     /// Another does.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "opening says so there"))]
     Busy,
     /// The file system does not say.
     Unknown,

@@ -2,7 +2,7 @@
 //! likeliest continuations of several sequences the best few go on. Caches are not copied when sequences
 //! split: each place says whose row holds it.
 
-use super::generation::Constraints;
+use super::generation::{Constraints, MAX_BEAMS, Search};
 use super::tasks::likeliest;
 use super::{Kind, Task, TextSession, TooLong};
 use crate::error::{Error, Result};
@@ -10,19 +10,11 @@ use crate::models::sequence::{Extent, New, STEP, TOKENS, TREE};
 use crate::session::{TokenLoop, score_graph};
 use crate::tensor::HostTensor;
 
-/// Most beams.
-const MAX_BEAMS: usize = 32;
-
 /// How to search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Beams {
-    /// Sequences that go on at a time.
-    pub width: usize,
-    /// The score of a finished text is the logarithm of its probability over its length to this power: above
-    /// 0 longer texts are preferred, below 0 shorter ones.
-    pub length_penalty: f32,
-    /// End as soon as `width` texts are finished, whatever others might become.
-    pub early: bool,
+    /// How wide, and which of the texts are best.
+    pub search: Search,
     /// What is asked of tokens.
     pub constraints: Constraints,
     /// Most new tokens; `None` for as many as are usual and fit.
@@ -36,7 +28,7 @@ pub struct Beams {
 pub struct Beam {
     /// New tokens, the end token included.
     pub ids: Vec<u32>,
-    /// See [`Beams::length_penalty`].
+    /// See [`Search::length_penalty`].
     pub score: f64,
 }
 
@@ -92,7 +84,8 @@ impl TextSession {
     /// As [`TextSession::write`].
     pub fn beams_of(&self, prompt: &[u32], beams: &Beams) -> Result<Vec<Beam>> {
         self.need(Task::Write)?;
-        let Beams { width, length_penalty, early, tokens, ref constraints, .. } = *beams;
+        let Beams { search, tokens, ref constraints, .. } = *beams;
+        let Search { beams: width, length_penalty, early } = search;
         if !(1..=MAX_BEAMS).contains(&width) {
             let what = format!("{width} beams");
             return Err(Error::usage(what, format!("ask for 1 to {MAX_BEAMS}")));

@@ -3,6 +3,7 @@
 //!
 //! Source: transformers 5.23, `generation/configuration_utils.py`.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::ops::{LogitsRules, Sampling};
@@ -14,13 +15,13 @@ const MOST: usize = 100_000;
 /// Settings of transformers that change what is written and are not followed here, each with the values that
 /// change nothing.
 const NOT_FOLLOWED: &[(&str, &[f64])] = &[
-    ("num_beams", &[1.0]),
     ("penalty_alpha", &[0.0]),
     ("typical_p", &[1.0]),
     ("epsilon_cutoff", &[0.0]),
     ("eta_cutoff", &[0.0]),
     ("min_p", &[0.0]),
     ("top_h", &[]),
+    ("num_beam_groups", &[1.0]),
     ("diversity_penalty", &[0.0]),
     ("encoder_repetition_penalty", &[1.0]),
     ("encoder_no_repeat_ngram_size", &[0.0]),
@@ -29,6 +30,9 @@ const NOT_FOLLOWED: &[(&str, &[f64])] = &[
     ("exponential_decay_length_penalty", &[]),
     ("watermarking_config", &[]),
 ];
+
+/// Most sequences of one search.
+pub(super) const MAX_BEAMS: usize = 32;
 
 /// How a checkpoint is to be sampled.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,6 +47,8 @@ pub struct GenerationConfig {
     pub max_length: Option<usize>,
     /// How tokens are drawn, with seed 0; `None` for the likeliest.
     pub sampling: Option<Sampling>,
+    /// A search for the likeliest text, in place of the likeliest token each time.
+    pub search: Option<Search>,
     /// Texts that end a sample.
     pub stop: Vec<String>,
     /// What is asked of tokens.
@@ -51,8 +57,20 @@ pub struct GenerationConfig {
     pub warnings: Vec<String>,
 }
 
+/// How the likeliest text is searched for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Search {
+    /// Sequences that go on at a time.
+    pub beams: usize,
+    /// The score of a finished text is the logarithm of its probability over its length to this power: above
+    /// 0 longer texts are preferred, below 0 shorter ones.
+    pub length_penalty: f32,
+    /// End as soon as `beams` texts are finished, whatever others might become.
+    pub early: bool,
+}
+
 /// What is asked of the tokens that are written.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Constraints {
     /// Scores of tokens that are there already are divided by this, negative ones multiplied; 1 for none.
     pub repetition_penalty: f32,
@@ -155,6 +173,26 @@ impl Reader<'_> {
     fn one(&mut self, key: &str) -> Option<u32> {
         self.ids(key)?.first().copied()
     }
+
+    /// A search, which goes together with neither chance nor texts that end a sample.
+    fn search(&mut self, chance: bool, stops: bool) -> Option<Search> {
+        let beams = self.count("num_beams").filter(|n| *n > 1)?;
+        let against = match (beams, chance, stops) {
+            (_, true, _) => Some("which is not followed together with `do_sample`"),
+            (_, _, true) => Some("which is not followed together with `stop_strings`"),
+            (n, ..) if n > MAX_BEAMS => Some("more than 32"),
+            _ => None,
+        };
+        if let Some(why) = against {
+            self.ignore("num_beams", why);
+            return None;
+        }
+        Some(Search {
+            beams,
+            length_penalty: self.number("length_penalty", |p| p.abs() <= 100.0).unwrap_or(1.0),
+            early: self.read("early_stopping", "true or false", Value::as_bool).unwrap_or(false),
+        })
+    }
 }
 
 fn id(value: &Value, vocabulary: usize) -> Option<u32> {
@@ -188,6 +226,9 @@ impl GenerationConfig {
             let one = v.as_str().map(|text| vec![text.to_owned()]);
             one.or_else(|| v.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect())
         });
+        let stop: Vec<String> =
+            stop.unwrap_or_default().into_iter().filter(|text| !text.is_empty()).collect();
+        let search = r.search(chance, !stop.is_empty());
         let bad_words = r.read("bad_words_ids", "lists of tokens of the model", |v| {
             let list = v.as_array().filter(|list| list.len() <= MOST)?;
             list.iter().map(|word| ids(word, vocabulary)).collect::<Option<Vec<_>>>()
@@ -216,9 +257,10 @@ impl GenerationConfig {
             start: r.one("decoder_start_token_id"),
             max_new_tokens: r.count("max_new_tokens").filter(|n| *n > 0),
             max_length: r.count("max_length").filter(|n| *n > 0),
-            stop: stop.unwrap_or_default().into_iter().filter(|text| !text.is_empty()).collect(),
+            stop,
             ends,
             sampling,
+            search,
             constraints,
             warnings: r.warnings,
         }
@@ -259,13 +301,24 @@ mod tests {
         assert_eq!((rules.ends_from, rules.forced_last, rules.forced_first), (4, Some((7, 3)), Some(7)));
         let greedy = GenerationConfig::from_json(&json!({"temperature": 0.7, "max_length": 20}), 10);
         assert_eq!((greedy.sampling, greedy.usual(3), greedy.usual(30)), (None, Some(17), Some(1)));
+        let search = json!({"num_beams": 4, "length_penalty": 0.6, "early_stopping": true});
+        let search = GenerationConfig::from_json(&search, 10);
+        assert_eq!(search.search, Some(Search { beams: 4, length_penalty: 0.6, early: true }));
+        assert!(search.warnings.is_empty() && greedy.search.is_none());
         assert!(greedy.constraints.rules(&[1], 3, 5).is_empty());
     }
 
     #[test]
     fn what_is_not_followed_is_said() {
         for (json, says) in [
-            (json!({"num_beams": 4}), "`num_beams` is 4, which is not followed"),
+            (
+                json!({"num_beams": 4, "do_sample": true}),
+                "`num_beams` is 4, which is not followed together with",
+            ),
+            (json!({"num_beams": 4, "stop_strings": ["."]}), "together with `stop_strings`"),
+            (json!({"num_beams": 33}), "more than 32"),
+            (json!({"num_beams": 4, "early_stopping": "never"}), "early_stopping"),
+            (json!({"num_beam_groups": 2}), "num_beam_groups"),
             (json!({"sequence_bias": [[[1], 2.0]]}), "sequence_bias"),
             (json!({"eos_token_id": 10}), "expected tokens of the model"),
             (json!({"repetition_penalty": -1}), "repetition_penalty"),

@@ -28,7 +28,7 @@ pub use crate::text::spans::{Answer, Answers, NoAnswer};
 pub use attention::{AttentionMap, Layers, Look, MOST_TOKENS, mean};
 pub use batch::Passage;
 pub use beams::{Beam, Beams};
-pub use generation::{Constraints, GenerationConfig};
+pub use generation::{Constraints, GenerationConfig, Search};
 pub use likelihood::{Choice, Likelihood, Template};
 pub use tags::{Aggregate, Entity};
 pub use tasks::{Filled, Pair, Pool, Scored};

@@ -114,11 +114,30 @@ fn chance_and_what_is_not_followed() {
     let greedy = ids(&model, &["-n", "8", "--temperature", "0"]);
     assert_eq!(greedy, ids(&Tiny::new("gpt2"), &["-n", "8"]));
 
-    let model = with("gpt2", &json!({"num_beams": 4, "eos_token_id": 1_000_000, "penalty_alpha": 0.6}));
+    let config = json!({"do_sample": true, "num_beams": 4, "eos_token_id": 1_000_000, "penalty_alpha": 0.6});
+    let model = with("gpt2", &config);
     let ran = on(&["--device", "reference"], &model, &["-n", "2"]).code(0);
     ran.says(&["`num_beams` is 4, which is not followed", "`penalty_alpha`", "`eos_token_id` is 1000000"]);
     model.write("generation_config.json", "{");
     on(&["--device", "reference"], &model, &["-n", "2"])
         .code(3)
         .says(&["generation_config.json", "not valid JSON"]);
+}
+
+#[test]
+fn a_search_that_the_checkpoint_asks_for() {
+    let search =
+        json!({"num_beams": 3, "length_penalty": 0.5, "early_stopping": true, "no_repeat_ngram_size": 2});
+    let model = with("gpt2", &search);
+    let ran = on(&["--device", "reference"], &model, &["-n", "8"]).code(0);
+    let ran = ran.says(&["the checkpoint asks for a search of 3 beams"]);
+    let told = ran.json();
+    assert_eq!((&told["beams"], &told["length_penalty"]), (&json!(3), &json!(0.5)));
+    assert_eq!(told["constraints"]["no_repeat_ngram"], json!(2));
+    let flags = ["-n", "8", "--beams", "3", "--length-penalty", "0.5", "--no-repeat-ngram", "2"];
+    assert_eq!(ids(&model, &["-n", "8"]), ids(&Tiny::new("gpt2"), &flags));
+    let likeliest = ["-n", "8", "--temperature", "0", "--no-repeat-ngram", "0"];
+    assert_eq!(ids(&model, &likeliest), ids(&Tiny::new("gpt2"), &["-n", "8"]));
+    let ran = on(&["--device", "reference"], &model, &["-n", "8", "--stop", "."]).code(0);
+    assert!(ran.says(&["--stop does not go with the 3 beams"]).json().get("beams").is_none());
 }

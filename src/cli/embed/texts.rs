@@ -44,7 +44,7 @@ pub(super) fn run(
     }
     let mut items = items(args)?;
     let mut answers = Answers::new(way.normalize, &mut *out, begun, talk);
-    let outcome = embed_all(args, &mut opened, &way, &mut items, &mut answers);
+    let outcome = embed_all(args, &mut opened, &way, &mut items, &mut answers, talk);
     let name = way.name();
     if args.texts.input.is_none() {
         // What was typed can be typed again: there is no row for it.
@@ -121,13 +121,23 @@ fn embed_all(
     way: &Way,
     items: &mut dyn Iterator<Item = Result<Item>>,
     answers: &mut Answers<'_, '_>,
+    talk: Talk,
 ) -> Result<(), Stop> {
     let batch = args.batch_size.unwrap_or(BATCH) as usize;
-    let too_long = if args.texts.truncate { TooLong::Cut } else { TooLong::Refuse };
+    // A limit that the folder states is how its embeddings are made, as sentence-transformers makes them.
+    let stated = way.said.as_ref().and_then(|said| said.limit).filter(|_| !args.texts.truncate);
+    let too_long = if args.texts.truncate || stated.is_some() { TooLong::Cut } else { TooLong::Refuse };
+    let mut told = false;
     loop {
         let (chunk, broken) = texts::chunk(items, batch);
         let more = chunk.len() == batch;
         let begun = Instant::now();
+        if let Some(limit) = stated.filter(|_| !told && longer(opened, &chunk, way)) {
+            talk.note(format_args!(
+                "texts of more than {limit} tokens are cut there, as the model's folder says"
+            ));
+            told = true;
+        }
         let vectors = vectors(opened, &chunk, way, too_long);
         answers.timing.run += millis(begun.elapsed());
         opened.say_warnings();
@@ -146,6 +156,13 @@ fn embed_all(
             None => {}
         }
     }
+}
+
+/// Whether one of these texts is longer than the model takes.
+fn longer(opened: &Opened, items: &[Item], way: &Way) -> bool {
+    let fits = |text: &str, too_long| opened.session.encode((text, None), too_long).is_ok();
+    let mut texts = items.iter().map(|(_, text)| way.prepared(text));
+    texts.any(|text| !fits(&text, TooLong::Refuse) && fits(&text, TooLong::Cut))
 }
 
 /// A vector of each text, or why there is none.

@@ -147,9 +147,9 @@ pub(crate) struct WriteArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=32))]
     #[arg(conflicts_with_all = ["temperature", "top_k", "top_p", "seed", "stop"])]
     pub beams: Option<u32>,
-    /// Of texts found by --beams: above 0 longer ones are preferred, below 0 shorter ones
-    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "beams", allow_negative_numbers = true, value_parser = penalty)]
-    pub length_penalty: f32,
+    /// Of texts found by --beams: above 0 longer ones are preferred, below 0 shorter ones [default: 1]
+    #[arg(long, value_name = "X", requires = "beams", allow_negative_numbers = true, value_parser = penalty)]
+    pub length_penalty: Option<f32>,
     /// Divide the scores of tokens that are there already by this, 1 for not
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = repetition)]
     pub repetition_penalty: Option<f32>,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::output::{DeviceFacts, SCHEMA_VERSION};
 use crate::cli::texts::{Opened, TextFacts};
 use crate::error::{Error, Result};
-use crate::text::{Ended, WritingStats};
+use crate::text::{Constraints, Ended, WritingStats};
 
 /// How tokens were chosen.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -18,7 +18,7 @@ pub(super) enum Way {
     /// By chance.
     Chance { seed: u64, temperature: f32, top_k: u32, top_p: f32 },
     /// By a search for the likeliest text.
-    Beams { beams: usize, length_penalty: f32 },
+    Beams { beams: usize, length_penalty: f32, early_stopping: bool },
 }
 
 /// One finished text.
@@ -56,6 +56,9 @@ struct Document<'a> {
     /// How tokens were chosen; nothing if the likeliest was taken.
     #[serde(flatten)]
     way: Way,
+    /// What else was asked of tokens; nothing if nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    constraints: Option<&'a Constraints>,
     samples: &'a [Sample],
     #[serde(skip_serializing_if = "Option::is_none")]
     timing_ms: Option<Timing>,
@@ -76,7 +79,7 @@ struct Timing {
 pub(super) fn document(
     opened: &Opened,
     prompt: &str,
-    way: Way,
+    (way, constraints): (Way, &Constraints),
     samples: &[Sample],
     stats: Option<&WritingStats>,
 ) -> Result<Vec<u8>> {
@@ -88,8 +91,9 @@ pub(super) fn document(
         decode: millis(s.decode),
     });
     let (model, device) = (&opened.model, &opened.device);
-    let document =
-        Document { schema_version: SCHEMA_VERSION, model, device, prompt, way, samples, timing_ms };
+    let constraints = Some(constraints).filter(|c| **c != Constraints::default());
+    let schema_version = SCHEMA_VERSION;
+    let document = Document { schema_version, model, device, prompt, way, constraints, samples, timing_ms };
     let mut bytes = serde_json::to_vec_pretty(&document)
         .map_err(|e| Error::Write { path: "JSON".to_owned(), what: e.to_string() })?;
     bytes.push(b'\n');

@@ -25,7 +25,7 @@ use crate::generate::recipe::random_seed;
 use crate::ops::Sampling;
 use crate::session::ModelSource;
 use crate::text::{
-    Beams, Constraints, Ended, GenerationConfig, Piece, TextSession, TooLong, Writing, WritingStats,
+    Beams, Constraints, Ended, GenerationConfig, Piece, Search, TextSession, TooLong, Writing, WritingStats,
 };
 use document::{Sample, Way, document};
 use page::{Page, plain};
@@ -60,12 +60,13 @@ pub(super) fn run(
     let silent = if file.is_some() { talk.is_quiet() } else { format == Plain::Json };
     let mut page = Page::new(&mut *out, samples(args), silent);
     let begun = Instant::now();
-    let written = write(args, &opened.session, (&prompt, way), &mut |piece| page.hear(piece));
+    let constraints = constraints(args, opened.session.generation());
+    let written = write(args, &opened.session, (&prompt, way, &constraints), &mut |piece| page.hear(piece));
     opened.say_warnings();
     let (samples, stats) = page.end(written)?;
     let whole = || match format {
         Plain::Text => Ok(plain(&samples.iter().map(|s| s.text.as_str()).collect::<Vec<_>>()).into_bytes()),
-        Plain::Json => document(&opened, &prompt, way, &samples, stats.as_ref()),
+        Plain::Json => document(&opened, &prompt, (way, &constraints), &samples, stats.as_ref()),
     };
     match file {
         Some(file) => file.finish(&whole()?)?,
@@ -86,15 +87,15 @@ fn samples(args: &GenerateArgs) -> usize {
 fn write(
     args: &GenerateArgs,
     session: &TextSession,
-    (prompt, way): (&str, Way),
+    (prompt, way, constraints): (&str, Way, &Constraints),
     hear: &mut dyn FnMut(Piece) -> Result<()>,
 ) -> Result<(Vec<Sample>, Option<WritingStats>)> {
     let too_long = if args.write.truncate { TooLong::Cut } else { TooLong::Refuse };
     let (tokens, keep_special) = (args.what.count.map(|n| n as usize), args.write.keep_special);
     let sampling = match way {
-        Way::Beams { beams, length_penalty } => {
-            let constraints = constraints(args, session.generation());
-            let beams = Beams { width: beams, length_penalty, early: false, constraints, tokens, too_long };
+        Way::Beams { beams, length_penalty, early_stopping: early } => {
+            let search = Search { beams, length_penalty, early };
+            let beams = Beams { search, constraints: constraints.clone(), tokens, too_long };
             let mut found = session.beams(prompt, &beams)?;
             found.truncate(samples(args));
             let tokenizer = session.tokenizer()?;
@@ -118,7 +119,7 @@ fn write(
         samples: samples(args),
         tokens,
         sampling,
-        constraints: constraints(args, session.generation()),
+        constraints: constraints.clone(),
         too_long,
         keep_special,
         ..Writing::by(session.generation(), prompt)
@@ -185,9 +186,22 @@ fn check(args: &GenerateArgs) -> Result<()> {
 fn way(args: &GenerateArgs, generation: &GenerationConfig, talk: Talk) -> Result<Way> {
     let (how, write) = (&args.how, &args.write);
     if let Some(beams) = write.beams {
-        return Ok(Way::Beams { beams: beams as usize, length_penalty: write.length_penalty });
+        let length_penalty = write.length_penalty.unwrap_or(1.0);
+        return Ok(Way::Beams { beams: beams as usize, length_penalty, early_stopping: false });
     }
     let asked = how.temperature.is_some() || how.top_k.is_some() || how.top_p.is_some();
+    if let Some(Search { beams, length_penalty, early }) = generation.search.filter(|_| !asked) {
+        if write.stop.is_empty() && samples(args) <= beams {
+            talk.note(format_args!(
+                "the checkpoint asks for a search of {beams} beams (--temperature 0 takes the likeliest token each time)"
+            ));
+            return Ok(Way::Beams { beams, length_penalty, early_stopping: early });
+        }
+        let flag = if write.stop.is_empty() { "--samples" } else { "--stop" };
+        talk.note(format_args!(
+            "{flag} does not go with the {beams} beams that the checkpoint asks for: no search"
+        ));
+    }
     let greedy = Sampling::greedy();
     let usual = generation.sampling.unwrap_or(Sampling { temperature: 1.0, ..greedy });
     let chance = asked || generation.sampling.is_some();
