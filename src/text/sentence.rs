@@ -6,28 +6,21 @@
 //! folder without `modules.json` says nothing. A step that is not known here is refused by name.
 
 mod dense;
+mod disk;
 mod pooling;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::checkpoint::sniff;
 use crate::error::{Advice, Error, Result};
 use crate::hub::SENTENCE_SETTINGS;
 use crate::printable::printable;
-use crate::textfile;
+use disk::{AGAIN, json};
 
 pub use dense::Dense;
 pub use pooling::Mode;
 pub(crate) use pooling::pooled;
-
-/// Most bytes of one of these files.
-const MAX_BYTES: u64 = 1 << 20;
-
-/// What to do about one that is wrong.
-const AGAIN: Advice = Advice::NamePooling;
 
 /// What comes after pooling.
 #[derive(Debug, Clone, PartialEq)]
@@ -229,11 +222,6 @@ pub(super) fn normalize(vector: &mut [f32]) {
     vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length.max(1e-12)) as f32);
 }
 
-/// A small JSON file that may be missing.
-fn json(path: &Path) -> Result<Option<Value>> {
-    textfile::read_json(path, MAX_BYTES).map_err(|wrong| Error::model(path.display(), wrong.what, AGAIN))
-}
-
 /// The folder of a module, which lies in the model's or is it.
 fn place(folder: &Path, path: &str) -> Result<PathBuf, String> {
     if path.contains(['/', '\\', ':']) || path.starts_with('.') {
@@ -245,7 +233,7 @@ fn place(folder: &Path, path: &str) -> Result<PathBuf, String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

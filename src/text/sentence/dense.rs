@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{AGAIN, json};
+use super::disk::{AGAIN, json};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::ops::Act;
