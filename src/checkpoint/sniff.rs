@@ -158,6 +158,11 @@ fn kind(file: &str, head: &[u8]) -> Option<(&'static str, Advice)> {
     if head.starts_with(b"\x1f\x8b") || head.get(257..262) == Some(b"ustar") {
         return Some(("this is a compressed or tar archive", "unpack it and pass what is inside".into()));
     }
+    let images: [&[u8]; 3] = [b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8"];
+    if images.iter().any(|magic| head.starts_with(magic)) || head.get(8..12) == Some(b"WEBP") {
+        let help = "name the model's folder, or a model of the hub; the image is an input beside it";
+        return Some(("this is an image, not a model", help.into()));
+    }
     if text.first() == Some(&b'{')
         && text.get(1).is_some_and(|c| c.is_ascii_whitespace() || b"\"}".contains(c))
     {
@@ -206,6 +211,7 @@ mod tests {
         assert!(said("m", b"GGUF\x03\0\0\0").contains("GGUF"));
         assert!(said("m", b"\x08\x07\x12\x07pytorch").contains("ONNX"));
         assert!(said("m", b"\x89HDF\r\n\x1a\n").contains("HDF5"));
+        assert!(said("cat.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF").contains("an image"));
         assert!(said("m", b"{\"model_type\": \"vit\"}").contains("JSON"));
         assert_eq!(said("m", b"\x01\x02"), "");
     }
