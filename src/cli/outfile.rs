@@ -52,11 +52,12 @@ pub(crate) fn protect(input: &Path) -> Result<()> {
     guard(|touched| touched.inputs.push(place))
 }
 
-/// Lets no output replace a file of this folder, which holds a model.
+/// Lets no output replace a file of this folder, which holds a model, or of the folder of this file.
 ///
 /// # Errors
 /// [`Error::Usage`] if an output was begun in place of one.
-pub(crate) fn protect_model(folder: &Path) -> Result<()> {
+pub(crate) fn protect_model(path: &Path) -> Result<()> {
+    let folder = if path.is_dir() { path } else { folder_of(path) };
     let Ok(place) = fs::canonicalize(folder) else { return Ok(()) };
     guard(|touched| touched.models.push(place))
 }
@@ -109,7 +110,7 @@ impl OutFile {
             replaceable(path).map_err(wrong)?;
         }
         let name = path.file_name().ok_or_else(|| wrong(std::io::ErrorKind::InvalidFilename.into()))?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(path);
         let there = existing.is_some();
         let target = match existing {
             Some(_) => fs::canonicalize(path).map_err(wrong)?,
@@ -306,6 +307,11 @@ pub(crate) fn spare_the_model(outputs: &[Option<&Path>], model: Option<&Path>) -
         }
     }
     Ok(())
+}
+
+/// The folder that a file is named in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether two paths mean the same existing file.

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::advice::with_flag;
 use super::args::Format;
 use super::inputs::{self, Input};
+use super::locate::locate;
 use super::open::{self, Opened};
 use super::outcome::{Outcome, Stop};
 use super::outfile::spare_the_model;
@@ -46,8 +47,7 @@ struct Started<'a> {
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> Outcome {
     if let Some(flag) = args.ask.given() {
-        let (id, source) = super::texts::locate(&args.model, flag, talk)?;
-        return texts::run(args, (id, &source), talk, out);
+        return texts::run(args, super::texts::find(&args.model, flag, talk)?, talk, out);
     }
     let start = Instant::now();
     let inputs = inputs::expand(&args.inputs, args.recursive)?;
@@ -57,10 +57,12 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> O
     files::check(args, &inputs.list, out)?;
     let mut embeddings = Embeddings::create(args)?;
     let mut pictures = Pictures::create(args, &inputs.list)?;
-    let opened = open::open(&args.model, &args.device, talk)?;
-    let folder = open::folder(&opened.source);
+    let found = locate(&args.model, talk)?.read(!args.model.no_mmap)?;
+    let folder = found.files.folder.as_deref();
     spare_the_model(&[args.embeddings.as_deref(), args.attention.as_deref()], folder)?;
     out.spare(&[], folder)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
+    let opened = open::open(found, &options, talk)?;
     let preprocess = preprocess(&args.image, &opened, talk)?;
     let mut work = Work::new(args, &opened, &preprocess, talk)?;
     let load = start.elapsed();
