@@ -9,7 +9,7 @@ use super::generate::{self, Begun, Gallery};
 use super::locate::locate_or;
 use super::open;
 use super::outcome::Outcome;
-use super::outfile::{distinct, spare_the_model};
+use super::outfile;
 use super::sink::expect_kind;
 use super::talk::Talk;
 use crate::cli::generate::args::TokensArgs;
@@ -27,9 +27,11 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
         .into_iter()
         .filter_map(|(flag, path)| path.as_deref().map(|p| (flag, p)))
         .collect();
-    let inputs: Vec<&Path> =
-        [&args.input, &args.decode, &args.original].into_iter().flatten().map(AsRef::as_ref).collect();
-    distinct(&outputs, &inputs)?;
+    [&args.input, &args.decode, &args.original]
+        .into_iter()
+        .flatten()
+        .try_for_each(|p| outfile::protect(p))?;
+    outfile::distinct(&outputs)?;
     let decoding = args.decode.is_some();
     let picture = if decoding { &args.output } else { &args.reconstruct };
     let flag = if decoding { "-o" } else { "--reconstruct" };
@@ -49,7 +51,6 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let found = locate_or(&args.model, generate::DEFAULT_MODEL, talk)?.read(options.mmap)?;
     found.expect(ModelKind::Generator)?;
-    spare_the_model(&[args.output.as_deref(), args.reconstruct.as_deref()], found.files.folder.as_deref())?;
     let looked = generate::look(&found, &options)?;
     let tokens = args.decode.as_deref().map(|path| tokenfile::read(path, looked.info())).transpose()?;
     let count = tokens.as_ref().map_or(1, Vec::len);

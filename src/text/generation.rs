@@ -32,6 +32,7 @@ const NOT_FOLLOWED: &[(&str, &[f64])] = &[
 
 /// How a checkpoint is to be sampled.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct GenerationConfig {
     /// Ids that end a text, if it names them.
     pub ends: Option<Vec<u32>>,

@@ -45,7 +45,6 @@ pub(super) fn run(args: &AttentionArgs, talk: Talk, out: &mut Sink<'_, Weights>)
         }
         image = inputs::expand(std::slice::from_ref(input), false)?.list;
     }
-    out.spare(&image.iter().filter_map(Input::file).collect::<Vec<_>>(), found.files.folder.as_deref())?;
     let shown = match text {
         Some(_) => of_text(args, found, talk)?,
         None => of_image(args, found, &image, talk)?,

@@ -32,7 +32,6 @@ pub(super) fn run(
     out: &mut Sink<'_, Vector>,
 ) -> Outcome {
     let begun = Instant::now();
-    out.spare(&inputs.iter().filter_map(Input::file).collect::<Vec<_>>(), found.files.folder.as_deref())?;
     let id = found.id.clone();
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let opened = open::open(found, &options, talk)?;

@@ -9,6 +9,7 @@ use crate::cli::embed::args::{EmbedArgs, Pooling, Vector};
 use crate::cli::locate::Found;
 use crate::cli::open;
 use crate::cli::outcome::{Outcome, Stop};
+use crate::cli::outfile;
 use crate::cli::output::millis;
 use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
@@ -30,7 +31,7 @@ pub(super) fn run(args: &EmbedArgs, found: Found, talk: Talk, out: &mut Sink<'_,
         return Err(Error::usage("there is nothing to read", "pass --text or --input").into());
     }
     let folder = found.files.folder.as_deref().unwrap_or(Path::new("."));
-    out.spare(&args.texts.input.iter().map(AsRef::as_ref).collect::<Vec<_>>(), Some(folder))?;
+    args.texts.input.as_deref().map_or(Ok(()), outfile::protect)?;
     let way = Way::new(args, folder, talk)?;
     let id = found.id.clone();
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;

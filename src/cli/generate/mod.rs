@@ -23,7 +23,7 @@ use super::args::DtypeArg;
 use super::locate::{Found, locate_or};
 use super::open;
 use super::outcome::{Outcome, Stop};
-use super::outfile::{self, spare_the_model};
+use super::outfile;
 use super::talk::Talk;
 use crate::checkpoint::Checkpoint;
 use crate::cli::generate::args::{GenerateArgs, When};
@@ -53,19 +53,17 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
         let what = "--format is for texts, and there is no --prompt";
         return Err(Error::usage(what, "the kind of a picture is told by the extension of -o").into());
     }
-    let inputs: Vec<&Path> =
-        [&args.what.init_image, &args.what.reproduce].into_iter().flatten().map(AsRef::as_ref).collect();
-    let outputs = Outputs::create(&args.files, &inputs)?;
+    [&args.what.init_image, &args.what.reproduce]
+        .into_iter()
+        .flatten()
+        .try_for_each(|p| outfile::protect(p))?;
+    let outputs = Outputs::create(&args.files)?;
     if outputs.is_empty() && !args.stats && args.preview != When::Always {
         return Err(Stop::from(Error::usage(
             "there is nothing to write",
             "name a picture with -o FILE.png, or see --animate, --entropy and --tokens; for a text pass --prompt",
         )));
     }
-    [&args.what.init_image, &args.what.reproduce]
-        .into_iter()
-        .flatten()
-        .try_for_each(|p| outfile::protect(p))?;
     let again = args.what.reproduce.as_deref().map(Recipe::read).transpose()?;
     let primer =
         args.what.init_image.as_deref().map(|path| image::decode_file(path, &DecodeOptions::default()));
@@ -94,8 +92,6 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
     let weights = fingerprint(&found.files)?;
     let id = found.id.clone();
     let files = &args.files;
-    let paths = [&files.output, &files.animate, &files.entropy, &files.tokens].map(|p| p.as_deref());
-    spare_the_model(&paths, found.files.folder.as_deref())?;
 
     let looked = look(&found, &options)?;
     let mut recipe = match again {

@@ -18,7 +18,6 @@ use super::inputs::{self, Input};
 use super::locate::locate;
 use super::open::{self, Opened};
 use super::outcome::{Outcome, Stop};
-use super::outfile::spare_the_model;
 use super::output::{Report, Row, columns, millis};
 use super::pixels::{Ready, decode, decode_options, of_one_size, preprocess};
 use super::sink::Sink;
@@ -54,13 +53,10 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> O
     for skipped in &inputs.skipped {
         talk.warn(escaped(skipped));
     }
-    files::check(args, &inputs.list, out)?;
+    files::check(args, out)?;
     let mut embeddings = Embeddings::create(args)?;
     let mut pictures = Pictures::create(args, &inputs.list)?;
     let found = locate(&args.model, talk)?.read(!args.model.no_mmap)?;
-    let folder = found.files.folder.as_deref();
-    spare_the_model(&[args.embeddings.as_deref(), args.attention.as_deref()], folder)?;
-    out.spare(&[], folder)?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let opened = open::open(found, &options, talk)?;
     let preprocess = preprocess(&args.image, &opened, talk)?;

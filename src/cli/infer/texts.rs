@@ -2,7 +2,6 @@
 //! was made to do. Texts of a file are computed in batches and answered in their order.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Instant;
 
 use super::rows::{Content, Row};
@@ -12,6 +11,7 @@ use crate::cli::infer::args::InferArgs;
 use crate::cli::locate::Found;
 use crate::cli::open;
 use crate::cli::outcome::{Outcome, Stop};
+use crate::cli::outfile;
 use crate::cli::output::{Report, millis};
 use crate::cli::sink::Sink;
 use crate::cli::talk::{self, Talk};
@@ -53,9 +53,7 @@ pub(super) fn run(args: &InferArgs, found: Found, talk: Talk, out: &mut Sink<'_,
     texts::without(image_flag(args), &found.id)?;
     let ask = &args.ask;
     pairs_fit(ask)?;
-    let inputs = [&ask.texts.input, &ask.context_file];
-    let inputs: Vec<&Path> = inputs.into_iter().flatten().map(AsRef::as_ref).collect();
-    out.spare(&inputs, found.files.folder.as_deref())?;
+    [&ask.texts.input, &ask.context_file].into_iter().flatten().try_for_each(|p| outfile::protect(p))?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let opened = Opened::new(found, &options, talk)?;
     let question = question(ask, opened.session.info(), opened.session.name())?;

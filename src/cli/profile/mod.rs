@@ -33,7 +33,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -
     let pictures = [("--trace", &args.trace), ("--roofline", &args.roofline)];
     let pictures: Vec<(&str, &Path)> =
         pictures.into_iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?))).collect();
-    out.distinct(&pictures, &[])?;
+    out.distinct(&pictures)?;
     if args.generate {
         return generation::run(args, talk, out);
     }

@@ -17,7 +17,6 @@ use crate::cli::locate::Found;
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
 use crate::cli::outfile::OutFile;
-use crate::cli::outfile::{distinct, spare_the_model};
 use crate::cli::sink::{SinkArgs, resolve};
 use crate::cli::talk::{Talk, say};
 use crate::cli::texts::{self, Opened};
@@ -33,12 +32,7 @@ use page::{Page, plain};
 /// Runs the command on a model that writes and yields its exit code.
 pub(super) fn run(args: &GenerateArgs, found: Found, talk: Talk, out: &mut impl Write) -> Outcome {
     without_pictures(args, &found.id)?;
-    let input = args.write.prompt_file.as_deref().filter(|p| p.as_os_str() != "-");
     let (format, file) = format(args, talk)?;
-    if let Some(path) = &file {
-        distinct(&[("-o", path)], &input.into_iter().collect::<Vec<_>>())?;
-        spare_the_model(&[Some(path)], found.files.folder.as_deref())?;
-    }
     let prompt = match (&args.write.prompt, &args.write.prompt_file) {
         (Some(prompt), _) => prompt.clone(),
         (None, Some(path)) => without_line_end(texts::read(path, "--prompt-file")?),
