@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
@@ -54,13 +55,13 @@ const MAX_SHARDS: usize = 10_000;
 const READABLE: [&str; 4] = ["F32", "F16", "BF16", "F64"];
 
 /// An opened checkpoint: all headers read and checked, no tensor read yet. Reading needs only a
-/// shared reference and may happen from several threads.
-#[derive(Debug)]
+/// shared reference and may happen from several threads; clones share the files.
+#[derive(Debug, Clone)]
 pub struct Checkpoint {
     name: String,
-    shards: Vec<Source>,
-    tensors: BTreeMap<String, (usize, Stored)>,
-    index: TensorIndex,
+    shards: Arc<[Source]>,
+    tensors: Arc<BTreeMap<String, (usize, Stored)>>,
+    index: Arc<TensorIndex>,
     /// Makes elements that lie in no file.
     generator: Option<Generator>,
 }
@@ -133,16 +134,15 @@ impl Checkpoint {
 
     /// A checkpoint in no file: tensors by name and dimensions, elements made when they are read.
     pub(crate) fn generated(name: &str, list: Vec<(String, Vec<usize>)>, generator: Generator) -> Self {
-        let shards = vec![Source::from_memory(name, [].as_slice().into())];
-        let mut index = TensorIndex::new();
-        let mut tensors = BTreeMap::new();
-        let mut at = 0;
+        let shards = Arc::new([Source::from_memory(name, [].as_slice().into())]);
+        let (mut tensors, mut index, mut at) = (BTreeMap::new(), TensorIndex::new(), 0);
         for (tensor, dims) in list {
             index.extend(Shape::checked(&dims).map(|shape| (tensor.clone(), shape)));
             let end = at + 4 * dims.iter().product::<usize>() as u64;
             tensors.insert(tensor, (0, Stored { dtype: "F32".to_owned(), dims, bytes: at..end }));
             at = end;
         }
+        let (tensors, index) = (Arc::new(tensors), Arc::new(index));
         Self { name: name.to_owned(), shards, tensors, index, generator: Some(generator) }
     }
 
@@ -168,6 +168,7 @@ impl Checkpoint {
         if tensors.is_empty() {
             return Err(Error::model(name, "holds no tensors at all", "download it again"));
         }
+        let (shards, tensors, index) = (shards.into(), Arc::new(tensors), Arc::new(index));
         Ok(Self { name, shards, tensors, index, generator: None })
     }
 

@@ -17,6 +17,7 @@ mod generate;
 mod infer;
 mod inputs;
 mod inspect;
+mod locate;
 mod natural;
 mod open;
 mod outcome;

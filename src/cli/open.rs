@@ -1,58 +1,38 @@
-//! From flags and environment to a device choice, a model, and an open session.
+//! From flags and environment to a device choice, and an open session.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{DeviceArgs, DtypeArg, Feature, ModelArgs};
-use super::outfile;
+use super::args::{DeviceArgs, DtypeArg, Feature};
+use super::locate::Found;
 use super::output::{DeviceFacts, ModelFacts};
-use super::talk::{Progress, Talk};
-use crate::error::{Error, Result};
-use crate::generate::{self, Generator};
+use super::talk::Talk;
+use crate::error::Result;
+use crate::generate::Generator;
 use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, tune};
-use crate::hub;
-use crate::hub::{HubOptions, Location};
 use crate::ops::Choices;
 use crate::plan::Precision;
-use crate::printable::escaped;
-use crate::session::{self, BUILTIN, Device, DeviceInfo, ModelKind, ModelSource, Options, Session};
-use crate::synthetic;
-
-/// What a text model is good for.
-const TEXT_COMMANDS: &str = "`vit-gpu infer` and embed take --text, generate takes --prompt; inspect and verify \
-                             take the model as it is";
+use crate::session::{Device, DeviceInfo, ModelKind, Options, Session};
 
 /// A session and what it was asked for by.
 pub(super) struct Opened {
     pub(super) session: Session,
-    pub(super) source: ModelSource,
     pub(super) model: ModelFacts,
     pub(super) device: DeviceFacts,
 }
 
-/// Opens model and device, and says on standard error what the user did not choose.
+/// Makes a model of images ready, and says on standard error what the user did not choose.
 ///
 /// # Errors
-/// As [`Session::open`] and [`hub::locate`].
-pub(super) fn open(model: &ModelArgs, device: &DeviceArgs, talk: Talk) -> Result<Opened> {
-    let (id, source) = locate(model, talk)?;
-    let options = options(device, !model.no_mmap, talk)?;
-    open_with(id, source, &options, talk)
-}
-
-/// As [`open`], with everything decided.
-///
-/// # Errors
-/// As [`Session::open`].
-pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk: Talk) -> Result<Opened> {
-    expect(ModelKind::Vision, &id, &source)?;
-    let session = Session::open(&source, options)?;
+/// As [`Found::expect`] and [`Session::from_files`].
+pub(super) fn open(found: Found, options: &Options, talk: Talk) -> Result<Opened> {
+    found.expect(ModelKind::Vision)?;
+    let session = Session::from_files(found.files, options)?;
     let d = session.device();
     say_device(d, talk);
     let info = session.info();
     let model = ModelFacts {
-        id,
+        id: found.id,
         family: info.family.to_owned(),
         architecture: info.architecture.clone(),
         image_size: info.image_size,
@@ -61,42 +41,7 @@ pub(super) fn open_with(id: String, source: ModelSource, options: &Options, talk
         dtype: session.precision().to_string(),
     };
     let device = device_facts(d);
-    Ok(Opened { session, source, model, device })
-}
-
-/// Refuses a model of another kind than a command takes; not one of a kind that is unknown, of which opening
-/// it says more.
-///
-/// # Errors
-/// [`Error::Usage`] naming the commands that take such a model.
-pub(super) fn expect(wanted: ModelKind, id: &str, source: &ModelSource) -> Result<()> {
-    let Some(kind) = kind(source) else { return Ok(()) };
-    let (what, help) = match (kind, wanted) {
-        (ModelKind::Text, ModelKind::Generator) => {
-            (format!("{id} draws no pictures: it works on texts"), TEXT_COMMANDS)
-        }
-        (ModelKind::Text, ModelKind::Vision) => (format!("{id} reads texts, not images"), TEXT_COMMANDS),
-        (ModelKind::Generator, ModelKind::Vision) => (
-            format!("{id} draws pictures, and names nothing in them"),
-            "use `vit-gpu generate`; tokens, inspect, verify and profile --generate take it too",
-        ),
-        (ModelKind::Vision, ModelKind::Generator) => (
-            format!("{id} does not generate pictures: it looks at images"),
-            "builtin:shapes-gpt does, and so do LlamaGen, RandAR and ImageGPT",
-        ),
-        _ => return Ok(()),
-    };
-    Err(Error::usage(what, help))
-}
-
-/// What the model of a source does, by its configuration alone; `None` if that names none that is known.
-pub(super) fn kind(source: &ModelSource) -> Option<ModelKind> {
-    match source {
-        ModelSource::Path(path) => session::kind(path),
-        ModelSource::Builtin(name) if name == session::BUILTIN_GENERATOR => Some(ModelKind::Generator),
-        ModelSource::Synthetic(name) => Some(synthetic::kind(name)),
-        _ => Some(ModelKind::Vision),
-    }
+    Ok(Opened { session, model, device })
 }
 
 /// A generative model as JSON describes it.
@@ -129,87 +74,6 @@ pub(super) fn say_device(d: &DeviceInfo, talk: Talk) {
         talk.note(format_args!("running on the CPU ({})", d.name));
     }
     talk.detail(format_args!("device: {} ({}, {}, {})", d.name, d.kind, d.backend, d.driver));
-}
-
-/// The model that is meant, downloaded if need be, and what to call it.
-///
-/// # Errors
-/// As [`hub::locate`]; [`Error::Usage`] for a name that is not text and no path either.
-pub(super) fn locate(args: &ModelArgs, talk: Talk) -> Result<(String, ModelSource)> {
-    let Some(spec) = chosen(args)? else {
-        talk.note(
-            "no -m given: the built-in model names simple shapes; for photographs pass a ViT checkpoint, \
-             as in -m google/vit-base-patch16-224",
-        );
-        return Ok((format!("builtin:{BUILTIN}"), ModelSource::Builtin(BUILTIN.to_owned())));
-    };
-    named(spec, args.offline, talk)
-}
-
-/// The model that is named, if one is.
-///
-/// # Errors
-/// [`Error::Usage`] for an empty name, as an unset variable makes: another model would answer in its place.
-pub(super) fn chosen(args: &ModelArgs) -> Result<Option<&OsStr>> {
-    match args.model.as_deref() {
-        Some(name) if name.is_empty() => {
-            Err(Error::usage("-m is empty", "name a folder or a model of the hub, or leave -m away"))
-        }
-        name => Ok(name),
-    }
-}
-
-/// As [`locate`], where `default` answers if no model is named.
-///
-/// # Errors
-/// As [`locate`].
-pub(super) fn locate_or(args: &ModelArgs, default: &str, talk: Talk) -> Result<(String, ModelSource)> {
-    named(chosen(args)?.unwrap_or(OsStr::new(default)), args.offline, talk)
-}
-
-fn named(spec: &OsStr, offline: bool, talk: Talk) -> Result<(String, ModelSource)> {
-    let id = spec.to_string_lossy().into_owned();
-    if let Some(name) = id.strip_prefix("builtin:") {
-        if ![BUILTIN, generate::BUILTIN].contains(&name) {
-            let help = format!(
-                "there are builtin:{BUILTIN}, which names shapes, and builtin:{}, which draws them",
-                generate::BUILTIN
-            );
-            return Err(Error::usage(format!("there is no builtin model `{name}`"), help));
-        }
-        return Ok((id.clone(), ModelSource::Builtin(name.to_owned())));
-    }
-    let Some(text) = spec.to_str() else {
-        let path = PathBuf::from(spec);
-        return match path.exists() {
-            true => Ok((id, ModelSource::Path(path))),
-            false => Err(Error::model(id, "no such file or folder", "check the path")),
-        };
-    };
-    let mut options = HubOptions::from_env();
-    options.offline |= offline;
-    options.notice = hub::Notice::new(move |text| talk.note(escaped(text)));
-    let mut bar: Option<(String, Progress)> = None;
-    let location = hub::locate(text, &options, &mut |file, done, total| {
-        if bar.as_ref().is_none_or(|(name, _)| name != file) {
-            // The old bar must be gone before the new one is drawn.
-            bar = None;
-            talk.note(format_args!("downloading {file} of {text}"));
-            bar = Some((file.to_owned(), talk.progress(file, total.unwrap_or(0), true)));
-        }
-        if let Some((_, bar)) = &mut bar {
-            bar.at(done);
-        }
-    })?;
-    drop(bar);
-    if let Location::Snapshot { folder, .. } = &location {
-        talk.detail(format_args!("model: {text} in {}", folder.display()));
-    } else {
-        talk.detail(format_args!("model: {}", location.path().display()));
-    }
-    let source = ModelSource::Path(location.path().to_owned());
-    folder(&source).map_or(Ok(()), outfile::protect_model)?;
-    Ok((id, source))
 }
 
 /// How sessions run, from flags and environment.
@@ -322,17 +186,6 @@ pub(super) fn cache_dir() -> Option<PathBuf> {
         path("XDG_CACHE_HOME").filter(absolute).or_else(|| path("HOME").map(|home| home.join(in_home)))
     };
     base.filter(absolute).map(|base| base.join("vit-gpu"))
-}
-
-/// The folder of a model on disk.
-pub(super) fn folder(source: &ModelSource) -> Option<&Path> {
-    match source {
-        ModelSource::Builtin(_) | ModelSource::Synthetic(_) | ModelSource::Hub(_) => None,
-        ModelSource::Path(path) if path.is_dir() => Some(path),
-        ModelSource::Path(path) => {
-            Some(path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new(OsStr::new("."))))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Files that are there whole or not at all: written beside their place, then renamed.
 //! What is unfinished is listed, so that Ctrl-C can remove it before the process ends.
 //!
-//! Whatever is read is told to [`protect`] and [`protect_model`]: no output may replace it, nor another
-//! output, wherever its name comes from.
+//! Whatever is read is told to [`protect`] and [`protect_model`]: no output, begun before or after, may replace
+//! it, nor another output, wherever its name comes from.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use super::filename::{check_name, is_device_of_windows, plain};
 use crate::error::{Error, Result};
@@ -20,26 +21,36 @@ static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// What this process reads and writes: canonical paths.
 static TOUCHED: Mutex<Touched> =
-    Mutex::new(Touched { inputs: Vec::new(), models: Vec::new(), outputs: Vec::new() });
+    Mutex::new(Touched { inputs: BTreeSet::new(), models: BTreeSet::new(), outputs: Vec::new() });
 
 struct Touched {
-    inputs: Vec<PathBuf>,
+    inputs: BTreeSet<PathBuf>,
     /// Folders of models.
-    models: Vec<PathBuf>,
-    /// And whether there was a file before.
-    outputs: Vec<(PathBuf, bool)>,
+    models: BTreeSet<PathBuf>,
+    outputs: Vec<Output>,
+}
+
+struct Output {
+    /// As it was named.
+    name: PathBuf,
+    /// Behind all links.
+    place: PathBuf,
+    /// Of the file that is replaced, if there is one: where its name lies and, as files of the hub's cache are
+    /// links, what lies behind it.
+    folders: Vec<PathBuf>,
 }
 
 impl Touched {
-    /// Why a file, which was there before or not, may not be written.
-    fn objection(&self, place: &Path, there: bool) -> Option<&'static str> {
-        if self.inputs.iter().any(|input| input == place) {
-            Some("would replace an input")
-        } else if there && place.parent().is_some_and(|p| self.models.iter().any(|m| m == p)) {
-            Some("would replace a file of the model")
+    /// Refuses an output in place of what is read.
+    fn check(&self, output: &Output) -> Result<()> {
+        let what = if self.inputs.contains(&output.place) {
+            "would replace an input"
+        } else if output.folders.iter().any(|folder| self.models.contains(folder)) {
+            "would replace a file of the model"
         } else {
-            None
-        }
+            return Ok(());
+        };
+        Err(refused(&output.name, what))
     }
 }
 
@@ -49,24 +60,27 @@ impl Touched {
 /// [`Error::Usage`] if an output was begun in its place.
 pub(crate) fn protect(input: &Path) -> Result<()> {
     let Ok(place) = fs::canonicalize(input) else { return Ok(()) };
-    guard(|touched| touched.inputs.push(place))
+    guard(|touched| touched.inputs.insert(place))
 }
 
-/// Lets no output replace a file of this folder, which holds a model.
+/// Lets no output replace a file of this folder, which holds a model, or of the folder of this file.
 ///
 /// # Errors
 /// [`Error::Usage`] if an output was begun in place of one.
-pub(crate) fn protect_model(folder: &Path) -> Result<()> {
+pub(crate) fn protect_model(path: &Path) -> Result<()> {
+    let folder = if path.is_dir() { path } else { folder_of(path) };
     let Ok(place) = fs::canonicalize(folder) else { return Ok(()) };
-    guard(|touched| touched.models.push(place))
+    guard(|touched| touched.models.insert(place))
 }
 
-fn guard(add: impl FnOnce(&mut Touched)) -> Result<()> {
-    let mut touched = TOUCHED.lock().expect("no panic happens while this lock is held");
+fn guard(add: impl FnOnce(&mut Touched) -> bool) -> Result<()> {
+    let mut touched = touched();
     add(&mut touched);
-    let objection =
-        |(place, there): &(PathBuf, bool)| Some((place.clone(), touched.objection(place, *there)?));
-    touched.outputs.iter().find_map(objection).map_or(Ok(()), |(place, what)| Err(refused(&place, what)))
+    touched.outputs.iter().try_for_each(|output| touched.check(output))
+}
+
+fn touched() -> MutexGuard<'static, Touched> {
+    TOUCHED.lock().expect("no panic happens while this lock is held")
 }
 
 fn refused(path: &Path, what: &str) -> Error {
@@ -109,25 +123,27 @@ impl OutFile {
             replaceable(path).map_err(wrong)?;
         }
         let name = path.file_name().ok_or_else(|| wrong(std::io::ErrorKind::InvalidFilename.into()))?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let there = existing.is_some();
-        let target = match existing {
-            Some(_) => fs::canonicalize(path).map_err(wrong)?,
-            None => fs::canonicalize(folder).map_err(wrong)?.join(name),
+        let folder = fs::canonicalize(folder_of(path)).map_err(wrong)?;
+        let (target, folders) = match existing {
+            Some(_) => {
+                let target = fs::canonicalize(path).map_err(wrong)?;
+                let behind = folder_of(&target).to_owned();
+                (target, vec![folder, behind])
+            }
+            None => (folder.join(name), Vec::new()),
         };
         static DRAFT: AtomicUsize = AtomicUsize::new(0);
         let number = DRAFT.fetch_add(1, Ordering::Relaxed);
         // A name of its own length: one made of the file's might be too long.
         let draft = target.with_file_name(format!(".vit-gpu.{}.{number}.tmp", std::process::id()));
         {
-            let mut touched = TOUCHED.lock().expect("no panic happens while this lock is held");
-            if let Some(what) = touched.objection(&target, there) {
-                return Err(refused(path, what));
-            }
-            if touched.outputs.iter().any(|(output, _)| *output == target) {
+            let output = Output { name: path.to_owned(), place: target.clone(), folders };
+            let mut touched = touched();
+            touched.check(&output)?;
+            if touched.outputs.iter().any(|other| other.place == target) {
                 return Err(refused(path, "is written already by the same command"));
             }
-            touched.outputs.push((target.clone(), there));
+            touched.outputs.push(output);
         }
         if let Ok(mut drafts) = DRAFTS.lock() {
             drafts.push(draft.clone());
@@ -218,7 +234,7 @@ impl Drop for OutFile {
 /// An output that came to nothing may be begun again.
 fn release(target: &Path) {
     if let Ok(mut touched) = TOUCHED.lock() {
-        touched.outputs.retain(|(output, _)| output != target);
+        touched.outputs.retain(|output| output.place != target);
     }
 }
 
@@ -274,7 +290,7 @@ fn replaceable(_: &Path) -> std::io::Result<()> {
 ///
 /// # Errors
 /// [`Error::Usage`].
-pub(crate) fn distinct(outputs: &[(&str, &Path)], inputs: &[&Path]) -> Result<()> {
+pub(crate) fn distinct(outputs: &[(&str, &Path)]) -> Result<()> {
     let same = |a: &Path, b: &Path| {
         same_file(a, b)
             || matches!((std::path::absolute(a), std::path::absolute(b)), (Ok(a), Ok(b)) if a == b)
@@ -284,28 +300,25 @@ pub(crate) fn distinct(outputs: &[(&str, &Path)], inputs: &[&Path]) -> Result<()
             let what = format!("{other} and {flag} name the same file");
             return Err(Error::usage(what, "write to two files"));
         }
-        if inputs.iter().any(|input| same(input, path)) {
-            let what = format!("{flag} {} would replace an input", plain(path));
-            return Err(Error::usage(what, "write to another file"));
-        }
+        spare(path)?;
     }
     Ok(())
 }
 
-/// Refuses outputs that would replace a file of the model.
+/// Refuses an output in place of an input, before it is begun.
 ///
 /// # Errors
 /// [`Error::Usage`].
-pub(crate) fn spare_the_model(outputs: &[Option<&Path>], model: Option<&Path>) -> Result<()> {
-    let Some(folder) = model else { return Ok(()) };
-    for path in outputs.iter().flatten() {
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if path.is_file() && same_file(parent, folder) {
-            let what = format!("{} would replace a file of the model", plain(path));
-            return Err(Error::usage(what, "write to another file"));
-        }
+pub(crate) fn spare(path: &Path) -> Result<()> {
+    match fs::canonicalize(path) {
+        Ok(place) if touched().inputs.contains(&place) => Err(refused(path, "would replace an input")),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// The folder that a file is named in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether two paths mean the same existing file.
@@ -379,6 +392,8 @@ mod tests {
         assert!(refused("input").contains("would replace an input"));
         assert!(refused("model/../input").contains("would replace an input"));
         assert!(refused("model/config.json").contains("a file of the model"));
+        assert!(distinct(&[("-o", &at("model/../input"))]).is_err());
+        assert!(distinct(&[("-o", &at("model/config.json"))]).is_ok());
         OutFile::create(&at("model/new.json")).unwrap().finish(b"new").unwrap();
         let begun = OutFile::create(&at("later")).unwrap();
         assert!(protect(&at("later")).unwrap_err().message().contains("would replace an input"));
@@ -415,5 +430,13 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert!(same_file(&file, &link) && !same_file(&file, folder.path()));
+
+        // A snapshot in the hub's cache: its files are links.
+        let snapshot = folder.path().join("snapshot");
+        fs::create_dir(&snapshot).unwrap();
+        std::os::unix::fs::symlink(&file, snapshot.join("config.json")).unwrap();
+        protect_model(&snapshot.join("config.json")).unwrap();
+        let e = OutFile::create(&snapshot.join("config.json")).unwrap_err().message();
+        assert!(e.contains("snapshot/config.json would replace a file of the model"), "{e}");
     }
 }

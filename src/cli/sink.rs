@@ -160,23 +160,13 @@ pub(crate) fn run<F: Form>(
 }
 
 impl<F: Form> Sink<'_, F> {
-    /// Refuses to replace an input or a file of the model.
-    ///
-    /// # Errors
-    /// [`Error::Usage`].
-    pub(crate) fn spare(&self, inputs: &[&Path], model: Option<&Path>) -> Result<()> {
-        let Some(path) = self.path.as_deref() else { return Ok(()) };
-        outfile::distinct(&[("-o", path)], inputs)?;
-        outfile::spare_the_model(&[Some(path)], model)
-    }
-
     /// Refuses two outputs in one file, and outputs in place of inputs.
     ///
     /// # Errors
     /// [`Error::Usage`].
-    pub(crate) fn distinct(&self, others: &[(&str, &Path)], inputs: &[&Path]) -> Result<()> {
+    pub(crate) fn distinct(&self, others: &[(&str, &Path)]) -> Result<()> {
         let own = self.path.as_deref().map(|path| ("-o", path));
-        outfile::distinct(&own.into_iter().chain(others.iter().copied()).collect::<Vec<_>>(), inputs)
+        outfile::distinct(&own.into_iter().chain(others.iter().copied()).collect::<Vec<_>>())
     }
 
     /// The file, for a command that writes it itself.

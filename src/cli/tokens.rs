@@ -6,9 +6,10 @@ use std::io::Write;
 use std::path::Path;
 
 use super::generate::{self, Begun, Gallery};
+use super::locate::locate_or;
 use super::open;
 use super::outcome::Outcome;
-use super::outfile::{distinct, spare_the_model};
+use super::outfile;
 use super::sink::expect_kind;
 use super::talk::Talk;
 use crate::cli::generate::args::TokensArgs;
@@ -26,9 +27,11 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
         .into_iter()
         .filter_map(|(flag, path)| path.as_deref().map(|p| (flag, p)))
         .collect();
-    let inputs: Vec<&Path> =
-        [&args.input, &args.decode, &args.original].into_iter().flatten().map(AsRef::as_ref).collect();
-    distinct(&outputs, &inputs)?;
+    [&args.input, &args.decode, &args.original]
+        .into_iter()
+        .flatten()
+        .try_for_each(|p| outfile::protect(p))?;
+    outfile::distinct(&outputs)?;
     let decoding = args.decode.is_some();
     let picture = if decoding { &args.output } else { &args.reconstruct };
     let flag = if decoding { "-o" } else { "--reconstruct" };
@@ -46,10 +49,9 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
     let known = path.map(|path| image::decode_file(path, &decode)).transpose()?;
 
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let (id, source) = open::locate_or(&args.model, generate::DEFAULT_MODEL, talk)?;
-    open::expect(ModelKind::Generator, &id, &source)?;
-    spare_the_model(&[args.output.as_deref(), args.reconstruct.as_deref()], open::folder(&source))?;
-    let looked = generate::look(&source, &options)?;
+    let found = locate_or(&args.model, generate::DEFAULT_MODEL, talk)?.read(options.mmap)?;
+    found.expect(ModelKind::Generator)?;
+    let looked = generate::look(&found, &options)?;
     let tokens = args.decode.as_deref().map(|path| tokenfile::read(path, looked.info())).transpose()?;
     let count = tokens.as_ref().map_or(1, Vec::len);
     if args.original.is_some() && count != 1 {
@@ -60,8 +62,11 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
         Sheet::new(count, args.columns, looked.info().image_size, args.zoom)?;
     }
 
-    let generator =
-        if options.device == Device::Reference { looked } else { Generator::open(&source, &options)? };
+    let generator = if options.device == Device::Reference {
+        looked
+    } else {
+        Generator::from_files(found.files, &options)?
+    };
     open::say_device(generator.device(), talk);
     let fitted =
         known.as_ref().zip(path).map(|(picture, path)| fit(&generator, picture, path, talk)).transpose()?;
@@ -71,7 +76,7 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
         (None, None) => Vec::new(),
     };
     if !decoding {
-        let text = tokenfile::write(&id, generator.info(), None, &tokens);
+        let text = tokenfile::write(&found.id, generator.info(), None, &tokens);
         match json {
             Some(file) => file.finish(text.as_bytes())?,
             None => out.write_all(text.as_bytes())?,

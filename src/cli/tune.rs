@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::{DeviceArgs, ModelArgs, Plain, image_size, seconds};
+use super::locate::{Located, locate};
 use super::open;
 use super::outcome::Outcome;
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, json};
@@ -15,7 +16,6 @@ use super::talk::Talk;
 use crate::error::Error;
 use crate::gpu::tune::Report;
 use crate::ops;
-use crate::session::ModelSource;
 use crate::tensor::Size;
 use clap::Args;
 
@@ -98,14 +98,15 @@ pub(super) fn run(args: &TuneArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> Out
         }
         return Ok(0);
     }
-    let (id, source) = match &args.synthetic {
-        Some(name) => (name.clone(), ModelSource::Synthetic(name.clone())),
-        None => open::locate(&args.model, talk)?,
+    let located = match &args.synthetic {
+        Some(name) => Located::synthetic(name),
+        None => locate(&args.model, talk)?,
     };
+    let found = located.read(!args.model.no_mmap)?;
     let mut options = open::options(&args.device, !args.model.no_mmap, talk)?;
     // Nothing is measured behind the back of a command that measures.
     options.tuning_budget = Duration::from_nanos(1);
-    let opened = open::open_with(id, source, &options, talk)?;
+    let opened = open::open(found, &options, talk)?;
     let session = &opened.session;
     if session.device().kind == "reference" {
         return Err(Error::usage("the reference has no kernel variants", "choose an adapter").into());

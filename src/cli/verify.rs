@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::args::{DeviceArgs, ModelArgs, Plain, tolerance};
+use super::locate::locate;
 use super::open;
 use super::outcome::{FAILED, Outcome};
 use super::outfile;
@@ -17,10 +18,8 @@ use super::sink::{Sink, SinkArgs};
 use super::talk::Talk;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::generate::Generator;
+use crate::open::AnySession;
 use crate::plan::Precision;
-use crate::session::ModelKind;
-use crate::text::TextSession;
 use crate::verify::compare::{Tolerance, Verdict};
 use crate::verify::{images, sequences, texts};
 use clap::Args;
@@ -79,9 +78,9 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
         )
         .into());
     }
-    let (id, source) = open::locate(&args.model, talk)?;
+    let found = locate(&args.model, talk)?.read(!args.model.no_mmap)?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let path = match (&args.golden, open::folder(&source)) {
+    let path = match (&args.golden, &found.files.folder) {
         (Some(path), _) => path.clone(),
         (None, Some(folder)) => folder.join("golden.safetensors"),
         (None, None) => {
@@ -92,32 +91,24 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
     };
     let usual = if options.precision == Some(Precision::F16) { 2e-2 } else { 1e-4 };
     let tolerance = Tolerance { atol: args.atol.unwrap_or(usual), rtol: args.rtol.unwrap_or(usual) };
-    let mmap = !args.model.no_mmap;
-    let warn = |warnings: Vec<String>| warnings.iter().for_each(|w| talk.warn(w));
-    let (verdicts, device, dtype) = match open::kind(&source) {
-        Some(ModelKind::Text) => {
-            let session = TextSession::open(&source, &options)?;
-            warn(session.warnings());
-            let verdicts = texts::verdicts(&session, &golden(&path, mmap)?, tolerance)?;
-            (verdicts, session.device().name.clone(), session.precision().to_string())
-        }
-        Some(ModelKind::Generator) => {
-            let generator = Generator::open(&source, &options)?;
-            warn(generator.warnings());
-            let verdicts = sequences::verdicts(&generator, &golden(&path, mmap)?, tolerance)?;
-            (verdicts, generator.device().name.clone(), generator.precision().to_string())
-        }
-        None | Some(ModelKind::Vision) => {
-            let opened = open::open_with(id, source, &options, talk)?;
-            warn(opened.session.warnings());
-            let verdicts = images::verdicts(&opened.session, &golden(&path, mmap)?, tolerance)?;
-            (verdicts, opened.device.name.clone(), opened.model.dtype.clone())
-        }
+    let session = AnySession::from_files(found.files, &options)?;
+    let (device, precision, warnings) = match &session {
+        AnySession::Text(session) => (session.device(), session.precision(), session.warnings()),
+        AnySession::Generator(generator) => (generator.device(), generator.precision(), generator.warnings()),
+        AnySession::Vision(session) => (session.device(), session.precision(), session.warnings()),
+    };
+    open::say_device(device, talk);
+    warnings.iter().for_each(|w| talk.warn(w));
+    let golden = golden(&path, options.mmap)?;
+    let verdicts = match &session {
+        AnySession::Text(session) => texts::verdicts(session, &golden, tolerance)?,
+        AnySession::Generator(generator) => sequences::verdicts(generator, &golden, tolerance)?,
+        AnySession::Vision(session) => images::verdicts(session, &golden, tolerance)?,
     };
     if out.format == Plain::Text {
         verdicts.iter().try_for_each(|v| line(v, args.allow_missing, out))?;
     }
-    conclude(args, verdicts, [&device, &dtype], tolerance, out)
+    conclude(args, verdicts, [&device.name, &precision.to_string()], tolerance, out)
         .inspect(|&compared| {
             if compared.0 == 0 {
                 talk.warn(format_args!("{}: nothing could be compared", path.display()));

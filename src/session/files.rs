@@ -20,7 +20,8 @@ pub const BUILTIN: &str = "shapes";
 pub const BUILTIN_GENERATOR: &str = "shapes-gpt";
 
 /// The files of a model before they are understood. [`super::ModelSource::read`] reads them; a program
-/// whose weights lie elsewhere fills one in.
+/// whose weights lie elsewhere fills one in. Clones share the weight files.
+#[derive(Debug, Clone)]
 pub struct ModelFiles {
     /// What messages call it: the folder, file or builtin name.
     pub name: String,
@@ -152,10 +153,4 @@ impl ModelFiles {
             made.preprocessor.map(|json| (format!("{name}/preprocessor_config.json"), json.to_string()));
         Ok(Self { preprocessor, codec: made.codec, ..Self::new(name, made.config, made.checkpoint) })
     }
-}
-
-/// What the model of a folder does, by its `config.json` alone; `None` where that cannot be read or names no
-/// model that is known, which is told when the model is opened.
-pub fn kind(path: &Path) -> Option<ModelKind> {
-    models::kind(&folder::read(&folder::of(path).join("config.json")).ok()??)
 }

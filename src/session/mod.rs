@@ -28,7 +28,7 @@ pub use classify::Ranked;
 pub use device::DeviceInfo;
 pub(crate) use device::Engine;
 pub(crate) use draw::{ENTROPY, RULES, SETTINGS, STREAMS, draw_graph, score_graph};
-pub use files::{BUILTIN, BUILTIN_GENERATOR, ModelFiles, kind};
+pub use files::{BUILTIN, BUILTIN_GENERATOR, ModelFiles};
 pub use options::{Device, ModelSource, Options};
 pub use run::Pending;
 pub(crate) use runtime::Runtime;

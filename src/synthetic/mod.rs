@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::models::ModelKind;
 
 /// A model made on the fly: what its files would hold.
 pub struct Made {
@@ -44,15 +43,4 @@ pub fn named(size: &str) -> Result<Made> {
     let made = vision::Synthetic::named(size)?;
     let (name, config, checkpoint) = (made.name().to_owned(), made.config(), made.checkpoint());
     Ok(Made { name, config, preprocessor: Some(made.preprocessor()), checkpoint, codec: None })
-}
-
-/// What the model of a named size does; vision where there is none of that name, which [`named`] tells.
-pub fn kind(size: &str) -> ModelKind {
-    if llamagen::SyntheticLlamaGen::named(size).is_ok() {
-        ModelKind::Generator
-    } else if text::SyntheticText::named(size).is_ok() {
-        ModelKind::Text
-    } else {
-        ModelKind::Vision
-    }
 }

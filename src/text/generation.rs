@@ -36,6 +36,7 @@ pub(super) const MAX_BEAMS: usize = 32;
 
 /// How a checkpoint is to be sampled.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct GenerationConfig {
     /// Ids that end a text, if it names them.
     pub ends: Option<Vec<u32>>,

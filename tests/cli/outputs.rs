@@ -242,6 +242,10 @@ fn outputs_replace_files_but_never_inputs() {
     infer(["-m", &at("model"), &at("star.png"), "--embeddings", &weights])
         .code(2)
         .says(&["a file of the model"]);
+    fs::write(at("model/map.png"), "mine").expect("a file");
+    infer(["-m", &at("model"), &at("star.png"), "--attention", &at("model/map.png")])
+        .code(2)
+        .says(&["a file of the model"]);
     infer(["-m", &at("model"), &at("star.png"), "--embeddings", &at("model/new")]).code(0);
     assert_eq!(
         fs::read(weights).expect("a file"),

@@ -11,6 +11,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::inputs::{self, Input};
+use super::locate::{Found, locate};
 use super::open;
 use super::outcome::Outcome;
 use super::output::{DeviceFacts, SCHEMA_VERSION};
@@ -22,32 +23,31 @@ use crate::cli::attention::args::{AttentionArgs, Weights};
 use crate::error::{Error, Result};
 use crate::render::attention::{self, Panel};
 use crate::render::letters;
-use crate::session::{ModelKind, ModelSource};
+use crate::session::ModelKind;
 use crate::text::{Layers, Look, MOST_TOKENS, TooLong, mean};
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &AttentionArgs, talk: Talk, out: &mut Sink<'_, Weights>) -> Outcome {
     let text = args.of_texts();
-    let (id, source) = match (text, &args.input) {
+    let found = match (text, &args.input) {
         (Some(flag), Some(_)) => {
             let what = format!("there is an image, and {flag} is for texts");
             return Err(Error::usage(what, "pass one of them").into());
         }
-        (Some(flag), None) => texts::locate(&args.model, flag, talk)?,
-        (None, Some(_)) => open::locate(&args.model, talk)?,
+        (Some(flag), None) => texts::find(&args.model, flag, talk)?,
+        (None, Some(_)) => locate(&args.model, talk)?.read(!args.model.no_mmap)?,
         (None, None) => return Err(Error::usage("no input", "pass --text, or name an image").into()),
     };
     let mut image = Vec::new();
     if let Some(input) = &args.input {
-        if open::kind(&source) == Some(ModelKind::Text) {
-            texts::without(Some("an image"), &id)?;
+        if found.files.kind() == Some(ModelKind::Text) {
+            texts::without(Some("an image"), &found.id)?;
         }
         image = inputs::expand(std::slice::from_ref(input), false)?.list;
     }
-    out.spare(&image.iter().filter_map(Input::file).collect::<Vec<_>>(), open::folder(&source))?;
     let shown = match text {
-        Some(_) => of_text(args, (id, &source), talk)?,
-        None => of_image(args, (id, source), &image, talk)?,
+        Some(_) => of_text(args, found, talk)?,
+        None => of_image(args, found, &image, talk)?,
     };
     match out.format {
         Weights::Json => out.write_all(&shown.json()?)?,
@@ -144,13 +144,14 @@ fn check_head(head: Option<usize>, heads: usize) -> Result<()> {
     }
 }
 
-fn of_text(args: &AttentionArgs, (id, source): (String, &ModelSource), talk: Talk) -> Result<Shown> {
+fn of_text(args: &AttentionArgs, found: Found, talk: Talk) -> Result<Shown> {
+    let id = found.id.clone();
     texts::without(args.image.given(), &id)?;
     let Some(text) = &args.text else {
         return Err(Error::usage("there is no text", "pass --text"));
     };
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let mut opened = Opened::new(id.clone(), source, &options, talk)?;
+    let mut opened = Opened::new(found, &options, talk)?;
     let info = opened.session.info();
     check_head(args.head, info.heads)?;
     let architecture = info.architecture.clone();
@@ -183,18 +184,14 @@ fn of_text(args: &AttentionArgs, (id, source): (String, &ModelSource), talk: Tal
     Ok(Shown { model, device: opened.device, id, architecture, head: args.head, panels })
 }
 
-fn of_image(
-    args: &AttentionArgs,
-    (id, source): (String, ModelSource),
-    inputs: &[Input],
-    talk: Talk,
-) -> Result<Shown> {
+fn of_image(args: &AttentionArgs, found: Found, inputs: &[Input], talk: Talk) -> Result<Shown> {
+    let id = found.id.clone();
     let [input] = inputs else {
         let what = format!("{} images", inputs.len());
         return Err(Error::usage(what, "a picture of attention is of one; name one file"));
     };
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let opened = open::open_with(id.clone(), source, &options, talk)?;
+    let opened = open::open(found, &options, talk)?;
     let info = opened.session.info();
     check_head(args.head, info.heads)?;
     let preprocess = preprocess(&args.image, &opened, talk)?;

@@ -9,17 +9,18 @@ mod subject;
 
 use std::io::Write;
 
+use super::locate::Found;
 use super::open;
 use super::outcome::{FAILED, Outcome};
 use super::talk::Talk;
 use crate::cli::bench::args::{BenchArgs, Rows};
 use crate::cli::sink::Sink;
 use crate::error::{Error, Result};
-use crate::session::Session;
+use crate::session::{ModelKind, Session};
 use crate::tensor::Size;
 use report::{Report, Row, Stats};
 use start::Start;
-use subject::{forget_peak, name_of, outputs, peak, subjects};
+use subject::{Subject, forget_peak, name_of, outputs, peak, subjects};
 
 /// Runs the command and yields its exit code: 1 if a row could not be measured.
 pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut Sink<'_, Rows>) -> Outcome {
@@ -31,23 +32,27 @@ pub(super) fn run(args: &BenchArgs, talk: Talk, out: &mut Sink<'_, Rows>) -> Out
         writeln!(out)?;
         return Ok(0);
     }
+    // What cannot be measured is refused before the rest is.
+    let read = |subject: &Subject| {
+        let found = subject.located.clone().read(!args.no_mmap)?;
+        found.expect(ModelKind::Vision)?;
+        Ok(found)
+    };
+    let models = subjects.iter().map(read).collect::<Result<Vec<Found>>>()?;
     let format = out.format;
     let mut report = Report::new(out, format, args.device.len() > 1, &subjects);
     report.begin()?;
     let mut failed = false;
-    for subject in &subjects {
-        talk.detail(format_args!("{} {}", subject.id, name_of(subject.device.dtype)));
-        let opened = match open::open_with(
-            subject.id.clone(),
-            subject.source.clone(),
-            &open::options(&subject.device, !args.no_mmap, talk)?,
-            talk,
-        ) {
+    for (subject, found) in subjects.iter().zip(models) {
+        let what = format!("{} {}", found.id, name_of(subject.device.dtype));
+        talk.detail(&what);
+        let options = open::options(&subject.device, !args.no_mmap, talk)?;
+        let opened = match open::open(found, &options, talk) {
             Ok(opened) => opened,
             // A storage type that one of several devices does not have is a row, not the end.
             Err(e @ Error::NoDevice { .. }) if subjects.len() > 1 => {
                 failed = true;
-                talk.warn(format_args!("{} {}: {}", subject.id, name_of(subject.device.dtype), e.message()));
+                talk.warn(format_args!("{what}: {}", e.message()));
                 continue;
             }
             Err(e) => return Err(e.into()),

@@ -138,7 +138,7 @@ pub(super) struct Report<W: Write> {
 
 impl<W: Write> Report<W> {
     pub(super) fn new(out: W, form: Rows, devices: bool, subjects: &[Subject]) -> Self {
-        let widths = subjects.iter().map(|s| escaped(&s.id).chars().count());
+        let widths = subjects.iter().map(|s| escaped(&s.located.id).chars().count());
         Self { out, form, devices, model_width: widths.max().unwrap_or(0).max(5), rows: Vec::new() }
     }
 

@@ -82,7 +82,7 @@ pub(super) fn answer(args: &BenchArgs, subject: &Subject, begun: u64, talk: Talk
     if let Device::Gpu(choice) = &mut options.device {
         choice.cache_dir = args.cache_dir.clone();
     }
-    let session = Session::open(&subject.source, &options)?;
+    let session = Session::open(&subject.located.source, &options)?;
     let opened = session.opening();
     let own = session.preprocess().size().unwrap_or(session.info().image_size);
     let size = args.image_size.unwrap_or(own);

@@ -3,16 +3,17 @@
 use super::args::BenchArgs;
 use crate::cli::args::{DeviceArgs, DtypeArg, ModelArgs};
 use crate::cli::inspect::facts::default_outputs;
+use crate::cli::locate::{Located, locate};
 use crate::cli::open;
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
-use crate::session::{Device, ModelKind, ModelSource, Session};
+use crate::session::{Device, Session};
+use crate::synthetic::vision::Synthetic;
 use crate::tensor::Size;
 
 /// What is measured: one model in one storage type on one device.
 pub(super) struct Subject {
-    pub(super) id: String,
-    pub(super) source: ModelSource,
+    pub(super) located: Located,
     /// Flag and value by which another process means the same model.
     pub(super) flag: [std::ffi::OsString; 2],
     pub(super) device: DeviceArgs,
@@ -22,30 +23,29 @@ pub(super) struct Subject {
 pub(super) fn subjects(args: &BenchArgs, talk: Talk) -> Result<Vec<Subject>> {
     let mut models = Vec::new();
     for name in &args.synthetic {
-        // Refuses names that do not exist before anything is measured.
-        open::expect(ModelKind::Vision, name, &ModelSource::Synthetic(name.clone()))?;
-        let made = crate::synthetic::vision::Synthetic::named(name)?;
-        let source = ModelSource::Synthetic(made.name().to_owned());
-        models.push((made.name().to_owned(), source, ["--synthetic".into(), made.name().into()]));
+        // By its name in full, if it has one.
+        let made = Synthetic::named(name).ok();
+        let name = made.as_ref().map_or(name.as_str(), Synthetic::name);
+        models.push((Located::synthetic(name), ["--synthetic".into(), name.into()]));
     }
     for model in &args.model {
         let one = ModelArgs { model: Some(model.clone()), offline: args.offline, no_mmap: args.no_mmap };
-        let (id, source) = open::locate(&one, talk)?;
-        models.push((id, source, ["-m".into(), model.clone()]));
+        models.push((locate(&one, talk)?, ["-m".into(), model.clone()]));
     }
     if models.is_empty() {
         // Not by clap: a model of the environment must not join one that was named.
         let model = std::env::var_os("VIT_GPU_MODEL");
         let one = ModelArgs { model, offline: args.offline, no_mmap: args.no_mmap };
-        let (id, source) = open::locate(&one, talk)?;
-        models.push((id.clone(), source, ["-m".into(), id.into()]));
+        let located = locate(&one, talk)?;
+        let flag = ["-m".into(), located.id.clone().into()];
+        models.push((located, flag));
     }
     let devices: Vec<Option<String>> = match args.device.as_slice() {
         [] => vec![None],
         names => names.iter().cloned().map(Some).collect(),
     };
     let mut subjects = Vec::new();
-    for (id, source, flag) in models {
+    for (located, flag) in models {
         for device in &devices {
             for &dtype in &args.dtype {
                 let device = DeviceArgs {
@@ -61,8 +61,7 @@ pub(super) fn subjects(args: &BenchArgs, talk: Talk) -> Result<Vec<Subject>> {
                     let what = "--device reference is not there to be fast";
                     return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`"));
                 }
-                let (id, source, flag) = (id.clone(), source.clone(), flag.clone());
-                subjects.push(Subject { id, source, flag, device });
+                subjects.push(Subject { located: located.clone(), flag: flag.clone(), device });
             }
         }
     }

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::answers::Answers;
 use crate::cli::embed::args::{EmbedArgs, Pooling, Vector};
 use crate::cli::inputs::Input;
+use crate::cli::locate::Found;
 use crate::cli::open::{self, Opened};
 use crate::cli::outcome::{Outcome, Stop};
 use crate::cli::output::millis;
@@ -17,7 +18,6 @@ use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::image::preprocess::Preprocess;
 use crate::models::ModelInfo;
-use crate::session::ModelSource;
 use crate::tensor::Size;
 
 /// Images computed at a time where nothing is said.
@@ -26,15 +26,15 @@ const BATCH: u32 = 8;
 /// Runs the command on a model of images and yields its exit code.
 pub(super) fn run(
     args: &EmbedArgs,
-    (id, source): (String, ModelSource),
+    found: Found,
     inputs: &[Input],
     talk: Talk,
     out: &mut Sink<'_, Vector>,
 ) -> Outcome {
     let begun = Instant::now();
-    out.spare(&inputs.iter().filter_map(Input::file).collect::<Vec<_>>(), open::folder(&source))?;
+    let id = found.id.clone();
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let opened = open::open_with(id.clone(), source, &options, talk)?;
+    let opened = open::open(found, &options, talk)?;
     let preprocess = preprocess(&args.image, &opened, talk)?;
     let decoding = decode_options(&args.image);
     let size = preprocess.size().unwrap_or(opened.session.info().image_size);

@@ -8,11 +8,11 @@ pub(super) mod args;
 mod images;
 mod texts;
 
+use super::inputs;
+use super::locate::locate;
 use super::outcome::Outcome;
 use super::sink::Sink;
 use super::talk::Talk;
-use super::texts::locate;
-use super::{inputs, open};
 use crate::cli::embed::args::{EmbedArgs, Vector};
 use crate::error::Error;
 use crate::printable::escaped;
@@ -21,8 +21,7 @@ use crate::session::ModelKind;
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut Sink<'_, Vector>) -> Outcome {
     if let Some(flag) = args.texts.given() {
-        let (id, source) = locate(&args.model, flag, talk)?;
-        return texts::run(args, (id, &source), talk, out);
+        return texts::run(args, super::texts::find(&args.model, flag, talk)?, talk, out);
     }
     if args.inputs.is_empty() {
         let help = "pass --text or --input, or name images, directories, 'globs', @lists, or -";
@@ -32,9 +31,9 @@ pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut Sink<'_, Vector>) -> O
     for skipped in &list.skipped {
         talk.warn(escaped(skipped));
     }
-    let (id, source) = open::locate(&args.model, talk)?;
-    if open::kind(&source) == Some(ModelKind::Text) {
-        super::texts::without(Some("an image"), &id)?;
+    let found = locate(&args.model, talk)?.read(!args.model.no_mmap)?;
+    if found.files.kind() == Some(ModelKind::Text) {
+        super::texts::without(Some("an image"), &found.id)?;
     }
-    images::run(args, (id, source), &list.list, talk, out)
+    images::run(args, found, &list.list, talk, out)
 }

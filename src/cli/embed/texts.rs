@@ -6,15 +6,16 @@ use std::time::Instant;
 use super::answers::Answers;
 use crate::cli::args::first;
 use crate::cli::embed::args::{EmbedArgs, Pooling, Vector};
+use crate::cli::locate::Found;
 use crate::cli::open;
 use crate::cli::outcome::{Outcome, Stop};
+use crate::cli::outfile;
 use crate::cli::output::millis;
 use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::cli::texts::{self, BATCH, Opened, on_line};
 use crate::error::{Error, Result};
 use crate::printable::escaped;
-use crate::session::ModelSource;
 use crate::text::TooLong;
 use crate::text::sentence::Sentence;
 
@@ -22,23 +23,19 @@ use crate::text::sentence::Sentence;
 type Item = (Option<usize>, String);
 
 /// Runs the command on a text model and yields its exit code.
-pub(super) fn run(
-    args: &EmbedArgs,
-    (id, source): (String, &ModelSource),
-    talk: Talk,
-    out: &mut Sink<'_, Vector>,
-) -> Outcome {
+pub(super) fn run(args: &EmbedArgs, found: Found, talk: Talk, out: &mut Sink<'_, Vector>) -> Outcome {
     let begun = Instant::now();
     let image = first(&[("an image", !args.inputs.is_empty()), ("--recursive", args.recursive)]);
-    texts::without(image.or_else(|| args.image.given()), &id)?;
+    texts::without(image.or_else(|| args.image.given()), &found.id)?;
     if args.texts.text.is_empty() && args.texts.input.is_none() {
         return Err(Error::usage("there is nothing to read", "pass --text or --input").into());
     }
-    let folder = open::folder(source).unwrap_or(Path::new("."));
-    out.spare(&args.texts.input.iter().map(AsRef::as_ref).collect::<Vec<_>>(), Some(folder))?;
+    let folder = found.files.folder.as_deref().unwrap_or(Path::new("."));
+    args.texts.input.as_deref().map_or(Ok(()), outfile::protect)?;
     let way = Way::new(args, folder, talk)?;
+    let id = found.id.clone();
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let mut opened = Opened::new(id.clone(), source, &options, talk)?;
+    let mut opened = Opened::new(found, &options, talk)?;
     if let Some(limit) = way.said.as_ref().and_then(|said| said.limit) {
         opened.shorten(limit);
     }

@@ -20,9 +20,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::args::DtypeArg;
+use super::locate::{Found, locate_or};
 use super::open;
 use super::outcome::{Outcome, Stop};
-use super::outfile::{self, spare_the_model};
+use super::outfile;
 use super::talk::Talk;
 use crate::checkpoint::Checkpoint;
 use crate::cli::generate::args::{GenerateArgs, When};
@@ -32,7 +33,7 @@ use crate::generate::{Generator, GeneratorInfo, Stats, tokenfile};
 use crate::hub;
 use crate::image;
 use crate::image::{DecodeOptions, Decoded};
-use crate::session::{Device, ModelKind, ModelSource, Options};
+use crate::session::{Device, ModelFiles, ModelKind, ModelSource, Options};
 use crate::tensor::Size;
 use outputs::Outputs;
 use preview::Preview;
@@ -46,26 +47,23 @@ const MAX_FRAME_BYTES: u64 = 2 << 30;
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outcome {
     if let Some(flag) = args.write.given() {
-        let (id, source) = super::texts::locate(&args.model, flag, talk)?;
-        return texts::run(args, (id, &source), talk, out);
+        return texts::run(args, super::texts::find(&args.model, flag, talk)?, talk, out);
     }
     if args.format.is_some() {
         let what = "--format is for texts, and there is no --prompt";
         return Err(Error::usage(what, "the kind of a picture is told by the extension of -o").into());
     }
-    let inputs: Vec<&Path> =
-        [&args.what.init_image, &args.what.reproduce].into_iter().flatten().map(AsRef::as_ref).collect();
-    let outputs = Outputs::create(&args.files, &inputs)?;
+    [&args.what.init_image, &args.what.reproduce]
+        .into_iter()
+        .flatten()
+        .try_for_each(|p| outfile::protect(p))?;
+    let outputs = Outputs::create(&args.files)?;
     if outputs.is_empty() && !args.stats && args.preview != When::Always {
         return Err(Stop::from(Error::usage(
             "there is nothing to write",
             "name a picture with -o FILE.png, or see --animate, --entropy and --tokens; for a text pass --prompt",
         )));
     }
-    [&args.what.init_image, &args.what.reproduce]
-        .into_iter()
-        .flatten()
-        .try_for_each(|p| outfile::protect(p))?;
     let again = args.what.reproduce.as_deref().map(Recipe::read).transpose()?;
     let primer =
         args.what.init_image.as_deref().map(|path| image::decode_file(path, &DecodeOptions::default()));
@@ -80,8 +78,7 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
         }
     }
     let options = open::options(&device, !model.no_mmap, talk)?;
-    let located = open::locate_or(&model, DEFAULT_MODEL, talk);
-    let (id, source) = located.map_err(|e| match (e, &args.what.reproduce) {
+    let located = locate_or(&model, DEFAULT_MODEL, talk).map_err(|e| match (e, &args.what.reproduce) {
         // Nobody typed it.
         (Error::Model { model, what, .. }, Some(file)) if args.model.model.is_none() => {
             let what = format!("{what}; {} names it", file.display());
@@ -89,13 +86,14 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
         }
         (e, _) => e,
     })?;
-    let weights = fingerprint(&source, !model.no_mmap)?;
-    open::expect(ModelKind::Generator, &id, &source)?;
+    let by_path = located.source == ModelSource::Path((&located.id).into());
+    let found = located.read(options.mmap)?;
+    found.expect(ModelKind::Generator)?;
+    let weights = fingerprint(&found.files)?;
+    let id = found.id.clone();
     let files = &args.files;
-    let paths = [&files.output, &files.animate, &files.entropy, &files.tokens].map(|p| p.as_deref());
-    spare_the_model(&paths, open::folder(&source))?;
 
-    let looked = look(&source, &options)?;
+    let looked = look(&found, &options)?;
     let mut recipe = match again {
         Some(recipe) => {
             let recipe = Recipe { model: id.clone(), ..recipe };
@@ -116,7 +114,7 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
         ));
     }
     recipe.weights = Some(weights);
-    if matches!(&source, ModelSource::Path(path) if path.as_os_str() == id.as_str()) {
+    if by_path {
         recipe.model = hub::as_path(&id);
     }
     recipe.columns = files.columns.or(recipe.columns);
@@ -125,8 +123,11 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
     let given = kept.map_or(recipe.prime.len(), |rows| rows * looked.info().grid[1]);
     let shown = Shown::new(args, &outputs, (&recipe, given), looked.info(), talk)?;
 
-    let generator =
-        if options.device == Device::Reference { looked } else { Generator::open(&source, &options)? };
+    let generator = if options.device == Device::Reference {
+        looked
+    } else {
+        Generator::from_files(found.files, &options)?
+    };
     open::say_device(generator.device(), talk);
     let mut said = Said { talk, count: 0 };
     said.warnings(&generator);
@@ -142,9 +143,8 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
 /// By which the weights of a model are known again.
 ///
 /// # Errors
-/// As reading the model's files.
-fn fingerprint(source: &ModelSource, mmap: bool) -> Result<String> {
-    let files = source.read(mmap)?;
+/// As reading the weights.
+fn fingerprint(files: &ModelFiles) -> Result<String> {
     let codec = files.codec.as_ref().map(Checkpoint::fingerprint).transpose()?.unwrap_or_default();
     Ok(files.checkpoint.fingerprint()? + &codec)
 }
@@ -180,8 +180,9 @@ fn wishes(args: &GenerateArgs, id: &str, looked: &Generator) -> Result<Wishes> {
 }
 
 /// The model without a device: what it is and what its classes are called.
-pub(super) fn look(source: &ModelSource, options: &Options) -> Result<Generator> {
-    Generator::open(source, &Options { device: Device::Reference, ..options.clone() })
+pub(super) fn look(found: &Found, options: &Options) -> Result<Generator> {
+    let options = Options { device: Device::Reference, ..options.clone() };
+    Generator::from_files(found.files.clone(), &options)
 }
 
 /// What is shown while it grows, and how often.

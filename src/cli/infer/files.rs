@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::infer::args::InferArgs;
 use crate::cli::inputs::Input;
-use crate::cli::outfile::OutFile;
+use crate::cli::outfile::{self, OutFile};
 use crate::cli::sink::{self, Form, Sink};
 use crate::cli::talk::Talk;
 use crate::cli::vectors::Vectors;
@@ -30,26 +30,16 @@ pub(super) fn view(args: &InferArgs) -> View {
 ///
 /// # Errors
 /// [`Error::Usage`].
-pub(super) fn check<F: Form>(args: &InferArgs, inputs: &[Input], out: &Sink<'_, F>) -> Result<()> {
-    let files: Vec<&Path> = inputs.iter().filter_map(Input::file).collect();
+pub(super) fn check<F: Form>(args: &InferArgs, out: &Sink<'_, F>) -> Result<()> {
     let outputs =
         [("--embeddings", &args.embeddings, "safetensors"), ("--attention", &args.attention, "png")];
     let outputs = outputs.into_iter().filter_map(|(flag, path, kind)| Some((flag, path.as_deref()?, kind)));
     let outputs: Vec<(&str, &Path, &str)> = outputs.collect();
-    out.distinct(&outputs.iter().map(|(flag, path, _)| (*flag, *path)).collect::<Vec<_>>(), &files)?;
+    out.distinct(&outputs.iter().map(|(flag, path, _)| (*flag, *path)).collect::<Vec<_>>())?;
     for (flag, path, kind) in outputs.iter().filter(|(_, path, _)| !path.is_dir()) {
         sink::expect_kind(path, flag, kind)?;
     }
     Ok(())
-}
-
-/// Inputs as files that no output may replace.
-fn real_inputs(inputs: &[Input]) -> HashSet<PathBuf> {
-    let real = |input: &Input| match input {
-        Input::File(path) => fs::canonicalize(path).ok(),
-        _ => None,
-    };
-    inputs.iter().filter_map(real).collect()
 }
 
 /// Pooled features, written as they come.
@@ -90,6 +80,8 @@ pub(super) struct Pictures {
     view: View,
     /// By position among the inputs; empty if none were asked for.
     paths: Vec<PathBuf>,
+    /// The file of the only one, begun.
+    only: Option<OutFile>,
     /// Inputs answered so far.
     done: usize,
 }
@@ -101,7 +93,7 @@ impl Pictures {
     /// [`Error::Usage`] if several pictures would go to one file, or one would replace an input;
     /// [`Error::Write`] if the directory cannot be made.
     pub(super) fn create(args: &InferArgs, inputs: &[Input]) -> Result<Self> {
-        let none = Self { view: view(args), paths: Vec::new(), done: 0 };
+        let none = Self { view: view(args), paths: Vec::new(), only: None, done: 0 };
         let Some(path) = &args.attention else { return Ok(none) };
         let slash = path.as_os_str().as_encoded_bytes().ends_with(b"/");
         let paths = if inputs.len() == 1 && !path.is_dir() && !slash {
@@ -120,16 +112,10 @@ impl Pictures {
             }
             in_directory(path, inputs)
         };
-        let real = real_inputs(inputs);
-        if let Some(path) = paths.iter().find(|p| fs::canonicalize(p).is_ok_and(|p| real.contains(&p))) {
-            let what = format!("{} would replace an input", path.display());
-            return Err(Error::usage(what, "write to another file"));
-        }
-        if let [only] = paths.as_slice() {
-            // Fails now rather than after the work, if it must.
-            drop(OutFile::create(only)?);
-        }
-        Ok(Self { paths, ..none })
+        paths.iter().try_for_each(|path| outfile::spare(path))?;
+        // What cannot be written fails now rather than after the work.
+        let only = if let [only] = paths.as_slice() { Some(OutFile::create(only)?) } else { None };
+        Ok(Self { paths, only, ..none })
     }
 
     /// Draws and writes one input's picture; `maps` are its attention maps. Returns where it went.
@@ -149,7 +135,7 @@ impl Pictures {
         let layout = Layout { prefix: info.prefix_tokens, cls: info.cls_token, grid };
         let heat = overlay::heat(self.view, layout, info.heads, maps);
         let png = overlay::png(pixels, size, &heat, grid, info.patch)?;
-        OutFile::create(path)?.finish(&png)?;
+        self.only.take().map_or_else(|| OutFile::create(path), Ok)?.finish(&png)?;
         Ok(Some(path.to_string_lossy().into_owned()))
     }
 

@@ -15,9 +15,9 @@ use rayon::prelude::*;
 use super::advice::with_flag;
 use super::args::Format;
 use super::inputs::{self, Input};
+use super::locate::locate;
 use super::open::{self, Opened};
 use super::outcome::{Outcome, Stop};
-use super::outfile::spare_the_model;
 use super::output::{Report, Row, columns, millis};
 use super::pixels::{Ready, decode, decode_options, of_one_size, preprocess};
 use super::sink::Sink;
@@ -46,21 +46,19 @@ struct Started<'a> {
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> Outcome {
     if let Some(flag) = args.ask.given() {
-        let (id, source) = super::texts::locate(&args.model, flag, talk)?;
-        return texts::run(args, (id, &source), talk, out);
+        return texts::run(args, super::texts::find(&args.model, flag, talk)?, talk, out);
     }
     let start = Instant::now();
     let inputs = inputs::expand(&args.inputs, args.recursive)?;
     for skipped in &inputs.skipped {
         talk.warn(escaped(skipped));
     }
-    files::check(args, &inputs.list, out)?;
+    files::check(args, out)?;
     let mut embeddings = Embeddings::create(args)?;
     let mut pictures = Pictures::create(args, &inputs.list)?;
-    let opened = open::open(&args.model, &args.device, talk)?;
-    let folder = open::folder(&opened.source);
-    spare_the_model(&[args.embeddings.as_deref(), args.attention.as_deref()], folder)?;
-    out.spare(&[], folder)?;
+    let found = locate(&args.model, talk)?.read(!args.model.no_mmap)?;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
+    let opened = open::open(found, &options, talk)?;
     let preprocess = preprocess(&args.image, &opened, talk)?;
     let mut work = Work::new(args, &opened, &preprocess, talk)?;
     let load = start.elapsed();

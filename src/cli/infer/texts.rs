@@ -2,15 +2,16 @@
 //! was made to do. Texts of a file are computed in batches and answered in their order.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Instant;
 
 use super::rows::{Content, Row};
 use super::tally::Tally;
 use crate::cli::args::{Format, first};
 use crate::cli::infer::args::InferArgs;
+use crate::cli::locate::Found;
 use crate::cli::open;
 use crate::cli::outcome::{Outcome, Stop};
+use crate::cli::outfile;
 use crate::cli::output::{Report, millis};
 use crate::cli::sink::Sink;
 use crate::cli::talk::{self, Talk};
@@ -19,7 +20,6 @@ use crate::cli::texts::{self, BATCH, Opened, on_line};
 use crate::error::{Error, Result};
 use crate::labels::{LabelSource, Labels, Scoring};
 use crate::records::Record;
-use crate::session::ModelSource;
 use crate::text::{Aggregate, Kind, Scored, Task, Template, TextInfo, TooLong};
 
 /// What is asked of every text.
@@ -48,21 +48,14 @@ struct Item {
 }
 
 /// Runs the command on a text model and yields its exit code.
-pub(super) fn run(
-    args: &InferArgs,
-    (id, source): (String, &ModelSource),
-    talk: Talk,
-    out: &mut Sink<'_, Format>,
-) -> Outcome {
+pub(super) fn run(args: &InferArgs, found: Found, talk: Talk, out: &mut Sink<'_, Format>) -> Outcome {
     let start = Instant::now();
-    texts::without(image_flag(args), &id)?;
+    texts::without(image_flag(args), &found.id)?;
     let ask = &args.ask;
     pairs_fit(ask)?;
-    let inputs = [&ask.texts.input, &ask.context_file];
-    let inputs: Vec<&Path> = inputs.into_iter().flatten().map(AsRef::as_ref).collect();
-    out.spare(&inputs, open::folder(source))?;
+    [&ask.texts.input, &ask.context_file].into_iter().flatten().try_for_each(|p| outfile::protect(p))?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let opened = Opened::new(id, source, &options, talk)?;
+    let opened = Opened::new(found, &options, talk)?;
     let question = question(ask, opened.session.info(), opened.session.name())?;
     let mut work = Work { args, format: out.format, opened, question };
     let mut items = items(ask, &work.question)?;

@@ -9,6 +9,7 @@ use super::facts::{CheckpointFacts, LabelFacts, label_facts, somehow};
 use crate::checkpoint::Checkpoint;
 use crate::cli::args::Plain;
 use crate::cli::inspect::args::{GraphForm, InspectArgs};
+use crate::cli::locate::Found;
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
 use crate::cli::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, json};
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::generate::{Codec, Generator, GeneratorInfo, bytes_read};
 use crate::models::sequence::New;
 use crate::plan::Plan;
-use crate::session::{ModelSource, Options};
+use crate::session::Options;
 
 /// The tokenizer's table of codes (codes, width).
 const CODES: &str = "quantize.embedding.weight";
@@ -94,16 +95,17 @@ pub(super) struct PlanFacts {
 /// Runs the command and yields its exit code.
 pub(super) fn run(
     args: &InspectArgs,
-    (id, source, options): (String, &ModelSource, &Options),
+    (found, options): (Found, &Options),
     talk: Talk,
     out: &mut Sink<'_, Plain>,
 ) -> Outcome {
     if args.image_size.is_some() || !args.outputs.is_empty() {
         let flag = if args.outputs.is_empty() { "--image-size" } else { "--outputs" };
-        let what = format!("{flag}: {id} draws pictures, of one size, and has no other outputs");
+        let what = format!("{flag}: {} draws pictures, of one size, and has no other outputs", found.id);
         return Err(Error::usage(what, format!("leave {flag} away")).into());
     }
-    let generator = somehow(args, options, talk, |options| Generator::open(source, options))?;
+    let generator =
+        somehow(args, options, talk, |options| Generator::from_files(found.files.clone(), options))?;
     open::say_device(generator.device(), talk);
     let samples = args.batch_size as usize;
     let guided = generator.info().guided;
@@ -124,7 +126,7 @@ pub(super) fn run(
         }
         return Ok(0);
     }
-    let document = document(id, &generator, samples, &plans)?;
+    let document = document(found.id, &generator, samples, &plans)?;
     match out.format {
         Plain::Json => json(out, &document)?,
         Plain::Text => describe(&document, out)?,

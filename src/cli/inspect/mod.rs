@@ -11,6 +11,7 @@ mod generation;
 mod texts;
 
 use super::args::Plain;
+use super::locate::locate;
 use super::open;
 use super::outcome::Outcome;
 use super::output::{DeviceFacts, ModelFacts, SCHEMA_VERSION, bytes, count, json};
@@ -69,15 +70,14 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> 
     if (args.graph.is_some() || args.plan) && out.format != Plain::Text {
         return Err(Error::usage("graphs and plans are written as text", "name the file .txt or .dot").into());
     }
-    let (id, source) = open::locate(&args.model, talk)?;
+    let found = locate(&args.model, talk)?.read(!args.model.no_mmap)?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    match open::kind(&source) {
-        Some(ModelKind::Text) => return texts::run(args, (id, &source, &options), talk, out),
-        Some(ModelKind::Generator) => return generation::run(args, (id, &source, &options), talk, out),
+    match found.files.kind() {
+        Some(ModelKind::Text) => return texts::run(args, (found, &options), talk, out),
+        Some(ModelKind::Generator) => return generation::run(args, (found, &options), talk, out),
         None | Some(ModelKind::Vision) => {}
     }
-    let opened =
-        somehow(args, &options, talk, |options| open::open_with(id.clone(), source.clone(), options, talk))?;
+    let opened = somehow(args, &options, talk, |options| open::open(found.clone(), options, talk))?;
     let session = &opened.session;
     let own = session.preprocess().size().unwrap_or(session.info().image_size);
     let size = args.image_size.unwrap_or(own);

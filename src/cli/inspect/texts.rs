@@ -10,6 +10,7 @@ use super::facts::{CheckpointFacts, LabelFacts, default_outputs, folded, label_f
 use super::generation::{PlanFacts, plan_facts, work};
 use crate::cli::args::Plain;
 use crate::cli::inspect::args::{GraphForm, InspectArgs};
+use crate::cli::locate::Found;
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
 use crate::cli::output::{DeviceFacts, SCHEMA_VERSION, bytes, count, json};
@@ -20,7 +21,7 @@ use crate::error::Error;
 use crate::labels::Scoring;
 use crate::models::text::TextSizes;
 use crate::plan::Plan;
-use crate::session::{ModelSource, Options};
+use crate::session::Options;
 use crate::text::{Kind, Task, TextSession};
 use crate::tokenizer::Tokenizer;
 
@@ -80,15 +81,16 @@ struct TokenizerFacts {
 /// Runs the command and yields its exit code.
 pub(super) fn run(
     args: &InspectArgs,
-    (id, source, options): (String, &ModelSource, &Options),
+    (found, options): (Found, &Options),
     talk: Talk,
     out: &mut Sink<'_, Plain>,
 ) -> Outcome {
     if args.image_size.is_some() {
-        let what = format!("--image-size is for models of images, and {id} reads texts");
+        let what = format!("--image-size is for models of images, and {} reads texts", found.id);
         return Err(Error::usage(what, "leave --image-size away").into());
     }
-    let session = somehow(args, options, talk, |options| TextSession::open(source, options))?;
+    let session =
+        somehow(args, options, talk, |options| TextSession::from_files(found.files.clone(), options))?;
     open::say_device(session.device(), talk);
     let batch = args.batch_size as usize;
     let tokens = session.limit().map_or(TOKENS, |limit| limit.min(TOKENS));
@@ -124,7 +126,7 @@ pub(super) fn run(
         }
         return Ok(0);
     }
-    let document = document(id, &session, all, (batch, tokens), &plans);
+    let document = document(found.id, &session, all, (batch, tokens), &plans);
     match out.format {
         Plain::Json => json(out, &document)?,
         Plain::Text => describe(&document, &session, &pass, out)?,

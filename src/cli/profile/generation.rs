@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::document::{Document, Picture, document, files, heading};
+use crate::cli::generate::DEFAULT_MODEL;
+use crate::cli::locate::{Located, locate_or};
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
 use crate::cli::outfile::OutFile;
@@ -15,11 +17,11 @@ use crate::cli::profile::args::{ProfileArgs, Tabular};
 use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::error::Error;
-use crate::generate::{BUILTIN, Generator};
+use crate::generate::Generator;
 use crate::gpu::ceilings::Ceilings;
 use crate::gpu::timer::{Clock, Timer};
 use crate::profile::Profile;
-use crate::session::{Device, ModelKind, ModelSource};
+use crate::session::{Device, ModelKind};
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -> Outcome {
@@ -27,18 +29,18 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -
     if let Some(path) = &args.roofline {
         Picture::of(path)?;
     }
-    let (id, source) = match (&args.synthetic, &args.model.model) {
-        (Some(name), _) => (name.clone(), ModelSource::Synthetic(name.clone())),
-        (None, None) => (format!("builtin:{BUILTIN}"), ModelSource::Builtin(BUILTIN.to_owned())),
-        (None, Some(_)) => open::locate(&args.model, talk)?,
+    let located = match &args.synthetic {
+        Some(name) => Located::synthetic(name),
+        None => locate_or(&args.model, DEFAULT_MODEL, talk)?,
     };
-    open::expect(ModelKind::Generator, &id, &source)?;
+    let found = located.read(!args.model.no_mmap)?;
+    found.expect(ModelKind::Generator)?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     if options.device == Device::Reference {
         let what = "--device reference has no launches to measure";
         return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`").into());
     }
-    let generator = Generator::open(&source, &options)?;
+    let generator = Generator::from_files(found.files, &options)?;
     let samples = args.batch_size as usize;
     let mut parts = generator.prepare(samples)?;
     let Some(gpu) = generator.gpu() else { unreachable!("the reference is refused above") };
@@ -70,7 +72,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -
             },
         )?;
         drop(bar);
-        let model = open::generator_facts(format!("{id} {part}"), &generator);
+        let model = open::generator_facts(format!("{} {part}", found.id), &generator);
         let device = open::device_facts(generator.device());
         files(&profile, &model, &device, trace, roofline)?;
         match out.format {

@@ -9,6 +9,7 @@ mod document;
 mod generation;
 
 use super::inspect::facts::default_outputs;
+use super::locate::{Located, locate};
 use super::open::{self, Opened};
 use super::outcome::Outcome;
 use super::outfile::OutFile;
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::gpu::ceilings::Ceilings;
 use crate::gpu::timer::{Clock, Timer};
 use crate::profile::Profile;
-use crate::session::{Device, ModelSource};
+use crate::session::Device;
 use document::{Picture, document, files, heading};
 
 /// Runs the command and yields its exit code.
@@ -32,7 +33,7 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -
     let pictures = [("--trace", &args.trace), ("--roofline", &args.roofline)];
     let pictures: Vec<(&str, &Path)> =
         pictures.into_iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?))).collect();
-    out.distinct(&pictures, &[])?;
+    out.distinct(&pictures)?;
     if args.generate {
         return generation::run(args, talk, out);
     }
@@ -40,16 +41,17 @@ pub(super) fn run(args: &ProfileArgs, talk: Talk, out: &mut Sink<'_, Tabular>) -
     let roofline =
         args.roofline.as_deref().map(|path| Ok::<_, Error>((Picture::of(path)?, OutFile::create(path)?)));
     let roofline = roofline.transpose()?;
-    let (id, source) = match &args.synthetic {
-        Some(name) => (name.clone(), ModelSource::Synthetic(name.clone())),
-        None => open::locate(&args.model, talk)?,
+    let located = match &args.synthetic {
+        Some(name) => Located::synthetic(name),
+        None => locate(&args.model, talk)?,
     };
+    let found = located.read(!args.model.no_mmap)?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     if options.device == Device::Reference {
         let what = "--device reference has no launches to measure";
         return Err(Error::usage(what, "choose an adapter of `vit-gpu devices`").into());
     }
-    let opened = open::open_with(id, source, &options, talk)?;
+    let opened = open::open(found, &options, talk)?;
     let (profile, kept) = measure(args, &opened, talk)?;
     for warning in opened.session.warnings() {
         talk.warn(warning);

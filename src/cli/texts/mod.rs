@@ -12,13 +12,15 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::open::{self, device_facts, say_device};
+use super::args::ModelArgs;
+use super::locate::{Found, chosen, locate};
+use super::open::{device_facts, say_device};
 use super::output::DeviceFacts;
 use super::talk::Talk;
 use crate::error::{Advice, Error, Result};
 use crate::labels::Scoring;
 use crate::records::{Format, Record, read_records};
-use crate::session::{ModelKind, ModelSource, Options};
+use crate::session::{ModelKind, Options};
 use crate::text::{TextInfo, TextSession};
 
 /// Texts computed at a time where nothing is said.
@@ -95,11 +97,11 @@ impl Opened {
     /// Opens a text model, and says what the user did not choose.
     ///
     /// # Errors
-    /// As [`TextSession::open`].
-    pub(super) fn new(id: String, source: &ModelSource, options: &Options, talk: Talk) -> Result<Self> {
-        let session = TextSession::open(source, options)?;
+    /// As [`TextSession::from_files`].
+    pub(super) fn new(found: Found, options: &Options, talk: Talk) -> Result<Self> {
+        let session = TextSession::from_files(found.files, options)?;
         say_device(session.device(), talk);
-        let (model, device) = (TextFacts::new(id, &session), device_facts(session.device()));
+        let (model, device) = (TextFacts::new(found.id, &session), device_facts(session.device()));
         let mut opened = Self { session, model, device, talk, said: 0 };
         opened.say_warnings();
         Ok(opened)
@@ -124,25 +126,21 @@ impl Opened {
 /// The text model that flags for texts ask for.
 ///
 /// # Errors
-/// [`Error::Usage`] if none is named, or one of another kind; as [`open::locate`].
-pub(super) fn locate(
-    model: &super::args::ModelArgs,
-    flag: &str,
-    talk: Talk,
-) -> Result<(String, ModelSource)> {
-    if open::chosen(model)?.is_none() {
+/// [`Error::Usage`] if none is named, or one of another kind; as [`locate`], and as reading its files.
+pub(super) fn find(model: &ModelArgs, flag: &str, talk: Talk) -> Result<Found> {
+    if chosen(model)?.is_none() {
         let what = format!("{flag} is for models that read texts, and none is built in");
         return Err(Error::usage(what, "pass -m FOLDER, or the name of a BERT, GPT-2 or T5 on the hub"));
     }
-    let (id, source) = open::locate(model, talk)?;
-    let kind = match open::kind(&source) {
+    let found = locate(model, talk)?.read(!model.no_mmap)?;
+    let kind = match found.files.kind() {
         // Of a model that is unknown, opening it says more.
-        None | Some(ModelKind::Text) => return Ok((id, source)),
+        None | Some(ModelKind::Text) => return Ok(found),
         Some(ModelKind::Generator) => "draws pictures",
         Some(ModelKind::Vision) => "looks at images",
     };
     Err(Error::usage(
-        format!("{flag} is for models that read texts, and {id} {kind}"),
+        format!("{flag} is for models that read texts, and {} {kind}", found.id),
         format!("leave {flag} away, or pass -m with a BERT, GPT-2 or T5"),
     ))
 }

@@ -13,17 +13,16 @@ use std::time::{Duration, Instant};
 
 use crate::cli::args::{Plain, first};
 use crate::cli::generate::args::{GenerateArgs, When};
+use crate::cli::locate::Found;
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
 use crate::cli::outfile::OutFile;
-use crate::cli::outfile::{distinct, spare_the_model};
 use crate::cli::sink::{SinkArgs, resolve};
 use crate::cli::talk::{Talk, say};
 use crate::cli::texts::{self, Opened};
 use crate::error::{Error, Result};
 use crate::generate::recipe::random_seed;
 use crate::ops::Sampling;
-use crate::session::ModelSource;
 use crate::text::{
     Beams, Constraints, Ended, GenerationConfig, Piece, Search, TextSession, TooLong, Writing, WritingStats,
 };
@@ -31,31 +30,21 @@ use document::{Sample, Way, document};
 use page::{Page, plain};
 
 /// Runs the command on a model that writes and yields its exit code.
-pub(super) fn run(
-    args: &GenerateArgs,
-    (id, source): (String, &ModelSource),
-    talk: Talk,
-    out: &mut impl Write,
-) -> Outcome {
-    without_pictures(args, &id)?;
-    let input = args.write.prompt_file.as_deref().filter(|p| p.as_os_str() != "-");
+pub(super) fn run(args: &GenerateArgs, found: Found, talk: Talk, out: &mut impl Write) -> Outcome {
+    without_pictures(args, &found.id)?;
     let (format, file) = format(args, talk)?;
-    if let Some(path) = &file {
-        distinct(&[("-o", path)], &input.into_iter().collect::<Vec<_>>())?;
-        spare_the_model(&[Some(path)], open::folder(source))?;
-    }
     let prompt = match (&args.write.prompt, &args.write.prompt_file) {
         (Some(prompt), _) => prompt.clone(),
         (None, Some(path)) => without_line_end(texts::read(path, "--prompt-file")?),
         (None, None) => {
-            let what = format!("{id} writes texts, and there is nothing to begin with");
+            let what = format!("{} writes texts, and there is nothing to begin with", found.id);
             return Err(Error::usage(what, "pass --prompt or --prompt-file").into());
         }
     };
     check(args)?;
     let file = file.as_deref().map(OutFile::create).transpose()?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let mut opened = Opened::new(id, source, &options, talk)?;
+    let mut opened = Opened::new(found, &options, talk)?;
     let way = way(args, opened.session.generation(), talk)?;
     let silent = if file.is_some() { talk.is_quiet() } else { format == Plain::Json };
     let mut page = Page::new(&mut *out, samples(args), silent);
