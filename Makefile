@@ -9,7 +9,7 @@ CARGO_FLAGS ?= --locked
 TOOLS := target/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build vulkan test test-latest-mesa lint audit fuzz gpu-report rehearse-gpu
+.PHONY: help demo build vulkan test test-kernels test-latest-mesa lint audit fuzz gpu-report rehearse-gpu
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
@@ -26,6 +26,9 @@ vulkan: ## Makes sure that there is a Vulkan driver (Linux; installs Mesa's if n
 
 test: vulkan ## Runs every test; a GPU test that cannot run fails
 	VIT_GPU_REQUIRE=1 $(CARGO) test $(CARGO_FLAGS)
+
+test-kernels: vulkan ## Runs every kernel variant in all its cases (30 minutes); `make test` does so in f32 alone
+	VIT_GPU_REQUIRE=1 VIT_GPU_WAYS=all $(CARGO) test $(CARGO_FLAGS) --test kernels
 
 test-latest-mesa: ## Runs the tests on Debian unstable's Mesa (root; MESA_TESTS="kernels lib" picks)
 	@MESA_TESTS="$(MESA_TESTS)" bash scripts/latest-mesa.sh

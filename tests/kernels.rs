@@ -1,6 +1,10 @@
 //! Every op case against its CPU reference, on this adapter: in every way it can be computed there,
 //! fused and not, in f32 and f16, bounds-checked and not. `VIT_GPU_CASES=TEXT` takes only the cases
 //! whose names hold the text.
+//!
+//! Most of the time goes into the driver's compiler. In f32 each kernel variant computes all its cases; what f16 and
+//! checks change is the same in each of them, and six are computed. `VIT_GPU_WAYS=N` takes N everywhere,
+//! `VIT_GPU_WAYS=all` all of them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -29,18 +33,30 @@ fn without_nans(got: &HostTensor, want: &HostTensor) -> (HostTensor, HostTensor)
     (HostTensor::f32(got.shape(), of(&a, &b)), HostTensor::f32(want.shape(), of(&b, &a)))
 }
 
+/// Cases of each kernel variant, where some will do.
+const SOME: usize = 6;
+
 /// A case, and one way to run it.
 type Run<'a> = (&'a Case, Target, Options);
 
-/// Every case in every way.
-fn runs<'a>(gpu: &Gpu, cases: &'a [Case], options: &Options) -> Vec<Run<'a>> {
+/// Every case in every way, or `usual` cases of each kernel variant.
+fn runs<'a>(gpu: &Gpu, cases: &'a [Case], options: &Options, usual: Option<usize>) -> Vec<Run<'a>> {
     let only = std::env::var("VIT_GPU_CASES").unwrap_or_default();
     let cases = cases.iter().filter(|c| c.name.contains(&only) && (options.fuse || fuses(gpu, c)));
     let ways = |case: &'a Case| {
         let ways = case.ways(gpu.target(), options).unwrap();
         ways.into_iter().map(move |(target, way)| (case, target, way))
     };
-    cases.flat_map(ways).collect()
+    let runs = cases.flat_map(ways).collect();
+    let most = match std::env::var("VIT_GPU_WAYS").as_deref() {
+        Ok("all") => None,
+        Ok(n) => Some(n.parse().expect("VIT_GPU_WAYS is a number or all")),
+        Err(_) => usual,
+    };
+    match most {
+        Some(most) => some_of_each(runs, most),
+        None => runs,
+    }
 }
 
 /// So many of the runs of each kernel variant, spread over its cases, and those of kernels without variants.
@@ -81,9 +97,11 @@ fn check(gpu: &Arc<Gpu>, runs: &[Run<'_>], f16_tolerance: Option<f32>) {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-fn check_all(gpu: &Arc<Gpu>, options: &Options, f16_tolerance: Option<f32>) {
+fn check_all(gpu: &Arc<Gpu>, options: &Options, usual: Option<usize>) {
+    // The cases' values are of order one and sums of up to 768 terms of order 30.
+    let f16_tolerance = (options.precision == Precision::F16).then_some(2e-2);
     let cases = selftest::all();
-    check(gpu, &runs(gpu, &cases, options), f16_tolerance);
+    check(gpu, &runs(gpu, &cases, options, usual), f16_tolerance);
 }
 
 #[test]
@@ -98,18 +116,10 @@ fn kernels_match_the_reference_unfused() {
     check_all(&gpu, &Options { fuse: false, ..Options::default() }, None);
 }
 
-/// What a check changes in a kernel is the same in every case of it, and compilers take longest with it: some
-/// cases of each variant here, all of them where `VIT_GPU_EVERY_CHECK` is set.
 #[test]
 fn kernels_match_the_reference_with_bounds_checks() {
-    const MOST: usize = 6;
     let Some(gpu) = open(&DeviceChoice { checked: true, ..DeviceChoice::default() }) else { return };
-    let cases = selftest::all();
-    let mut runs = runs(&gpu, &cases, &Options::default());
-    if std::env::var_os("VIT_GPU_EVERY_CHECK").is_none() {
-        runs = some_of_each(runs, MOST);
-    }
-    check(&gpu, &runs, None);
+    check_all(&gpu, &Options::default(), Some(SOME));
 }
 
 #[test]
@@ -119,8 +129,7 @@ fn kernels_match_the_reference_in_f16() {
         eprintln!("SKIP: adapter `{}` has no f16", gpu.report().name);
         return;
     }
-    // The cases' values are of order one and sums of up to 768 terms of order 30.
-    check_all(&gpu, &Options { precision: Precision::F16, ..Options::default() }, Some(2e-2));
+    check_all(&gpu, &Options { precision: Precision::F16, ..Options::default() }, Some(SOME));
 }
 
 /// Those on cooperative matrices, with bounds checks, and written for larger subgroups than run them:
