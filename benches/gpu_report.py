@@ -5,7 +5,7 @@ and ops, new estimates for the variants' order, and what was wrong.
     gpu_report.py [REPORT] [--against OLDER]
 
 A report is a folder with rows.jsonl, or such a file (default: target/gpu-report).  With --against each figure stands
-beside that of an older report.  The new estimates are the numbers `speed` of src/ops/*/ways.rs: from each variant's
+beside that of an older report.  The new estimates are the numbers `speed` of src/ops/*/variants.rs: from each variant's
 time beside the time that its present number claims, scaled so that the fastest portable one keeps its number.
 """
 

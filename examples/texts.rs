@@ -5,7 +5,7 @@
 
 use std::io::Write as _;
 
-use vit_gpu::text::{Pool, Task, TooLong, Writing};
+use vit_gpu::text::{GenerateOptions, Pool, Task, TooLong};
 use vit_gpu::{Error, ModelSource, Options, TextSession};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,9 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for answer in answers.best.iter().take(3) {
             println!("{:.4}  {}", answer.probability, &text[answer.bytes.clone()]);
         }
-    } else if info.can(Task::Write) {
-        let writing = Writing { tokens: Some(40), ..Writing::new(text) };
-        session.write(&writing, &mut |piece| {
+    } else if info.can(Task::Generate) {
+        let writing = GenerateOptions { tokens: Some(40), ..GenerateOptions::new(text) };
+        session.generate(&writing, &mut |piece| {
             print!("{}", piece.text);
             std::io::stdout().flush().map_err(|e| Error::input("standard output", e.to_string(), ""))
         })?;

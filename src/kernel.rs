@@ -205,9 +205,9 @@ pub enum BindingKind {
 /// What naga says of a validated kernel.
 #[derive(Debug)]
 pub struct Reflection {
-    /// The parsed module, ready for a back end.
+    /// The parsed module, ready for a backend.
     pub module: naga::Module,
-    /// naga's analysis of the module, needed by its back ends.
+    /// naga's analysis of the module, needed by its backends.
     pub info: naga::valid::ModuleInfo,
     /// Bindings in index order.
     pub bindings: Vec<Binding>,

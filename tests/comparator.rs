@@ -72,7 +72,7 @@ const CHILD: &str = "VIT_GPU_TEST_SKIP";
 
 #[test]
 fn a_skip_is_loud_and_can_be_forbidden() {
-    // A back end that this system does not have.
+    // A backend that this system does not have.
     let foreign = if cfg!(target_os = "macos") { "dx12" } else { "metal" };
     let choice = DeviceChoice { backends: vec![foreign.into()], ..DeviceChoice::default() };
     if std::env::var_os(CHILD).is_some() {

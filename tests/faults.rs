@@ -11,7 +11,7 @@
 //! | G6 | device does not answer | `Timeout`, exit 5, at the deadline; usable afterwards |
 //! | G7 | odd sizes | as the reference, model by model (op by op: `tests/kernels.rs`) |
 //! | G8 | features missing | same answers without them |
-//! | G9 | NaN and huge pixels | that picture's results are not finite; its neighbours' are right |
+//! | G9 | NaN and huge pixels | that image's results are not finite; its neighbours' are right |
 //! | G10 | twice, two threads, dropped while busy | bit-equal; no deadlock |
 //! | G11 | damaged pipeline cache | ignored and rebuilt |
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -81,7 +81,7 @@ fn plain_builtin() -> Option<&'static Session> {
     SESSION.get_or_init(|| builtin(DeviceChoice::default())).as_ref()
 }
 
-/// Pictures of noise for the embedded classifier, as tensor.
+/// Images of noise for the embedded classifier, as tensor.
 fn pictures(count: usize, seed: u64) -> HostTensor {
     noise_image([count, 3, 64, 64], seed)
 }
@@ -177,7 +177,7 @@ fn g3_limits_too_small_split_weights_or_say_what_is_needed() {
             open_builtin(DeviceChoice { max_binding_bytes: Some(bytes), ..noop() }, Precision::F32).unwrap();
         session.run_tensor(&pictures(1, 0), &["logits"])
     };
-    // The picture alone is 48 KiB, weights up to 256 KiB are split, activations reach 96 KiB.
+    // The image alone is 48 KiB, weights up to 256 KiB are split, activations reach 96 KiB.
     assert!(run(128 << 10).is_ok());
     for bytes in [64 << 10, 10_000, 16, 0] {
         let e = run(bytes).err().unwrap();
@@ -190,7 +190,7 @@ fn g3_limits_too_small_split_weights_or_say_what_is_needed() {
 #[test]
 fn g4_a_batch_that_does_not_fit_is_halved() {
     let Some(whole) = plain_builtin() else { return };
-    // Weights are split too (G3), and only a single picture's activations fit.
+    // Weights are split too (G3), and only a single image's activations fit.
     let small = DeviceChoice { max_binding_bytes: Some(150 << 10), ..DeviceChoice::default() };
     let small = builtin(small).unwrap();
     let split = small.plan(1, [64, 64], &["logits"]).unwrap();
@@ -440,7 +440,7 @@ fn g8_with_f16_the_answer_is_nearly_the_same() {
     assert_ne!(got, want, "f16 was not used");
     assert_close("f16 against f32", &got, &want, 2e-2, 2e-2);
     for i in 0..4 {
-        assert_eq!(top1(&row(&got, i)), top1(&row(&want, i)), "picture {i}");
+        assert_eq!(top1(&row(&got, i)), top1(&row(&want, i)), "image {i}");
     }
 }
 
@@ -492,7 +492,7 @@ fn g10_the_same_input_gives_the_same_bits_on_every_thread() {
     within(60, move || {
         let images: Vec<HostTensor> = (0..4).map(|seed| pictures(1 + seed as usize % 2, seed)).collect();
         let want: Vec<HostTensor> = images.iter().map(|image| logits(session, image)).collect();
-        assert_ne!(want[0], want[2], "two pictures, one answer");
+        assert_ne!(want[0], want[2], "two images, one answer");
         std::thread::scope(|scope| {
             for thread in 0..2 {
                 let (images, want) = (&images, &want);
@@ -655,7 +655,7 @@ fn weights_that_are_not_finite_are_told_of_whatever_the_model_is() {
     let texts = TextSession::open(&ModelSource::Path(folder.path().to_owned()), &options).unwrap();
     texts.run(&[Passage { ids: vec![1, 2, 3], ..Passage::default() }], &["logits"]).unwrap();
     told(texts.warnings());
-    // The decoder of tokens is sound here, and the decoder of pictures is not.
+    // The decoder of tokens is sound here, and the decoder of images is not.
     let folder = with_nan("tests/golden/llamagen");
     std::fs::copy("tests/golden/llamagen/gpt.safetensors", folder.path().join("gpt.safetensors")).unwrap();
     let generator = Generator::open(&ModelSource::Path(folder.path().to_owned()), &options).unwrap();

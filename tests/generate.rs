@@ -1,5 +1,5 @@
 //! Generative models against PyTorch: scores of whole sequences, greedy and guided ids token for token,
-//! pictures; and what the loop promises: cached equals uncached, a sample is the same in any batch.
+//! images; and what the loop promises: cached equals uncached, a sample is the same in any batch.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use common::{compare, open};
 use vit_gpu::checkpoint::Checkpoint;
 use vit_gpu::error::Error;
-use vit_gpu::generate::{Generator, Order, Request, Rgb};
+use vit_gpu::generate::{GeneratedImage, Generator, Order, Request};
 use vit_gpu::gpu::DeviceChoice;
 use vit_gpu::image::{DecodeOptions, decode_file};
 use vit_gpu::ops::{Guidance, Sampling};
@@ -251,7 +251,7 @@ fn a_request_that_cannot_be_is_refused_in_words() {
         assert!(matches!(&e, Error::Usage { what, .. } if what.contains(word)) && e.hint().is_some(), "{e}");
     }
     assert!(model.decode(&[vec![64]]).is_err() && model.decode(&[vec![0; 17]]).is_err());
-    let small = Rgb { height: 2, width: 2, pixels: vec![0; 12] };
+    let small = GeneratedImage { height: 2, width: 2, pixels: vec![0; 12] };
     assert!(model.encode(&small).is_err());
     let Some(model) = generator("imagegpt", Options::default()) else { return };
     assert!(model.check(&request(&[Some(0)], greedy(1.0))).is_err());

@@ -2,7 +2,7 @@
 //! random weights in `tests/golden/<case>/` (see `tools/`), on the CPU reference and on the GPU.
 //!
 //! A case holds what a hub repository would hold, `case.json`, and `golden.safetensors` with
-//! `in.pixel_values`, `out.<output>`, and for other picture sizes `in.pixel_values.HxW` with
+//! `in.pixel_values`, `out.<output>`, and for other image sizes `in.pixel_values.HxW` with
 //! `out.interpolated.HxW`. Outputs are compared in the order of the forward pass, so the first
 //! difference named is the layer where things go wrong. `VIT_GPU_GOLDENS=<folder>` runs the cases
 //! of another folder; `VIT_GPU_GOLDEN_ERRORS=1` prints the largest error of each case;
@@ -150,7 +150,7 @@ fn gpu_in_f16_agrees_with_pytorch() {
     run_all("gpu, f16", F16_TOLERANCE, Sample::All, &on_gpu(&gpu, Precision::F16));
 }
 
-/// The best class of every picture.
+/// The best class of every image.
 fn best(logits: &HostTensor) -> Vec<usize> {
     let row = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
     logits.to_f32().chunks(logits.shape().width()).map(row).collect()

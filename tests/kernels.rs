@@ -1,4 +1,4 @@
-//! Every op case against its CPU reference, on this adapter: in every way it can be computed there,
+//! Every op case against its CPU reference, on this adapter: in every kernel variant there,
 //! fused and not, in f32 and f16, bounds-checked and not. `VIT_GPU_CASES=TEXT` takes only the cases
 //! whose names hold the text.
 //!
@@ -36,18 +36,18 @@ fn without_nans(got: &HostTensor, want: &HostTensor) -> (HostTensor, HostTensor)
 /// Cases of each kernel variant, where some will do.
 const SOME: usize = 6;
 
-/// A case, and one way to run it.
+/// A case, and one variant of it.
 type Run<'a> = (&'a Case, Target, Options);
 
-/// Every case in every way, or `usual` cases of each kernel variant.
+/// Every variant of every case, or `usual` cases of each kernel variant.
 fn runs<'a>(gpu: &Gpu, cases: &'a [Case], options: &Options, usual: Option<usize>) -> Vec<Run<'a>> {
     let only = std::env::var("VIT_GPU_CASES").unwrap_or_default();
     let cases = cases.iter().filter(|c| c.name.contains(&only) && (options.fuse || fuses(gpu, c)));
-    let ways = |case: &'a Case| {
-        let ways = case.ways(gpu.target(), options).unwrap();
-        ways.into_iter().map(move |(target, way)| (case, target, way))
+    let variants = |case: &'a Case| {
+        let variants = case.variants(gpu.target(), options).unwrap();
+        variants.into_iter().map(move |(target, options)| (case, target, options))
     };
-    let runs = cases.flat_map(ways).collect();
+    let runs = cases.flat_map(variants).collect();
     let most = match std::env::var("VIT_GPU_WAYS").as_deref() {
         Ok("all") => None,
         Ok(n) => Some(n.parse().expect("VIT_GPU_WAYS is a number or all")),
@@ -149,7 +149,7 @@ fn kernels_on_matrices_match_checked_and_with_smaller_subgroups_than_the_largest
         let mut ran = 0;
         for case in selftest::all().iter().filter(|c| c.name.contains("computed")) {
             let want = case.reference().unwrap();
-            for (target, way) in case.ways(&target, &options).unwrap() {
+            for (target, way) in case.variants(&target, &options).unwrap() {
                 if way.choices.forced_names().all(|(_, name)| name.starts_with("coop")) {
                     let (got, _) = case.run(&gpu, &target, way).unwrap();
                     let (got, want) =

@@ -1,7 +1,7 @@
 //! Resizing and preprocessing against Pillow, torchvision, transformers and timm, bit for bit.
 //!
-//! `golden/preprocess/golden.safetensors` holds whole tensors for one picture; `resize.json` and
-//! `configs.json` hold checksums for random pictures and configurations (made by `make.py`
+//! `golden/preprocess/golden.safetensors` holds whole tensors for one image; `resize.json` and
+//! `configs.json` hold checksums for random images and configurations (made by `make.py`
 //! beside them). All of it runs on the CPU.
 
 use std::fs;
@@ -116,7 +116,7 @@ fn resizes_equal_pillow_and_torchvision() {
 
 #[test]
 fn pass_orders_differ() {
-    // The reason for PillowCompat: a portrait picture, where Pillow 13 resizes columns first.
+    // The reason for PillowCompat: a portrait image, where Pillow 13 resizes columns first.
     let src = picture(0, 3, 60, 200);
     let [old, new] = [PillowCompat::V12, PillowCompat::V13]
         .map(|compat| resize::resize(&src, (60, 200), (40, 40), Filter::Bicubic, Resampler::Pillow(compat)));
@@ -124,7 +124,7 @@ fn pass_orders_differ() {
     assert!(old.iter().zip(&new).all(|(a, b)| a.abs_diff(*b) <= 3));
 }
 
-/// The golden picture, and its file.
+/// The golden image, and its file.
 fn golden_image(file: &SafeTensors) -> Decoded {
     let image = file.tensor("in.image").expect("in.image");
     let &[height, width, 3] = image.shape() else { panic!("{:?}", image.shape()) };

@@ -1,4 +1,4 @@
-//! Measured runs: what is counted, how clocks are laid side by side, and what traces and pictures
+//! Measured runs: what is counted, how clocks are laid side by side, and what traces and images
 //! hold. No time is ever asserted, only what must hold of any times.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -31,7 +31,7 @@ fn some_ceilings() -> Ceilings {
     }
 }
 
-/// A profile of the built-in model, two pictures at a time.
+/// A profile of the built-in model, two images at a time.
 fn profile(disabled: Disabled, runs: usize) -> Option<Profile> {
     common::gpu()?;
     let device = Device::Gpu(DeviceChoice { disabled, ..DeviceChoice::default() });
@@ -285,7 +285,7 @@ fn the_validator_can_fail() {
     }
 }
 
-// ---- pictures
+// ---- images
 
 #[test]
 fn every_kernel_is_a_labelled_point_under_labelled_roofs() {

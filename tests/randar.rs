@@ -16,7 +16,7 @@ use vit_gpu::ops::{Guidance, Sampling};
 use vit_gpu::plan::Precision;
 use vit_gpu::session::{Device, ModelSource, Options};
 
-/// Tokens of a picture.
+/// Tokens of an image.
 const N: usize = 16;
 
 fn folder() -> PathBuf {

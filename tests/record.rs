@@ -1,4 +1,4 @@
-//! No GPU. Every model's plan is made resident, recorded and submitted on wgpu's `noop` back end,
+//! No GPU. Every model's plan is made resident, recorded and submitted on wgpu's `noop` backend,
 //! which computes nothing but validates everything: buffer sizes and usages, bind groups against
 //! layouts, layouts against shaders, dispatch limits, copies. All of that must be silent; whatever
 //! wgpu reports outside an error scope comes back as an error of the next call.

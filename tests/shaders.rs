@@ -1,5 +1,5 @@
 //! No GPU. Every kernel variant that a plan can ask for, before any driver sees it: naga validates
-//! it with the capabilities it declares and no more, the SPIR-V, MSL and HLSL back ends accept it,
+//! it with the capabilities it declares and no more, the SPIR-V, MSL and HLSL backends accept it,
 //! and its bindings, parameters and sizes are what the Rust side says.
 //!
 //! "Can ask for" is found out, not listed: every op case and every model is compiled for every kind
@@ -79,7 +79,7 @@ fn reached() -> &'static [Reached] {
     })
 }
 
-/// Every op case, and every model as pictures and as tensors: all outputs, and the main one alone.
+/// Every op case, and every model as images and as tensors: all outputs, and the main one alone.
 fn graphs() -> Vec<Graph> {
     let mut graphs: Vec<Graph> = selftest::all().into_iter().map(|case| case.graph).collect();
     let mut nets = Net::goldens();
@@ -200,7 +200,7 @@ fn check(
     Ok(reflection)
 }
 
-/// Has every back end of naga write the module that can run it. Cooperative matrices: SPIR-V knows
+/// Has every backend of naga write the module that can run it. Cooperative matrices: SPIR-V knows
 /// both sizes; Metal has 8 x 8 only, loaded from scalars (naga would write nonsense for others);
 /// HLSL has none, and no adapter there offers them.
 fn write(reflection: &Reflection, variant: &Variant) -> Result<(), String> {

@@ -1,5 +1,5 @@
-//! The built-in model through the program, on pictures its training never saw: some from the
-//! generator that training used (other seeds), some drawn by other renderers. A picture's label is
+//! The built-in model through the program, on images its training never saw: some from the
+//! generator that training used (other seeds), some drawn by other renderers. An image's label is
 //! its file name up to the first underscore.
 
 #[path = "cli/harness.rs"]
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use harness::{run, vit_gpu};
 
-/// Least share of pictures named right, in each folder and over both.
+/// Least share of images named right, in each folder and over both.
 const LEAST: f64 = 0.98;
 
 #[test]

@@ -1,5 +1,5 @@
 //! The built-in generator: its samples are named right by the built-in classifier and differ from each
-//! other; its likelihood of held-out pictures and its tokenizer agree with PyTorch on the same weights
+//! other; its likelihood of held-out images and its tokenizer agree with PyTorch on the same weights
 //! (`tests/shapes_gpt`, written by `tools/train/train_shapes_gpt.py export`).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -8,7 +8,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use vit_gpu::checkpoint::Checkpoint;
-use vit_gpu::generate::{BUILTIN, Generator, Order, Request, Rgb};
+use vit_gpu::generate::{BUILTIN, GeneratedImage, Generator, Order, Request};
 use vit_gpu::gpu::DeviceChoice;
 use vit_gpu::image::{DecodeOptions, Decoded, decode_file};
 use vit_gpu::ops::{Guidance, Sampling};
@@ -18,7 +18,7 @@ const SAMPLES: usize = 512;
 /// Least share of samples that the classifier names right.
 const LEAST: f64 = 0.9;
 /// Least mean absolute difference of two samples of one class, in levels of 255: that of drawings by the
-/// generator of the training pictures is about 85.
+/// generator of the training images is about 85.
 const LEAST_APART: f64 = 60.0;
 
 fn generator() -> Option<Generator> {
@@ -35,7 +35,7 @@ fn ids(file: &Checkpoint, name: &str) -> Vec<Vec<u32>> {
     tensor.as_u32().unwrap().chunks(tensor.shape().width()).map(<[u32]>::to_vec).collect()
 }
 
-fn apart(a: &Rgb, b: &Rgb) -> f64 {
+fn apart(a: &GeneratedImage, b: &GeneratedImage) -> f64 {
     let sum: u64 = a.pixels.iter().zip(&b.pixels).map(|(&a, &b)| u64::from(a.abs_diff(b))).sum();
     sum as f64 / a.pixels.len() as f64
 }
@@ -65,8 +65,12 @@ fn samples_are_named_right_and_differ() {
     let mut right = 0;
     let mut wrong = Vec::new();
     for (part, pictures) in pictures.chunks(64).enumerate() {
-        let decoded =
-            |p: &Rgb| Decoded { width: p.width, height: p.height, rgb: p.pixels.clone(), notes: Vec::new() };
+        let decoded = |p: &GeneratedImage| Decoded {
+            width: p.width,
+            height: p.height,
+            rgb: p.pixels.clone(),
+            notes: Vec::new(),
+        };
         let pixels: Vec<_> =
             pictures.iter().map(|p| judge.preprocess().pixels(&decoded(p)).unwrap()).collect();
         let refs: Vec<&[u8]> = pixels.iter().map(Vec::as_slice).collect();
@@ -86,7 +90,7 @@ fn samples_are_named_right_and_differ() {
     assert!(right as f64 >= LEAST * SAMPLES as f64, "{right} of {SAMPLES} named right; {wrong:?}");
 
     for class in 0..count {
-        let same: Vec<&Rgb> = pictures.iter().skip(class).step_by(count).collect();
+        let same: Vec<&GeneratedImage> = pictures.iter().skip(class).step_by(count).collect();
         let (mut sum, mut pairs) = (0.0, 0);
         for (i, a) in same.iter().enumerate() {
             for b in &same[..i] {

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use vit_gpu::gpu::DeviceChoice;
 use vit_gpu::ops::{Guidance, Sampling};
 use vit_gpu::session::{ModelSource, Options};
-use vit_gpu::text::{Ended, Template, TextSession, TooLong, Writing};
+use vit_gpu::text::{Ended, GenerateOptions, Template, TextSession, TooLong};
 
 fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/toys")
@@ -40,8 +40,8 @@ fn near(got: f64, want: &Json, most: f64, what: &str) {
     assert!((got - want).abs() <= most, "{what}: {got}, transformers {want}");
 }
 
-fn writing(prompt: &str, tokens: usize) -> Writing {
-    Writing { tokens: Some(tokens), ..Writing::new(prompt) }
+fn writing(prompt: &str, tokens: usize) -> GenerateOptions {
+    GenerateOptions { tokens: Some(tokens), ..GenerateOptions::new(prompt) }
 }
 
 #[test]
@@ -148,9 +148,9 @@ fn texts_are_written_token_for_token() {
                 row["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
             let mut told = String::new();
             let keep = list.ends_with("spans");
-            let wanted = Writing { keep_special: keep, ..writing(text(row, "prompt"), ids.len()) };
+            let wanted = GenerateOptions { keep_special: keep, ..writing(text(row, "prompt"), ids.len()) };
             let written = session
-                .write(&wanted, &mut |piece| {
+                .generate(&wanted, &mut |piece| {
                     told.push_str(piece.text);
                     Ok(())
                 })
@@ -172,25 +172,27 @@ fn samples_share_a_prompt_and_are_their_own() {
     let prompt = "Anna put the red ball in the box.";
     let guidance = Guidance { first: 1.0, last: 1.0, places: 1 };
     let sampling = Sampling { seed: 7, temperature: 1.0, top_k: 0, top_p: 1.0, guidance };
-    let wanted = Writing { samples: 3, sampling, ..writing(prompt, 20) };
-    let together = session.write(&wanted, &mut |_| Ok(())).unwrap();
+    let wanted = GenerateOptions { samples: 3, sampling, ..writing(prompt, 20) };
+    let together = session.generate(&wanted, &mut |_| Ok(())).unwrap();
     assert!(together.ids[0] != together.ids[1] || together.ids[1] != together.ids[2]);
     for sample in 0..3u32 {
-        let alone = Writing { samples: 1, first: sample, ..wanted.clone() };
-        let alone = session.write(&alone, &mut |_| Ok(())).unwrap();
+        let alone = GenerateOptions { samples: 1, first: sample, ..wanted.clone() };
+        let alone = session.generate(&alone, &mut |_| Ok(())).unwrap();
         assert_eq!(alone.ids[0], together.ids[sample as usize], "sample {sample}");
     }
-    let greedy = session.write(&Writing { samples: 2, ..writing(prompt, 20) }, &mut |_| Ok(())).unwrap();
+    let greedy =
+        session.generate(&GenerateOptions { samples: 2, ..writing(prompt, 20) }, &mut |_| Ok(())).unwrap();
     assert_eq!(greedy.ids[0], greedy.ids[1]);
 }
 
 #[test]
 fn a_stop_text_ends_a_text_and_is_left_away() {
     let Some(session) = toy("gpt2-toy") else { return };
-    let whole = session.write(&writing("Anna put the red ball in the box.", 24), &mut |_| Ok(())).unwrap();
+    let whole = session.generate(&writing("Anna put the red ball in the box.", 24), &mut |_| Ok(())).unwrap();
     let stop = whole.texts[0].split_whitespace().nth(1).unwrap().to_owned();
-    let wanted = Writing { stop: vec![stop.clone()], ..writing("Anna put the red ball in the box.", 24) };
-    let stopped = session.write(&wanted, &mut |_| Ok(())).unwrap();
+    let wanted =
+        GenerateOptions { stop: vec![stop.clone()], ..writing("Anna put the red ball in the box.", 24) };
+    let stopped = session.generate(&wanted, &mut |_| Ok(())).unwrap();
     assert_eq!(stopped.ended[0], Ended::Stop(stop.clone()));
     assert_eq!(stopped.texts[0], whole.texts[0][..whole.texts[0].find(&stop).unwrap()]);
 }

@@ -106,7 +106,7 @@ pub fn vit_b(batch: usize) -> Vec<Case> {
         let x = x(g, width);
         let w = g.weight(Weight::tensor("w"), [3 * width, width]);
         let b = g.weight(Weight::tensor("b"), [3 * width]);
-        let op = MatMul { bias: true, heads: Some(HeadSplit { ways: 3, heads }), ..MatMul::default() };
+        let op = MatMul { bias: true, heads: Some(HeadSplit { parts: 3, heads }), ..MatMul::default() };
         g.push(Op::MatMul(op), vec![x, w, b])
     };
     let residual = |g: &mut Graph, c: usize| {

@@ -224,12 +224,12 @@ fn jobs<'a>(args: &Args, cases: &'a [Case], bench: &Bench) -> Result<Vec<Job<'a>
         let options = Options { precision, choices: choices.clone(), ..Options::default() };
         let target = bench.gpu.target();
         if args.ways {
-            for (target, options) in case.ways(target, &options)? {
+            for (target, options) in case.variants(target, &options)? {
                 if args.contenders && !contends(case, &target, &options)? {
                     continue;
                 }
-                let way = selftest::way(&target, &options);
-                let name = format!("{} {precision} {way}", case.name);
+                let variant = selftest::variant_name(&target, &options);
+                let name = format!("{} {precision} {variant}", case.name);
                 jobs.push(Job { name, case, target, options });
             }
         } else {

@@ -37,7 +37,7 @@ def vit_gpu(options, folder):
                LP_NUM_THREADS=options.threads)  # fmt: skip
     number = lambda name: float(re.search(rf"^{name}\s+([0-9.]+)", text, re.M)[1])
     ids = [one for row in json.loads(tokens.read_text())["samples"][0]["tokens"] for one in row]
-    return {"engine": "vit-gpu", "tokens_per_second": number("tokens/s"), "picture_seconds": number("pictures") / 1e3,
+    return {"engine": "vit-gpu", "tokens_per_second": number("tokens/s"), "picture_seconds": number("images") / 1e3,
             "ids": ids}  # fmt: skip
 
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vit_gpu::text::sentence::Sentence;
-use vit_gpu::text::{GenerationConfig, Writing};
+use vit_gpu::text::{GenerateOptions, GenerationConfig};
 use vit_gpu::tokenizer::Tokenizer;
 
 /// Tokens of the model that the generation configuration is for.
@@ -86,7 +86,7 @@ pub fn run(input: &[u8]) {
 
 /// What is followed lies in its range, and names tokens of the model.
 fn sampled(config: &GenerationConfig) {
-    let Writing { sampling, constraints, stop, .. } = Writing::by(config, "a");
+    let GenerateOptions { sampling, constraints, stop, .. } = GenerateOptions::by(config, "a");
     assert!((0.0..=1e6).contains(&sampling.temperature) && sampling.top_p > 0.0 && sampling.top_p <= 1.0);
     assert!(constraints.repetition_penalty > 0.0 && constraints.repetition_penalty <= 1e6);
     assert!(stop.iter().all(|text| !text.is_empty()));

@@ -30,10 +30,10 @@ use crate::textfile;
 /// The one name of an unsharded checkpoint in a model folder.
 pub const SINGLE: &str = "model.safetensors";
 
-/// The decoder of a picture generator in LlamaGen's layout, beside its [`TOKENIZER`].
+/// The decoder of an image generator in LlamaGen's layout, beside its [`TOKENIZER`].
 pub const DECODER: &str = "gpt.safetensors";
 
-/// The picture tokenizer in LlamaGen's layout.
+/// The image tokenizer in LlamaGen's layout.
 pub const TOKENIZER: &str = "vq.safetensors";
 
 /// The name of a sharded checkpoint's index in a model folder.

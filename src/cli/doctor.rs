@@ -213,7 +213,7 @@ fn model_checks(device: &Session, reference: &Session, batch: usize, size: Size)
 }
 
 /// The built-in generator: what the token loop drew from, over its cache, against the reference's scores
-/// of the whole sequences; the scores themselves; the pictures.
+/// of the whole sequences; the scores themselves; the images.
 fn generator_checks(options: &Options, plain: &Options) -> Result<Vec<Check>> {
     let source = ModelSource::Builtin(generate::BUILTIN.to_owned());
     let device = Generator::open(&source, options)?;
@@ -256,7 +256,7 @@ fn generator_checks(options: &Options, plain: &Options) -> Result<Vec<Check>> {
     let all = [
         ("entropies", flat(drawn.entropy.concat()), flat(entropies)),
         ("logits", got, want),
-        ("pictures", pictures(&device)?, pictures(&reference)?),
+        ("images", pictures(&device)?, pictures(&reference)?),
     ];
     Ok(all.into_iter().map(check).collect())
 }

@@ -1,6 +1,6 @@
 //! From what was typed to a list of images: files, directories, globs, lists, standard
 //! input. No image is opened here, and nothing but regular files is ever offered for opening, so a
-//! FIFO cannot hang a run over a directory. What is passed over is said; what was named and cannot
+//! FIFO cannot hang a run over a directory. What is skipped is said; what was named and cannot
 //! be used stays in the list as a failure, so that results keep the order of the inputs.
 
 use std::borrow::Cow;
@@ -21,7 +21,7 @@ const EXTENSIONS: [&str; 15] = [
     "ppm",
 ];
 
-/// Extensions of images that are not read: what is passed over is said.
+/// Extensions of images that are not read: what is skipped is said.
 const UNREAD: [&str; 12] =
     ["heic", "heif", "avif", "svg", "jp2", "j2k", "jpx", "jxl", "psd", "dng", "cr2", "nef"];
 
@@ -77,7 +77,7 @@ fn is_address(text: &str) -> bool {
 pub(crate) struct Inputs {
     /// In the order to be answered.
     pub(crate) list: Vec<Input>,
-    /// What was passed over, a sentence each.
+    /// What was skipped, a sentence each.
     pub(crate) skipped: Vec<String>,
 }
 
@@ -155,7 +155,7 @@ impl Inputs {
         if !unread.is_empty() {
             let counts: Vec<String> = unread.iter().map(|(kind, n)| format!("{n} .{kind}")).collect();
             let counts = counts.join(", ");
-            let what = format!("{}: images of formats that are not read were passed over", path.display());
+            let what = format!("{}: images of formats that are not read were skipped", path.display());
             self.skipped.push(format!("{what} ({counts}); convert them to PNG or JPEG"));
         }
         if let Err(e) = walked {

@@ -62,15 +62,15 @@ impl Found {
         let id = &self.id;
         let (what, help) = match (kind, wanted) {
             (ModelKind::Text, ModelKind::Generator) => {
-                (format!("{id} draws no pictures: it works on texts"), TEXT_COMMANDS)
+                (format!("{id} generates no images: it works on texts"), TEXT_COMMANDS)
             }
             (ModelKind::Text, ModelKind::Vision) => (format!("{id} reads texts, not images"), TEXT_COMMANDS),
             (ModelKind::Generator, ModelKind::Vision) => (
-                format!("{id} draws pictures, and names nothing in them"),
+                format!("{id} generates images, and names nothing in them"),
                 "use `vit-gpu generate`; tokens, inspect, verify and profile --generate take it too",
             ),
             (ModelKind::Vision, ModelKind::Generator) => (
-                format!("{id} does not generate pictures: it looks at images"),
+                format!("{id} does not generate images: it looks at images"),
                 "builtin:shapes-gpt does, and so do LlamaGen, RandAR and ImageGPT",
             ),
             _ => return Ok(()),

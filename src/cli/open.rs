@@ -94,7 +94,7 @@ pub(super) fn options(args: &DeviceArgs, mmap: bool, talk: Talk) -> Result<Optio
 /// The device that is meant: flags and `VIT_GPU_*` first, then wgpu's own variables.
 ///
 /// # Errors
-/// [`Error::Usage`] for a back end that does not exist.
+/// [`Error::Usage`] for a backend that does not exist.
 pub(super) fn device(args: &DeviceArgs, talk: Talk) -> Result<Device> {
     let lookup = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
     let mut choice = DeviceChoice {

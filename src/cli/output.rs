@@ -25,7 +25,7 @@ pub(crate) struct Row {
     /// Scores of all classes before the softmax, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) logits: Option<Vec<f32>>,
-    /// Where the attention picture went, if asked for.
+    /// Where the attention image went, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) attention: Option<String>,
     /// Why the input failed.

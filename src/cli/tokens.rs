@@ -1,4 +1,4 @@
-//! `vit-gpu tokens`: a picture to tokens, tokens to a picture, and how near the one comes to
+//! `vit-gpu tokens`: an image to tokens, tokens to an image, and how near the one comes to
 //! the other.
 
 use crate::printable::escaped;
@@ -14,7 +14,7 @@ use super::sink::expect_kind;
 use super::talk::Talk;
 use crate::cli::generate::args::TokensArgs;
 use crate::error::{Error, Result};
-use crate::generate::{Generator, Rgb as Picture, tokenfile};
+use crate::generate::{GeneratedImage, Generator, tokenfile};
 use crate::image;
 use crate::image::{DecodeOptions, Decoded};
 use crate::render::sheet::Sheet;
@@ -55,7 +55,7 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
     let tokens = args.decode.as_deref().map(|path| tokenfile::read(path, looked.info())).transpose()?;
     let count = tokens.as_ref().map_or(1, Vec::len);
     if args.original.is_some() && count != 1 {
-        let what = format!("--original is one picture, and the tokens are of {count}");
+        let what = format!("--original is one image, and the tokens are of {count}");
         return Err(Error::usage(what, "leave --original away").into());
     }
     if gallery.as_ref().is_some_and(|g| !g.is_each()) {
@@ -98,8 +98,8 @@ pub(super) fn run(args: &TokensArgs, talk: Talk, out: &mut impl Write) -> Outcom
     Ok(0)
 }
 
-/// A picture as the model takes it.
-fn fit(generator: &Generator, picture: &Decoded, path: &Path, talk: Talk) -> Result<Picture> {
+/// An image as the model takes it.
+fn fit(generator: &Generator, picture: &Decoded, path: &Path, talk: Talk) -> Result<GeneratedImage> {
     let Size { height, width } = generator.info().image_size;
     if [picture.height, picture.width] != [height, width] {
         talk.note(format_args!(
@@ -113,7 +113,7 @@ fn fit(generator: &Generator, picture: &Decoded, path: &Path, talk: Talk) -> Res
 }
 
 /// Peak signal-to-noise ratio in dB; `None` where sizes differ.
-fn psnr(a: &Picture, b: &Picture) -> Option<f64> {
+fn psnr(a: &GeneratedImage, b: &GeneratedImage) -> Option<f64> {
     if [a.height, a.width] != [b.height, b.width] || a.pixels.is_empty() {
         return None;
     }
@@ -127,10 +127,10 @@ mod tests {
 
     #[test]
     fn ratios() {
-        let flat = |c: u8| Picture { height: 2, width: 3, pixels: vec![c; 18] };
+        let flat = |c: u8| GeneratedImage { height: 2, width: 3, pixels: vec![c; 18] };
         assert_eq!(psnr(&flat(9), &flat(9)), Some(f64::INFINITY));
         assert!(psnr(&flat(0), &flat(255)).is_some_and(|r| r.abs() < 1e-9));
         assert!(psnr(&flat(10), &flat(11)).is_some_and(|r| (r - 48.1308).abs() < 1e-3));
-        assert_eq!(psnr(&flat(0), &Picture { height: 3, width: 2, pixels: vec![0; 18] }), None);
+        assert_eq!(psnr(&flat(0), &GeneratedImage { height: 3, width: 2, pixels: vec![0; 18] }), None);
     }
 }

@@ -51,7 +51,7 @@ pub enum Advice {
     PassBytes,
     /// Take a smaller image, or allow more pixels.
     MorePixels,
-    /// Write one file a picture, or make the sheet smaller.
+    /// Write one file an image, or make the sheet smaller.
     SmallerSheet,
     /// Shorten a text, or allow it to be cut at its beginning.
     CutBeginning,
@@ -128,8 +128,8 @@ impl fmt::Display for Advice {
             Advice::PassBytes => "read it and pass its bytes instead",
             Advice::MorePixels => "scale it down, or raise the limit of pixels",
             Advice::SmallerSheet => "write a file each, or take a smaller zoom or fewer samples",
-            Advice::CutBeginning => "shorten it, or allow its beginning to be left away",
-            Advice::CutEnd => "shorten it, or allow its end to be left away",
+            Advice::CutBeginning => "shorten it, or allow its beginning to be omitted",
+            Advice::CutEnd => "shorten it, or allow its end to be omitted",
             Advice::FewerTokens { room } => {
                 return write!(f, "ask for {room} at most, or allow the prompt to be shortened");
             }

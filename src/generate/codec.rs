@@ -1,5 +1,5 @@
 //! Tokens to pixels and back. A codec is one implementation of [`PatchCodec`]: a palette, in which a
-//! token is the colour of one pixel, or the picture tokenizer of LlamaGen.
+//! token is the colour of one pixel, or the image tokenizer of LlamaGen.
 
 use serde_json::{Value as Json, json};
 
@@ -14,9 +14,9 @@ use crate::session::{ModelFiles, Runtime};
 use crate::tensor::{HostTensor, Size, TensorDesc};
 use crate::textfile;
 
-/// A picture of bytes.
+/// An image of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rgb {
+pub struct GeneratedImage {
     /// Rows of pixels.
     pub height: usize,
     /// Columns of pixels.
@@ -25,18 +25,18 @@ pub struct Rgb {
     pub pixels: Vec<u8>,
 }
 
-/// Turns whole pictures into tokens and back.
+/// Turns whole images into tokens and back.
 pub(super) trait PatchCodec: Send + Sync {
-    /// How images become pictures of the model's size.
+    /// How images are brought to the size of the model.
     fn preprocess(&self) -> &Preprocess;
 
-    /// Pictures of whole sequences, whose ids are within the vocabulary: (H,W,3) each, about [-1, 1].
+    /// Images of whole sequences, whose ids are within the vocabulary: (H,W,3) each, about [-1, 1].
     fn decode(&self, info: &GeneratorInfo, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
 
-    /// Tokens of a picture of the model's size.
-    fn encode(&self, picture: &Rgb) -> Result<Vec<u32>>;
+    /// Tokens of an image of the model's size.
+    fn encode(&self, picture: &GeneratedImage) -> Result<Vec<u32>>;
 
-    /// The graph that decodes so many pictures, an input for it, and what runs it; `None` if the host
+    /// The graph that decodes so many images, an input for it, and what runs it; `None` if the host
     /// decodes.
     fn decoding(
         &self,
@@ -118,7 +118,7 @@ impl PatchCodec for Palette {
         Ok(tokens.iter().map(picture).collect())
     }
 
-    fn encode(&self, picture: &Rgb) -> Result<Vec<u32>> {
+    fn encode(&self, picture: &GeneratedImage) -> Result<Vec<u32>> {
         let nearest = |pixel: &[u8]| {
             let x = [0, 1, 2].map(|i| f32::from(pixel[i]) / 127.5 - 1.0);
             let distance = |c: &[f32; 3]| (0..3).map(|i| (x[i] - c[i]) * (x[i] - c[i])).sum::<f32>();
@@ -132,7 +132,7 @@ impl PatchCodec for Palette {
 /// Most pixels decoded at a time: beyond, activations cost more than launches.
 const MOST_PIXELS: usize = 256 * 256;
 
-/// LlamaGen's picture tokenizer, on the device.
+/// LlamaGen's image tokenizer, on the device.
 struct Tokenizer {
     vq: Vq,
     runtime: Runtime,
@@ -198,7 +198,7 @@ impl PatchCodec for Tokenizer {
             let part = &tokens[pictures.len()..tokens.len().min(pictures.len() + most)];
             let ids = HostTensor::u32([part.len(), info.tokens], part.concat());
             let made = self.run("decode", ids, |g, ids| Ok(self.vq.decode(g, ids, info.grid)));
-            if let Some(made) = self.runtime.fitting(made, part.len(), &mut most, " pictures")? {
+            if let Some(made) = self.runtime.fitting(made, part.len(), &mut most, " images")? {
                 pictures.extend(made.to_f32().chunks(height * width * 3).map(<[f32]>::to_vec));
             }
         }
@@ -215,7 +215,7 @@ impl PatchCodec for Tokenizer {
         Ok(Some((graph, ids, &self.runtime)))
     }
 
-    fn encode(&self, picture: &Rgb) -> Result<Vec<u32>> {
+    fn encode(&self, picture: &GeneratedImage) -> Result<Vec<u32>> {
         let x = picture.pixels.iter().map(|&b| f32::from(b) / 127.5 - 1.0).collect();
         let x = HostTensor::f32([1, picture.height, picture.width, 3], x);
         let ids = self.run("encode", x, |g, x| self.vq.encode(g, x))?;

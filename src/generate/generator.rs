@@ -3,7 +3,7 @@
 use super::codec::{self, PatchCodec};
 use crate::error::Result;
 use crate::labels::Labels;
-use crate::models::sequence::{GeneratorInfo, PictureDecoder};
+use crate::models::sequence::{GeneratorInfo, ImageDecoder};
 use crate::models::{self, AnyModel};
 use crate::plan::Precision;
 use crate::session::{DeviceInfo, ModelFiles, ModelSource, Options, Runtime};
@@ -14,7 +14,7 @@ pub const NOT_DRAWN: u32 = u32::MAX;
 
 /// A generative checkpoint made ready.
 pub struct Generator {
-    pub(super) decoder: Box<dyn PictureDecoder>,
+    pub(super) decoder: Box<dyn ImageDecoder>,
     pub(super) codec: Box<dyn PatchCodec>,
     labels: Labels,
     pub(super) runtime: Runtime,

@@ -1,4 +1,4 @@
-//! A generator measured: the plans of a prompt, of one token and of a picture's decoding, ready to be
+//! A generator measured: the plans of a prompt, of one token and of an image's decoding, ready to be
 //! timed like any other plan.
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Generator {
         &self.runtime.checkpoint
     }
 
-    /// The graph that decodes so many pictures, and the file of its tensors; `None` if the host decodes.
+    /// The graph that decodes so many images, and the file of its tensors; `None` if the host decodes.
     ///
     /// # Errors
     /// If the model does not build.
@@ -46,8 +46,8 @@ impl Generator {
         self.runtime.plan(graph)
     }
 
-    /// Makes everything ready to time a prompt of no tokens, one token in the middle of a picture, and
-    /// the decoding of a picture (if that is the device's work): their names, and what runs.
+    /// Makes everything ready to time a prompt of no tokens, one token in the middle of an image, and
+    /// the decoding of an image (if that is the device's work): their names, and what runs.
     ///
     /// # Errors
     /// [`Error::Usage`] on the reference; [`Error::OutOfMemory`] and [`Error::Limit`] where the samples
@@ -72,7 +72,7 @@ impl Generator {
         let begun = Instant::now();
         if let Some((graph, input, runtime)) = self.codec.decoding(self.info(), samples)? {
             let inputs = vec![("x".to_owned(), input)];
-            parts.push(("picture", runtime.prepare(&graph, &States::new(), inputs, begun)?));
+            parts.push(("image", runtime.prepare(&graph, &States::new(), inputs, begun)?));
         }
         Ok(parts)
     }

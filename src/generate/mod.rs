@@ -1,4 +1,4 @@
-//! Pictures token by token. A [`Generator`] is a generative checkpoint made ready: files -> decoder and
+//! Images token by token. A [`Generator`] is a generative checkpoint made ready: files -> decoder and
 //! codec -> two plans over one store (a prompt, and one token; or more, where a model draws several at a
 //! time) -> a loop in which nothing passes between host and device but submissions.
 //!
@@ -23,7 +23,7 @@ pub mod tokenfile;
 
 pub use crate::models::sequence::{Codec, Defaults, GeneratorInfo};
 pub use crate::session::BUILTIN_GENERATOR as BUILTIN;
-pub use codec::Rgb;
+pub use codec::GeneratedImage;
 pub use generator::{Generator, NOT_DRAWN};
 pub use request::{Order, Request};
 pub use run::{Generated, Progress, Stats};

@@ -1,18 +1,18 @@
-//! Tokens to pictures and back, whatever the codec.
+//! Tokens to images and back, whatever the codec.
 
-use super::codec::Rgb;
+use super::codec::GeneratedImage;
 use super::generator::{Generator, NOT_DRAWN};
 use crate::error::{Error, Result};
 use crate::image::Decoded;
 use crate::tensor::Size;
 
 impl Generator {
-    /// Pictures of tokens in raster order; patches that a short sequence leaves out are grey, and so are
+    /// Images of tokens in raster order; patches that a short sequence leaves out are grey, and so are
     /// those that are [`NOT_DRAWN`].
     ///
     /// # Errors
     /// [`Error::Usage`] for too many tokens or one beyond the vocabulary; device errors.
-    pub fn decode(&self, tokens: &[Vec<u32>]) -> Result<Vec<Rgb>> {
+    pub fn decode(&self, tokens: &[Vec<u32>]) -> Result<Vec<GeneratedImage>> {
         let info = self.info();
         let whole = |t: &Vec<u32>| -> Vec<u32> {
             let known = t.iter().map(|&id| if id == NOT_DRAWN { 0 } else { id });
@@ -23,14 +23,14 @@ impl Generator {
         let Size { height, width } = info.image_size;
         let byte = |x: &f32| (127.5 * (x + 1.0)).round_ties_even().clamp(0.0, 255.0) as u8;
         let picture = |(values, given): (&Vec<f32>, &Vec<u32>)| {
-            let mut picture = Rgb { height, width, pixels: values.iter().map(byte).collect() };
+            let mut picture = GeneratedImage { height, width, pixels: values.iter().map(byte).collect() };
             blank(&mut picture, info.grid, given);
             picture
         };
         Ok(planes.iter().zip(tokens).map(picture).collect())
     }
 
-    /// Pictures of whole sequences before they are rounded: (H,W,3) each, in about [-1, 1].
+    /// Images of whole sequences before they are rounded: (H,W,3) each, in about [-1, 1].
     ///
     /// # Errors
     /// [`Error::Usage`] for too many or too few tokens, or one beyond the vocabulary; device errors.
@@ -39,7 +39,7 @@ impl Generator {
         for sequence in tokens {
             let help = "were they made by another model?";
             if sequence.len() != info.tokens {
-                let what = format!("{} tokens, a picture has {}", sequence.len(), info.tokens);
+                let what = format!("{} tokens, an image has {}", sequence.len(), info.tokens);
                 return Err(Error::usage(what, help));
             }
             if let Some(id) = sequence.iter().find(|&&id| id as usize >= info.vocabulary) {
@@ -50,14 +50,14 @@ impl Generator {
         self.codec.decode(info, tokens)
     }
 
-    /// Tokens of a picture of exactly [`super::GeneratorInfo::image_size`], in raster order.
+    /// Tokens of an image of exactly [`super::GeneratorInfo::image_size`], in raster order.
     ///
     /// # Errors
     /// [`Error::Usage`] for another size, or a checkpoint without the encoder; device errors.
-    pub fn encode(&self, picture: &Rgb) -> Result<Vec<u32>> {
+    pub fn encode(&self, picture: &GeneratedImage) -> Result<Vec<u32>> {
         let Size { height, width } = self.info().image_size;
         if (picture.height, picture.width) != (height, width) || picture.pixels.len() != height * width * 3 {
-            let what = format!("a picture of {}x{}", picture.width, picture.height);
+            let what = format!("an image of {}x{}", picture.width, picture.height);
             return Err(Error::usage(what, format!("the model takes {width}x{height}; `fit` resizes")));
         }
         self.codec.encode(picture)
@@ -67,14 +67,14 @@ impl Generator {
     ///
     /// # Errors
     /// If the image cannot be brought to that size.
-    pub fn fit(&self, image: &Decoded) -> Result<Rgb> {
+    pub fn fit(&self, image: &Decoded) -> Result<GeneratedImage> {
         let Size { height, width } = self.info().image_size;
-        Ok(Rgb { height, width, pixels: self.codec.preprocess().pixels(image)? })
+        Ok(GeneratedImage { height, width, pixels: self.codec.preprocess().pixels(image)? })
     }
 }
 
 /// Greys what is not drawn yet.
-fn blank(picture: &mut Rgb, [rows, columns]: [usize; 2], tokens: &[u32]) {
+fn blank(picture: &mut GeneratedImage, [rows, columns]: [usize; 2], tokens: &[u32]) {
     let (patch_height, patch_width) = (picture.height / rows, picture.width / columns);
     let missing = |i: &usize| tokens.get(*i).is_none_or(|&id| id == NOT_DRAWN);
     for i in (0..rows * columns).filter(missing) {

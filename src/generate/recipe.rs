@@ -265,8 +265,7 @@ impl Recipe {
             }
         }
         if self.prime.len() >= info.tokens {
-            let what =
-                format!("{} tokens to begin with, and a picture has {}", self.prime.len(), info.tokens);
+            let what = format!("{} tokens to begin with, and an image has {}", self.prime.len(), info.tokens);
             return refuse(what, "keep less of the primer");
         }
         if let Some(id) = self.prime.iter().find(|id| **id as usize >= info.vocabulary) {

@@ -7,7 +7,7 @@ use super::generator::Generator;
 use crate::error::{Error, Result};
 use crate::ops::{Guidance, Sampling};
 
-/// In which order the patches of a picture are drawn. Patches that are given come before all others.
+/// In which order the patches of an image are drawn. Patches that are given come before all others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
@@ -100,7 +100,7 @@ impl Generator {
             }
         }
         if request.prime.len() >= info.tokens {
-            let what = format!("{} tokens are given, a picture has {}", request.prime.len(), info.tokens);
+            let what = format!("{} tokens are given, an image has {}", request.prime.len(), info.tokens);
             return wrong(what, "leave at least one to draw");
         }
         if let Some(id) = request.prime.iter().find(|&&id| id as usize >= info.vocabulary) {
@@ -174,7 +174,7 @@ fn shuffled(mut places: Vec<u32>, seed: u64) -> Vec<u32> {
 }
 
 /// How many tokens each step draws of `tokens` that are left, the prompt's first: one, then so many that
-/// of S steps the first k leave cos(pi/2 · k/S) of the picture to draw, as RandAR does.
+/// of S steps the first k leave cos(pi/2 · k/S) of the image to draw, as RandAR does.
 pub(super) fn schedule(tokens: usize, steps: Option<usize>) -> Vec<usize> {
     let Some(steps) = steps.filter(|&steps| steps < tokens) else { return vec![1; tokens] };
     let (mut counts, mut drawn) = (vec![1], 1);

@@ -85,7 +85,7 @@ pub fn read(path: &Path, info: &GeneratorInfo) -> Result<Vec<Vec<u32>>> {
     let mut samples = Vec::new();
     for (i, sample) in file.samples.into_iter().enumerate() {
         if sample.tokens.len() > rows {
-            let what = format!("sample {i} has {} rows, the model's pictures {rows}", sample.tokens.len());
+            let what = format!("sample {i} has {} rows, the model's images {rows}", sample.tokens.len());
             return Err(wrong(what, "open the model that made the tokens"));
         }
         let last = sample.tokens.len().saturating_sub(1);

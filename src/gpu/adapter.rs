@@ -36,7 +36,7 @@ pub struct Disabled {
 pub struct DeviceChoice {
     /// Which adapter.
     pub device: DeviceSpec,
-    /// Only these back ends (`vulkan`, `metal`, `dx12`, `noop`); all but `noop` if empty.
+    /// Only these backends (`vulkan`, `metal`, `dx12`, `noop`); all but `noop` if empty.
     pub backends: Vec<String>,
     /// Features not to use.
     pub disabled: Disabled,
@@ -100,10 +100,10 @@ pub struct Adapters {
 }
 
 impl Adapters {
-    /// Lists adapters on the back ends that `choice` allows.
+    /// Lists adapters on the backends that `choice` allows.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown back end.
+    /// [`Error::Usage`] for an unknown backend.
     pub fn list(choice: &DeviceChoice) -> Result<Self> {
         block(Self::list_async(choice))
     }
@@ -125,7 +125,7 @@ impl Adapters {
                     wgpu::Backends::NOOP
                 }
                 other => {
-                    let what = format!("unknown back end `{other}`");
+                    let what = format!("unknown backend `{other}`");
                     return Err(Error::usage(what, "one or more of vulkan, metal, dx12"));
                 }
             };

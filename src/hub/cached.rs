@@ -103,7 +103,7 @@ pub struct CachedModel {
 }
 
 /// All models of a cache by name. A cache that does not exist is empty; folders that are not
-/// models, and references that are damaged, are passed over.
+/// models, and references that are damaged, are skipped.
 pub fn list(cache: &Path) -> Vec<CachedModel> {
     let names = |folder: &Path| -> Vec<String> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();

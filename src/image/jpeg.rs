@@ -1,7 +1,7 @@
 //! JPEG by way of `zune-jpeg`, with two things that it leaves open settled here: a file
 //! without an end is an error (as in Pillow) and not a grey half-image, and arithmetic coding is
 //! named where it is met. Data that is missing before an end marker cannot be told from a flat
-//! picture; Pillow does not tell it either.
+//! image; Pillow does not tell it either.
 
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -46,7 +46,7 @@ pub(super) fn decode(source: &Source, notes: &mut Vec<String>) -> Result<Picture
         Ok(decoded) => decoded,
         Err(reason) => {
             // Bytes between segments are an oddity of some writers. Any other fault leaves part of
-            // the picture undecoded, which the lenient decoder paints grey without a word.
+            // the image undecoded, which the lenient decoder paints grey without a word.
             let oddity = reason.contains("Extra bytes");
             if !oddity && !source.options.allow_truncated {
                 return Err(source.error(format!("damaged JPEG data: {reason}"), cut));

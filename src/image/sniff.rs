@@ -35,7 +35,7 @@ impl Format {
 pub(super) enum Kind {
     Image(Format),
     Empty,
-    /// A picture or document that has to be converted first.
+    /// An image or document that has to be converted first.
     Refused {
         what: &'static str,
         help: &'static str,

@@ -11,7 +11,7 @@ use crate::ops::Act;
 /// What errors call the configuration.
 pub(crate) const FILE: &str = "config.json";
 
-/// Widest token, MLP, vocabulary or picture side that is believed; everything real is far below.
+/// Widest token, MLP, vocabulary or image side that is believed; everything real is far below.
 const MAX_WIDTH: usize = 1 << 20;
 /// Most layers or heads that are believed.
 const MAX_DEPTH: usize = 1024;
@@ -73,7 +73,7 @@ impl<'a> Fields<'a> {
         Ok(self.optional(key, 0, MAX_WIDTH)?.unwrap_or_else(|| self.note(key, default)))
     }
 
-    /// A picture or patch size: one number for a square, or `[height, width]`.
+    /// An image or patch size: one number for a square, or `[height, width]`.
     pub(crate) fn size(&self, key: &str, default: usize) -> Result<[usize; 2]> {
         Ok(self.optional_size(key)?.unwrap_or_else(|| [self.note(key, default); 2]))
     }
@@ -224,7 +224,7 @@ pub(crate) fn check_heads(hidden: (&str, usize), heads: (&str, usize)) -> Result
     ))
 }
 
-/// Checks that a picture holds at least one patch.
+/// Checks that an image holds at least one patch.
 pub(crate) fn check_patch(image: [usize; 2], patch: [usize; 2]) -> Result<()> {
     if patch[0] <= image[0] && patch[1] <= image[1] {
         return Ok(());

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::Fields;
-use super::sequence::{New, PictureDecoder, Sequence};
+use super::sequence::{ImageDecoder, New, Sequence};
 use super::text::{Kind, Text, TextModel, TextSizes};
 use super::{Model, ModelInfo};
 use crate::error::{Error, Result};
@@ -139,7 +139,7 @@ impl Names {
         }
     }
 
-    /// Builds the model for its own picture size and compares every weight with the file.
+    /// Builds the model for its own image size and compares every weight with the file.
     /// Returns the number of parameters and the warnings.
     ///
     /// # Errors
@@ -158,7 +158,7 @@ impl Names {
     /// As [`Names::check`].
     pub(crate) fn check_decoder(
         &self,
-        model: &dyn PictureDecoder,
+        model: &dyn ImageDecoder,
         fields: &Fields,
     ) -> Result<(u64, Vec<String>)> {
         let mut g = Graph::new();

@@ -100,7 +100,7 @@ pub(crate) struct PositionTable<'a> {
     pub(crate) name: &'a str,
     /// Rows before the grid.
     pub(crate) prefix: usize,
-    /// Picture size at which the table is taken as it is, whatever its grid.
+    /// Image size at which the table is taken as it is, whatever its grid.
     pub(crate) trained: Option<[usize; 2]>,
     /// Resampling filter.
     pub(crate) filter: PositionFilter,
@@ -128,9 +128,9 @@ impl PositionTable<'_> {
         }
     }
 
-    /// The table for a picture, by the rule all Hugging Face models share: as it is for a square
-    /// picture of as many patches (and for the trained size); otherwise resampled from a *square*
-    /// grid, whatever the trained picture was. Returns (prefix + N, C).
+    /// The table for an image, by the rule all Hugging Face models share: as it is for a square
+    /// image of as many patches (and for the trained size); otherwise resampled from a *square*
+    /// grid, whatever the trained image was. Returns (prefix + N, C).
     pub(crate) fn square(&self, g: &mut Graph, w: &Names, picture: &Picture, info: &ModelInfo) -> Value {
         let trained = info.grid();
         let n = trained[0] * trained[1];

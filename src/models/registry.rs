@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 
 use super::generative::{imagegpt, llamagen, randar};
 use super::model::Model;
-use super::sequence::PictureDecoder;
+use super::sequence::ImageDecoder;
 use super::text::{TextModel, bert, gpt2, t5};
 use super::vision::{beit, clip, deit, dinov2, siglip, vit, vit_mae};
 use super::{fields, timm};
@@ -28,7 +28,7 @@ pub enum AnyModel {
     /// It looks at images.
     Vision(Box<dyn Model>),
     /// It generates images token by token.
-    Generator(Box<dyn PictureDecoder>),
+    Generator(Box<dyn ImageDecoder>),
     /// It reads and writes texts.
     Text(Box<dyn TextModel>),
 }
@@ -49,7 +49,7 @@ impl AnyModel {
     ///
     /// # Errors
     /// [`Error::Model`] if it is none.
-    pub fn generator(self) -> Result<Box<dyn PictureDecoder>> {
+    pub fn generator(self) -> Result<Box<dyn ImageDecoder>> {
         match self {
             AnyModel::Generator(model) => Ok(model),
             other => Err(other.misplaced("a generator of images")),
@@ -85,7 +85,7 @@ enum Open {
 }
 
 /// The last is the size (height, width) of images that the preprocessor states.
-type OpenGenerator = fn(&Json, &TensorIndex, Option<[usize; 2]>) -> Result<Box<dyn PictureDecoder>>;
+type OpenGenerator = fn(&Json, &TensorIndex, Option<[usize; 2]>) -> Result<Box<dyn ImageDecoder>>;
 
 /// One family of models.
 pub struct Family {
@@ -211,7 +211,7 @@ fn llamagen_or_randar(
     config: &Json,
     index: &TensorIndex,
     _image: Option<[usize; 2]>,
-) -> Result<Box<dyn PictureDecoder>> {
+) -> Result<Box<dyn ImageDecoder>> {
     let named = config.get("model_type").and_then(Json::as_str) == Some("randar");
     if named || index.keys().any(|name| name.ends_with(randar::INSTRUCTION)) {
         randar::open(config, index)

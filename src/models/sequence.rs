@@ -1,9 +1,9 @@
-//! Models that make a picture or a text token by token. A [`TokenDecoder`] turns the tokens of a sequence
+//! Models that make an image or a text token by token. A [`TokenDecoder`] turns the tokens of a sequence
 //! into scores for the next one; what a token looks like is the business of a codec (see
 //! [`GeneratorInfo::codec`]) or of a tokenizer, so that a further decoder or a further codec is one file.
 //!
 //! Places in a sequence: place 0 is the class or the start token, places 1 to N are the tokens of the
-//! picture in the order they are drawn. The token at the last place is never fed back, so a cache has N
+//! image in the order they are drawn. The token at the last place is never fed back, so a cache has N
 //! places. A model that draws in any order has an instruction before each token, and 2N places. A text
 //! without a start token begins at place 0 itself.
 
@@ -26,8 +26,8 @@ pub trait TokenDecoder: Send + Sync {
     fn head(&self, g: &mut Graph, x: Value) -> Value;
 }
 
-/// One whose tokens are patches of a picture.
-pub trait PictureDecoder: TokenDecoder {
+/// One whose tokens are patches of an image.
+pub trait ImageDecoder: TokenDecoder {
     /// What it is.
     fn info(&self) -> &GeneratorInfo;
 
@@ -47,7 +47,7 @@ pub struct GeneratorInfo {
     pub architecture: String,
     /// Rows and columns of tokens.
     pub grid: [usize; 2],
-    /// Tokens of a picture N.
+    /// Tokens of an image N.
     pub tokens: usize,
     /// Tokens that can be drawn V.
     pub vocabulary: usize,
@@ -60,7 +60,7 @@ pub struct GeneratorInfo {
     pub any_order: bool,
     /// The token at place 0, of models without classes.
     pub start: u32,
-    /// Height and width of the picture in pixels.
+    /// Height and width of the image in pixels.
     pub image_size: Size,
     /// Width C.
     pub hidden: usize,
@@ -104,7 +104,7 @@ pub struct Defaults {
 }
 
 impl GeneratorInfo {
-    /// Sequences of one picture each.
+    /// Sequences of one image each.
     pub fn extent(&self, samples: usize, guided: bool) -> Extent {
         let positions = if self.any_order { 2 * self.tokens } else { self.tokens };
         let placed = self.any_order;
@@ -188,7 +188,7 @@ pub struct Sequence {
 /// Which tokens are new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum New {
-    /// Place 0 and so many tokens of the picture; the cache is empty.
+    /// Place 0 and so many tokens of the image; the cache is empty.
     Prompt(usize),
     /// The tokens drawn last.
     Step {

@@ -13,7 +13,7 @@ fn from_config(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>> {
     super::from_config(config, index, None).and_then(AnyModel::vision)
 }
 
-/// Names and shapes of a ViT of width 12, 3 heads, 2 layers, MLP 20, 16x16 pictures, 5 classes.
+/// Names and shapes of a ViT of width 12, 3 heads, 2 layers, MLP 20, 16x16 images, 5 classes.
 fn vit_index(prefix: &str) -> TensorIndex {
     let mut index = TensorIndex::new();
     let mut add = |name: &str, dims: &[usize]| {

@@ -18,7 +18,7 @@ pub struct Candidates {
 pub struct Estimate {
     /// Time, in units that mean something only beside another estimate of the same list.
     pub time: f64,
-    /// The rate of one workgroup that the way's row in `ways.rs` claims for this kind of adapter.
+    /// The rate of one workgroup that the row in `variants.rs` claims for this kind of adapter.
     pub speed: f64,
 }
 

@@ -1,7 +1,7 @@
-//! Convolutions over pictures (B,H,W,C): y = act(x * w + bias) + residual, computed as a matrix
+//! Convolutions over images (B,H,W,C): y = act(x * w + bias) + residual, computed as a matrix
 //! product without a matrix of patches. Rows are the pixels of the result, K is all places of the
 //! kernel with the channels of one pixel side by side, columns are the output channels; so the
-//! kernels of linear layers compute it ([`super::matmul::ways`]), reading x through
+//! kernels of linear layers compute it ([`super::matmul::variants`]), reading x through
 //! `lib/conv_rows.wgsl`. A convolution of one pixel, stride 1 and no padding *is* a linear layer:
 //! [`Graph::conv2d`] builds it as one.
 //!
@@ -13,7 +13,7 @@ use super::def::{OpDef, arity, dims, f32s, is_suffix};
 use super::elementwise::Act;
 use super::lower::{LowerCx, to_u32};
 use super::matmul::problem::{ConvParams, Problem};
-use super::matmul::ways;
+use super::matmul::variants;
 use super::target::Target;
 use super::weights::WeightLayout;
 use crate::error::Result;
@@ -21,19 +21,19 @@ use crate::graph::{Graph, Value};
 use crate::kernel::Variant;
 use crate::tensor::{HostTensor, Shape, TensorDesc};
 
-/// A window that slides over a picture.
+/// A window that slides over an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Rows and columns of pixels it covers.
     pub size: [usize; 2],
     /// Rows and columns it moves by.
     pub stride: [usize; 2],
-    /// Pixels added around the picture: top, left, bottom, right.
+    /// Pixels added around the image: top, left, bottom, right.
     pub pad: [usize; 4],
 }
 
 impl Window {
-    /// An odd, square window that leaves the picture's size: padded by half of itself.
+    /// An odd, square window that leaves the image's size: padded by half of itself.
     pub fn same(side: usize) -> Self {
         Self { size: [side; 2], stride: [1; 2], pad: [side / 2; 4] }
     }
@@ -43,7 +43,7 @@ impl Window {
         Self { size: [side; 2], stride: [stride; 2], pad: [0; 4] }
     }
 
-    /// The same with padding as TensorFlow's `SAME` has it for a picture: the result is the picture
+    /// The same with padding as TensorFlow's `SAME` has it for an image: the result is the image
     /// divided by the stride, rounded up, and the odd pixel goes to the bottom and right.
     pub fn pad_same(self, picture: [usize; 2]) -> Self {
         let total = |i: usize| {
@@ -54,7 +54,7 @@ impl Window {
         Self { pad: [v / 2, h / 2, v - v / 2, h - h / 2], ..self }
     }
 
-    /// Rows and columns of the result for a picture of `picture` pixels.
+    /// Rows and columns of the result for an image of `picture` pixels.
     pub(super) fn out(&self, picture: [usize; 2]) -> Result<[usize; 2], String> {
         let side = |i: usize| {
             let padded = picture[i] + self.pad[i] + self.pad[i + 2];
@@ -63,7 +63,7 @@ impl Window {
         };
         match (side(0), side(1)) {
             (Some(h), Some(w)) => Ok([h, w]),
-            _ => Err(format!("no window {self:?} fits a picture of {}x{}", picture[0], picture[1])),
+            _ => Err(format!("no window {self:?} fits an image of {}x{}", picture[0], picture[1])),
         }
     }
 }
@@ -75,7 +75,7 @@ impl Window {
 pub struct Conv2d {
     /// The kernel's window; padding is zero.
     pub window: Window,
-    /// Doubles the picture in both directions first, by repeating pixels.
+    /// Doubles the image in both directions first, by repeating pixels.
     pub up: bool,
     /// Adds a bias of shape (N).
     pub bias: bool,
@@ -92,7 +92,7 @@ impl Graph {
         self.conv2d_of(x, weight, bias, Conv2d { window, ..Conv2d::plain() })
     }
 
-    /// The same of the picture doubled in both directions by repeating pixels.
+    /// The same of the image doubled in both directions by repeating pixels.
     /// x: (B,H,W,C); returns (B,2·H,2·W,N) for a window that leaves the size.
     pub fn conv2d_up(&mut self, x: Value, weight: Value, bias: Option<Value>, window: Window) -> Value {
         self.conv2d_of(x, weight, bias, Conv2d { window, up: true, ..Conv2d::plain() })
@@ -251,12 +251,13 @@ impl OpDef for Conv2d {
         let fours = n.is_multiple_of(4);
         let needs = Default::default();
         let problem = Problem { rows, inner: c, cols: n, x: x.dtype, w: w.dtype, y: y.dtype, fours, needs };
-        let way = ways::by_name(cx.choose("conv2d", ways::conv_candidates(cx.target, &problem, taps)));
-        let variant = way.specialise(variant, cx.target, &problem);
+        let chosen =
+            variants::by_name(cx.choose("conv2d", variants::conv_candidates(cx.target, &problem, taps)));
+        let variant = chosen.specialise(variant, cx.target, &problem);
         for (part, range) in cx.parts(1).into_iter().enumerate() {
             let cols = range.len();
             to_u32("convolution weight", taps * c * cols.next_multiple_of(WeightLayout::SLAB))?;
-            let groups = way.groups(rows, cols);
+            let groups = chosen.groups(rows, cols);
             let params = ConvParams {
                 rows: rows as u32,
                 inner: (taps * c) as u32,
@@ -282,7 +283,7 @@ impl OpDef for Conv2d {
             let or_x = |i: Option<usize>, cx: &LowerCx| cx.operand(i.unwrap_or(0));
             let binds =
                 vec![cx.operand(0), cx.part(1, part), or_x(bias, cx), or_x(residual, cx), cx.result()];
-            cx.dispatch(way.conv_kernel(cx.target), variant.clone(), params, binds, groups)?;
+            cx.dispatch(chosen.conv_kernel(cx.target), variant.clone(), params, binds, groups)?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Rows of sequences whose tokens are drawn in any order (RandAR): before each token goes an instruction
-//! that says where in the picture it belongs. Beside the embeddings this op keeps what follows from the
+//! that says where in the image it belongs. Beside the embeddings this op keeps what follows from the
 //! order: at which place of the cache the rows stand, and by which angles each place is turned. So the
 //! ops after it need not know of orders.
 //!

@@ -1,4 +1,4 @@
-//! Group norm (Wu & He 2018) over pictures (B,H,W,C), in three ops so that every pixel is looked at
+//! Group norm (Wu & He 2018) over images (B,H,W,C), in three ops so that every pixel is looked at
 //! in parallel and no launch waits for another: [`GroupStats`] gives the mean and the sum of squared
 //! deviations of every channel in every slice of pixels, [`GroupFactors`] merges those of a group
 //! (Chan et al. 1979) with gain and bias into one factor and one offset a channel, and
@@ -27,7 +27,7 @@ pub struct GroupStats;
 pub struct GroupFactors {
     /// Groups that the channels are divided into.
     pub groups: usize,
-    /// Pixels of a picture.
+    /// Pixels of an image.
     pub pixels: usize,
     /// Added to the variance.
     pub eps: f32,
@@ -100,7 +100,7 @@ const APPLY_PIXELS: usize = 16;
 const SLICE: usize = 32;
 const MAX_SLICES: usize = 512;
 
-/// Pixels of a slice of a picture of so many pixels; the last slice may have fewer.
+/// Pixels of a slice of an image of so many pixels; the last slice may have fewer.
 fn slice_pixels(pixels: usize) -> usize {
     pixels.div_ceil(MAX_SLICES).max(SLICE)
 }

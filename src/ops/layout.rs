@@ -18,7 +18,7 @@ pub struct SplitHeads {
     pub heads: usize,
 }
 
-/// Tokens one after the other: operands (B,t,C) or (t,C), the latter repeated for every picture.
+/// Tokens one after the other: operands (B,t,C) or (t,C), the latter repeated for every image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConcatTokens {
     /// Batch size B of the result.

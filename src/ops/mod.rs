@@ -139,7 +139,7 @@ computed! {
     CachedAttention,
     /// Attention over a cache of another sequence.
     CrossAttention,
-    /// The softmax weights of attention, for pictures of them.
+    /// The softmax weights of attention, for images of them.
     AttentionWeights,
     /// Softmax over rows.
     Softmax,

@@ -1,4 +1,4 @@
-//! Max pooling over pictures (B,H,W,C).
+//! Max pooling over images (B,H,W,C).
 
 use super::conv::Window;
 use super::def::{OpDef, arity, dims, f32s};
@@ -10,7 +10,7 @@ use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{HostTensor, Shape, TensorDesc};
 
 /// Largest element of every window, channel by channel: (B,H,W,C) to (B,Ho,Wo,C). Padding never
-/// wins: windows are cut at the border of the picture, and one that lies outside gives the lowest
+/// wins: windows are cut at the border of the image, and one that lies outside gives the lowest
 /// number. A NaN wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPool {

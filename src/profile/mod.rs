@@ -1,6 +1,6 @@
 //! Where the time of a forward pass goes, as plain data: what was measured, rows by kernel
 //! and by layer against the adapter's measured ceilings, and the same as tables, a trace and a
-//! picture. Nothing here prints or writes files.
+//! image. Nothing here prints or writes files.
 //!
 //! Each of R rounds runs the pass three times: with every launch timed, as usual with timestamps only
 //! around it, and as usual without any. Sums of launches are compared with the second, shares of the
@@ -52,13 +52,13 @@ pub struct Launch {
 /// What one round was, for the trace.
 #[derive(Debug, Clone)]
 pub struct Round {
-    /// Decoding and resizing of the batch's pictures.
+    /// Decoding and resizing of the batch's images.
     pub decode: Span,
     /// Every launch timed.
     pub steps: TimedRun,
     /// As usual.
     pub whole: TimedRun,
-    /// Seconds from pictures to results, without any timestamps.
+    /// Seconds from images to results, without any timestamps.
     pub end_to_end: f64,
 }
 
@@ -67,7 +67,7 @@ pub struct Round {
 pub struct Profile {
     /// Where launches' times come from.
     pub clock: Clock,
-    /// Pictures computed at a time.
+    /// Images computed at a time.
     pub batch: usize,
     /// Height and width in pixels.
     pub size: Size,
@@ -149,12 +149,12 @@ impl Profile {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Self> {
         let &[batch, height, width, _] = prepared.plan().inputs[0].desc.shape.dims() else {
-            unreachable!("Session::prepare makes plans of pictures as bytes (B,H,W,3)")
+            unreachable!("Session::prepare makes plans of images as bytes (B,H,W,3)")
         };
         let jpeg = picture::jpeg();
         let preprocess = session.preprocess().with_size(Size { height, width })?;
         let decode = || -> Result<()> {
-            let one = |_| preprocess.pixels(&decode_bytes("picture", &jpeg, &DecodeOptions::default())?);
+            let one = |_| preprocess.pixels(&decode_bytes("image", &jpeg, &DecodeOptions::default())?);
             (0..batch).into_par_iter().map(one).try_for_each(|pixels| pixels.map(drop))
         };
         let what = (batch, Size { height, width });

@@ -1,4 +1,4 @@
-//! A picture to decode: like a small photograph to a decoder, and the same every time.
+//! An image to decode: like a small photograph to a decoder, and the same every time.
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder as _};
@@ -28,6 +28,6 @@ pub(super) fn jpeg() -> Vec<u8> {
     let mut out = Vec::new();
     let encoder = JpegEncoder::new_with_quality(&mut out, 88);
     let encoded = encoder.write_image(&pixels, width, height, ExtendedColorType::Rgb8);
-    encoded.expect("a whole RGB picture goes into memory");
+    encoded.expect("a whole RGB image goes into memory");
     out
 }

@@ -160,7 +160,7 @@ impl Profile {
             (
                 "decode, resize",
                 milliseconds(t.decode_us),
-                "of the batch's pictures, 640x480 JPEG, on all processors; runs beside the device".to_owned(),
+                "of the batch's images, 640x480 JPEG, on all processors; runs beside the device".to_owned(),
             ),
             ("roofs", bytes(c.copy()), format!("copied; {roofs}; an empty launch {:.1} us", c.launch * 1e6)),
         ]

@@ -23,13 +23,13 @@ pub struct Totals {
     pub pass_best_us: f64,
     /// Within it, between submissions.
     pub pass_gaps_us: f64,
-    /// From pictures on the host to results on the host, by wall clock, without timestamps.
+    /// From images on the host to results on the host, by wall clock, without timestamps.
     pub end_to_end_us: f64,
-    /// Pictures a second by that.
+    /// Images a second by that.
     pub images_per_second: f64,
     /// Part of a run, from upload to results, in which the device computes, 0 to 1.
     pub busy: f64,
-    /// Decoding and resizing of the batch's pictures, which runs beside the device.
+    /// Decoding and resizing of the batch's images, which runs beside the device.
     pub decode_us: f64,
     /// Floating-point operations a second over the pass, in billions.
     pub gflops: f64,

@@ -39,7 +39,7 @@ impl Profile {
         };
         let offset = offset - begin;
         for (i, round) in self.rounds.iter().enumerate() {
-            events.push(span("decode, resize", "host", HOST, round.decode, json!({"pictures": self.batch})));
+            events.push(span("decode, resize", "host", HOST, round.decode, json!({"images": self.batch})));
             for (what, run) in [("every launch timed", &round.steps), ("as usual", &round.whole)] {
                 events.push(span(&format!("round {}, {what}", i + 1), "run", HOST, run.total, json!({})));
             }

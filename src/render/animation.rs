@@ -37,7 +37,7 @@ fn encoder<'a>(
     Ok(encoder)
 }
 
-/// A picture as PNG.
+/// An image as PNG.
 pub fn still(picture: &RgbImage, settings: Option<&str>) -> Result<Vec<u8>, png::EncodingError> {
     let mut out = Vec::new();
     let mut writer = encoder(&mut out, picture, settings)?.write_header()?;
@@ -77,7 +77,7 @@ pub fn apng(
     Ok(out)
 }
 
-/// Frames of one size as a GIF that plays forever; a single one is a picture. All share one palette.
+/// Frames of one size as a GIF that plays forever; a single one is an image. All share one palette.
 pub fn gif(frames: &[RgbImage], delays: &[u16]) -> Result<Vec<u8>, gif::EncodingError> {
     let Some(first) = frames.first() else { return Ok(Vec::new()) };
     let side = |n: u32| u16::try_from(n).map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidInput));
@@ -107,7 +107,7 @@ pub fn gif(frames: &[RgbImage], delays: &[u16]) -> Result<Vec<u8>, gif::Encoding
     encoder.into_inner()
 }
 
-/// A part of a picture, in pixels.
+/// A part of an image, in pixels.
 #[derive(Debug, PartialEq, Eq)]
 struct Area {
     left: u32,
@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// Squares that fill a picture one after the other.
+    /// Squares that fill an image one after the other.
     fn growth() -> Vec<RgbImage> {
         let mut picture = RgbImage::from_pixel(12, 8, Rgb([128; 3]));
         let mut frames = vec![picture.clone()];

@@ -1,4 +1,4 @@
-//! Attention as a picture: a square for each pair of tokens, darker with its weight, hatched where
+//! Attention as an image: a square for each pair of tokens, darker with its weight, hatched where
 //! the architecture lets nothing through. SVG and PNG come from the same drawing.
 
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::render::letters;
 use crate::render::plot::{Anchor, At, Colour, Scene, Shape};
 use crate::text::Look;
 
-/// One picture of weights.
+/// One image of weights.
 #[derive(Debug, Serialize)]
 pub struct Panel {
     /// Which attention it is: `image`, or one of a text's ([`Look`]).
@@ -243,6 +243,6 @@ mod tests {
         let light = |w: f32| colour(w, 0.5).map(u32::from).iter().sum::<u32>();
         assert_eq!((colour(0.0, 0.5), colour(0.5, 0.5)), ([255; 3], [8, 48, 107]));
         assert!(light(0.01) > light(0.1) && light(0.1) > light(0.3));
-        assert_eq!(colour(0.0, 0.0), [255; 3], "a picture without weights");
+        assert_eq!(colour(0.0, 0.0), [255; 3], "an image without weights");
     }
 }

@@ -69,7 +69,7 @@ impl Canvas {
         let mut out = Vec::new();
         let encoder = image::codecs::png::PngEncoder::new(&mut out);
         let encoded = encoder.write_image(&self.dots, self.width, self.height, ExtendedColorType::Rgb8);
-        encoded.map_err(|e| Error::Write { path: "the picture".to_owned(), what: e.to_string() })?;
+        encoded.map_err(|e| Error::Write { path: "the image".to_owned(), what: e.to_string() })?;
         Ok(out)
     }
 }

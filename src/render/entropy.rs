@@ -1,15 +1,15 @@
-//! How uncertain the model was of each patch: a map of colours beside the picture, and below
+//! How uncertain the model was of each patch: a map of colours beside the image, and below
 //! both what the colours mean.
 
 use image::{Rgb, RgbImage};
 
 use super::sheet::{Sheet, place};
 use crate::error::Result;
-use crate::generate::{GeneratorInfo, Rgb as Picture};
+use crate::generate::{GeneratedImage, GeneratorInfo};
 use crate::render::letters;
 use crate::tensor::Size;
 
-/// Height of the map, at least, in pixels; pictures are enlarged by whole factors.
+/// Height of the map, at least, in pixels; images are enlarged by whole factors.
 const LEAST: usize = 192;
 /// Height of the strip with the legend, and of its letters.
 const STRIP: u32 = 28;
@@ -41,10 +41,10 @@ fn colour(value: f32) -> [u8; 3] {
 /// the first `given` patches were not drawn.
 ///
 /// # Errors
-/// [`crate::Error::Usage`] if the picture would be too large.
+/// [`crate::Error::Usage`] if the image would be too large.
 pub fn draw(
     info: &GeneratorInfo,
-    pictures: &[Picture],
+    pictures: &[GeneratedImage],
     entropy: &[Vec<f32>],
     given: usize,
     columns: Option<u32>,
@@ -54,7 +54,7 @@ pub fn draw(
     let low = low.min(high);
     let Size { height, width } = info.image_size;
     let zoom = LEAST.div_ceil(height.min(width).max(1)).max(1) as u32;
-    let pairs: Vec<Picture> = pictures
+    let pairs: Vec<GeneratedImage> = pictures
         .iter()
         .zip(entropy)
         .map(|(picture, entropy)| pair(info, picture, entropy, given, [low, high]))
@@ -67,16 +67,16 @@ pub fn draw(
     Ok(out)
 }
 
-/// Pixels between picture and map, before enlarging.
+/// Pixels between image and map, before enlarging.
 const GAP: usize = 1;
 
 fn pair(
     info: &GeneratorInfo,
-    picture: &Picture,
+    picture: &GeneratedImage,
     entropy: &[f32],
     given: usize,
     [low, high]: [f32; 2],
-) -> Picture {
+) -> GeneratedImage {
     let Size { height, width } = info.image_size;
     let wide = 2 * width + GAP;
     let mut both = RgbImage::from_pixel(wide as u32, height as u32, Rgb([255; 3]));
@@ -90,7 +90,7 @@ fn pair(
             both.put_pixel((width + GAP + x) as u32, y as u32, Rgb(colour));
         }
     }
-    Picture { height, width: wide, pixels: both.into_raw() }
+    GeneratedImage { height, width: wide, pixels: both.into_raw() }
 }
 
 /// The range of the colours, at the bottom.
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_map_is_beside_the_picture() {
-        let picture = Picture { height: 64, width: 96, pixels: vec![200; 64 * 96 * 3] };
+        let picture = GeneratedImage { height: 64, width: 96, pixels: vec![200; 64 * 96 * 3] };
         let entropy = vec![9.0, 1.0, 2.0, 3.0, 4.0, 5.0];
         let drawn = draw(&info(), std::slice::from_ref(&picture), &[entropy], 1, None).unwrap();
         assert_eq!(drawn.dimensions(), ((2 * 96 + 1) * 3, 64 * 3 + STRIP));
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn flat_and_strange_values() {
-        let picture = Picture { height: 64, width: 96, pixels: vec![200; 64 * 96 * 3] };
+        let picture = GeneratedImage { height: 64, width: 96, pixels: vec![200; 64 * 96 * 3] };
         for values in [vec![1.0; 6], vec![f32::NAN; 6], vec![0.0; 6], vec![]] {
             draw(&info(), std::slice::from_ref(&picture), &[values], 0, None).unwrap();
         }

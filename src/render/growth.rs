@@ -7,13 +7,13 @@ use image::RgbImage;
 
 use super::sheet::Sheet;
 use crate::error::Result;
-use crate::generate::{Generator, NOT_DRAWN, Progress, Rgb as Picture};
+use crate::generate::{GeneratedImage, Generator, NOT_DRAWN, Progress};
 use crate::tensor::Size;
 
 /// Most frames where the user does not say how far they are apart.
 pub const FRAMES: usize = 64;
 
-/// Pictures that are decoded in one go, about.
+/// Images that are decoded in one go, about.
 const AT_ONCE: usize = 32;
 
 /// How much of the samples was drawn at some time.
@@ -30,8 +30,8 @@ pub struct Growth<'a> {
     generator: &'a Generator,
     sheet: Option<Sheet>,
     /// What every sample begins as.
-    begun: Vec<Picture>,
-    shown: Vec<Picture>,
+    begun: Vec<GeneratedImage>,
+    shown: Vec<GeneratedImage>,
     show: Option<Show<'a>>,
     moments: Option<Vec<Moment>>,
 }
@@ -53,7 +53,7 @@ impl<'a> Growth<'a> {
         if sheet.is_some() {
             let Size { height, width } = generator.info().image_size;
             let first = match prime {
-                [] => Picture { height, width, pixels: vec![128; height * width * 3] },
+                [] => GeneratedImage { height, width, pixels: vec![128; height * width * 3] },
                 prime => unfinished(generator, &[prime.to_vec()])?.remove(0),
             };
             begun = vec![first; count];
@@ -62,7 +62,7 @@ impl<'a> Growth<'a> {
         Ok(Self { generator, sheet, shown: begun.clone(), begun, show, moments })
     }
 
-    /// Whether pictures are needed at the end.
+    /// Whether images are needed at the end.
     pub fn is_drawn(&self) -> bool {
         self.sheet.is_some()
     }
@@ -85,8 +85,8 @@ impl<'a> Growth<'a> {
         Ok(())
     }
 
-    /// The last picture, where it was watched.
-    pub fn end(&mut self, pictures: &[Picture]) {
+    /// The last image, where it was watched.
+    pub fn end(&mut self, pictures: &[GeneratedImage]) {
         if let (Some(mut show), Some(sheet)) = (self.show.take(), &self.sheet) {
             show(&sheet.draw(pictures));
         }
@@ -96,7 +96,7 @@ impl<'a> Growth<'a> {
     ///
     /// # Errors
     /// Of the device.
-    pub fn frames(&mut self, last: &[Picture], thin: bool) -> Result<Vec<RgbImage>> {
+    pub fn frames(&mut self, last: &[GeneratedImage], thin: bool) -> Result<Vec<RgbImage>> {
         let Some(sheet) = &self.sheet else { return Ok(Vec::new()) };
         let moments = self.moments.take().unwrap_or_default();
         let count = moments.len();
@@ -123,11 +123,11 @@ impl<'a> Growth<'a> {
     }
 }
 
-/// Pictures of which some tokens are there, grey where none are.
+/// Images of which some tokens are there, grey where none are.
 ///
-/// A codec that sees the whole picture at once lets what is not drawn yet tint what is: so that the colours
+/// A codec that sees the whole image at once lets what is not drawn yet tint what is: so that the colours
 /// are already those that the model means, each column goes on as it ends.
-fn unfinished(generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<Picture>> {
+fn unfinished(generator: &Generator, tokens: &[Vec<u32>]) -> Result<Vec<GeneratedImage>> {
     let info = generator.info();
     let whole: Vec<Vec<u32>> = tokens.iter().map(|t| continued(t, info.grid)).collect();
     let mut pictures = generator.decode(&whole)?;
@@ -155,7 +155,7 @@ fn continued(tokens: &[u32], [rows, columns]: [usize; 2]) -> Vec<u32> {
 }
 
 /// Greys the patches that are not drawn.
-fn grey(picture: &mut Picture, [rows, columns]: [usize; 2], tokens: &[u32]) {
+fn grey(picture: &mut GeneratedImage, [rows, columns]: [usize; 2], tokens: &[u32]) {
     let (height, width) = (picture.height / rows.max(1), picture.width / columns.max(1));
     for patch in (0..rows * columns).filter(|&i| drawn(tokens, i).is_none()) {
         let (top, left) = (patch / columns * height, patch % columns * width);
@@ -166,7 +166,11 @@ fn grey(picture: &mut Picture, [rows, columns]: [usize; 2], tokens: &[u32]) {
     }
 }
 
-fn put(pictures: &mut [Picture], samples: &Range<usize>, new: impl IntoIterator<Item = Picture>) {
+fn put(
+    pictures: &mut [GeneratedImage],
+    samples: &Range<usize>,
+    new: impl IntoIterator<Item = GeneratedImage>,
+) {
     for (i, picture) in samples.clone().zip(new) {
         if let Some(place) = pictures.get_mut(i) {
             *place = picture;
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn patches_that_are_missing_are_grey() {
-        let mut picture = Picture { height: 4, width: 4, pixels: vec![9; 48] };
+        let mut picture = GeneratedImage { height: 4, width: 4, pixels: vec![9; 48] };
         grey(&mut picture, [2, 2], &[1, NOT_DRAWN, 3]);
         let at = |y: usize, x: usize| picture.pixels[(y * 4 + x) * 3];
         assert_eq!([at(1, 1), at(1, 2), at(3, 1), at(3, 3)], [9, 128, 9, 128]);

@@ -1,4 +1,4 @@
-//! Letters for pictures, drawn with a round pen: each glyph is a few strokes on a small grid, made for
+//! Letters for images, drawn with a round pen: each glyph is a few strokes on a small grid, made for
 //! this program. No font file is shipped or looked for.
 //!
 //! A stroke is written as points of two characters, x and y in base 36, y counted from the lowest

@@ -1,4 +1,4 @@
-//! Pictures for people to look at: plots, attention maps, sheets of samples, animations.
+//! Images for people to look at: plots, attention maps, sheets of samples, animations.
 
 pub mod animation;
 pub mod attention;

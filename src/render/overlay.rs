@@ -1,4 +1,4 @@
-//! Where a model looks, as a picture: attention rollout (Abnar and Zuidema 2020) or one
+//! Where a model looks, as an image: attention rollout (Abnar and Zuidema 2020) or one
 //! layer's attention, drawn over the image as the model saw it.
 //!
 //! Rollout takes the mean over heads of each layer's weights, adds the identity for the residual
@@ -11,7 +11,7 @@ use crate::tensor::Size;
 use image::imageops::{FilterType, resize};
 use image::{ImageEncoder as _, RgbImage};
 
-/// The picture is enlarged by a whole factor until its short side has this many pixels.
+/// The image is enlarged by a whole factor until its short side has this many pixels.
 const SHORT_SIDE: u32 = 256;
 
 /// Colours from no attention to the most (matplotlib's inferno at eighths).
@@ -114,7 +114,7 @@ fn through(row: &[f32], map: &[f32], heads: usize, view: View) -> Vec<f32> {
     out
 }
 
-/// The picture as PNG: `pixels` (H,W,3) of `size` under the heat of a grid of patches. Pixels
+/// The image as PNG: `pixels` (H,W,3) of `size` under the heat of a grid of patches. Pixels
 /// beyond the last whole patch are not seen by the model and get the heat of the nearest one.
 ///
 /// # Errors
@@ -127,7 +127,7 @@ pub fn png(
     patch: [usize; 2],
 ) -> Result<Vec<u8>> {
     let size: Size = size.into();
-    let wrong = || Error::input("attention", "the picture and its size do not fit each other", "");
+    let wrong = || Error::input("attention", "the image and its size do not fit each other", "");
     let side = |n: usize| u32::try_from(n).map_err(|_| wrong());
     let (height, width) = (side(size.height)?, side(size.width)?);
     let image = RgbImage::from_raw(width, height, pixels.to_vec()).ok_or_else(wrong)?;
@@ -151,7 +151,7 @@ pub fn png(
     let mut out = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut out);
     let encoded = encoder.write_image(&image, width, height, image::ExtendedColorType::Rgb8);
-    encoded.map_err(|e| Error::input("attention", format!("the picture cannot be encoded: {e}"), ""))?;
+    encoded.map_err(|e| Error::input("attention", format!("the image cannot be encoded: {e}"), ""))?;
     Ok(out)
 }
 

@@ -1,4 +1,4 @@
-//! At most 256 colours for pictures of many: median cut (Heckbert 1982), where the box that
+//! At most 256 colours for images of many: median cut (Heckbert 1982), where the box that
 //! spreads its pixels most is cut at their mean. Flat colours come out exactly.
 
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use image::RgbImage;
 
 /// Most colours of a GIF.
 const COLOURS: usize = 256;
-/// Different colours that are told apart; beyond, pictures are looked at in coarser steps.
+/// Different colours that are told apart; beyond, images are looked at in coarser steps.
 const DISTINCT: usize = 1 << 18;
 
 /// Colours, and which of them stands for each colour that was asked about.
@@ -17,7 +17,7 @@ pub struct Palette {
 }
 
 impl Palette {
-    /// The palette of some pictures.
+    /// The palette of some images.
     pub fn of(pictures: &[RgbImage]) -> Self {
         let mut counts: HashMap<[u8; 3], u32> = HashMap::new();
         for picture in pictures {

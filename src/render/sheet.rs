@@ -1,4 +1,4 @@
-//! Pictures beside each other in one, and picture files by their extension.
+//! Images beside each other in one, and image files by their extension.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -7,14 +7,14 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 
 use super::animation;
 use crate::error::{Advice, Error, Result};
-use crate::generate::Rgb as Picture;
+use crate::generate::GeneratedImage;
 use crate::tensor::Size;
 
-/// Pixels between pictures, before enlarging.
+/// Pixels between images, before enlarging.
 const GAP: u32 = 2;
-/// Most pixels of a picture file that is written.
+/// Most pixels of an image file that is written.
 const MAX_PIXELS: u64 = 1 << 28;
-/// What is between pictures.
+/// What is between images.
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 
 /// Where samples go on a sheet.
@@ -31,10 +31,10 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// A sheet of `count` pictures of (height, width); `columns` where the user says how many.
+    /// A sheet of `count` images of (height, width); `columns` where the user says how many.
     ///
     /// # Errors
-    /// [`Error::Usage`] if it would be too large to be a picture file.
+    /// [`Error::Usage`] if it would be too large to be an image file.
     pub fn new(count: usize, columns: Option<u32>, picture: impl Into<Size>, zoom: u32) -> Result<Self> {
         let picture = picture.into();
         let too_large = |width: u64, height: u64| {
@@ -71,8 +71,8 @@ impl Sheet {
         self.wide_size().map(|side| u32::try_from(side).unwrap_or(u32::MAX))
     }
 
-    /// The sheet with these pictures on it, in order; what is too much is left out.
-    pub fn draw(&self, pictures: &[Picture]) -> RgbImage {
+    /// The sheet with these images on it, in order; what is too much is left out.
+    pub fn draw(&self, pictures: &[GeneratedImage]) -> RgbImage {
         let [width, height] = self.size();
         let mut sheet = RgbImage::from_pixel(width, height, PAPER);
         for (i, picture) in pictures.iter().enumerate().take(self.count as usize) {
@@ -85,8 +85,8 @@ impl Sheet {
     }
 }
 
-/// Draws a picture on another, enlarged.
-pub fn place(onto: &mut RgbImage, picture: &Picture, left: u32, top: u32, zoom: u32) {
+/// Draws an image on another, enlarged.
+pub fn place(onto: &mut RgbImage, picture: &GeneratedImage, left: u32, top: u32, zoom: u32) {
     for (y, line) in picture.pixels.chunks_exact((picture.width * 3).max(1)).enumerate() {
         for (x, pixel) in line.as_chunks::<3>().0.iter().enumerate() {
             for dy in 0..zoom {
@@ -109,7 +109,7 @@ fn square(count: u32) -> u32 {
     (least..=most).min_by_key(|c| (empty(*c), *c)).unwrap_or(least)
 }
 
-/// Kinds of picture files that are written.
+/// Kinds of image files that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// PNG, which may hold settings as text.
@@ -137,7 +137,7 @@ impl Kind {
             Some("ppm" | "pnm") => Kind::Other(ImageFormat::Pnm),
             other => {
                 let what = match other {
-                    Some(e) => format!("{flag} {}: `.{e}` is no kind of picture file", path.display()),
+                    Some(e) => format!("{flag} {}: `.{e}` is no kind of image file", path.display()),
                     None => format!("{flag} {}: no extension tells the kind of file", path.display()),
                 };
                 return Err(Error::usage(what, "name it .png, .jpg, .webp, .bmp, .tiff, .ppm or .gif"));
@@ -145,7 +145,7 @@ impl Kind {
         })
     }
 
-    /// A picture as a file of this kind; PNG files hold `settings` as text.
+    /// An image as a file of this kind; PNG files hold `settings` as text.
     ///
     /// # Errors
     /// [`Error::Write`] that names `path` if it cannot be encoded.
@@ -177,8 +177,8 @@ impl Kind {
 mod tests {
     use super::*;
 
-    fn flat(side: usize, grey: u8) -> Picture {
-        Picture { height: side, width: side, pixels: vec![grey; side * side * 3] }
+    fn flat(side: usize, grey: u8) -> GeneratedImage {
+        GeneratedImage { height: side, width: side, pixels: vec![grey; side * side * 3] }
     }
 
     #[test]

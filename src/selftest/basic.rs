@@ -59,13 +59,13 @@ pub(super) fn matmul(cases: &mut Vec<Case>) {
         let p = g.weight(Weight::tensor("p"), [5, 8]);
         g.add(y, p)
     }));
-    for (b, t, h, d, ways) in [(1, 1, 1, 1, 3), (2, 5, 3, 12, 3), (3, 17, 2, 10, 1), (1, 65, 4, 32, 3)] {
-        cases.push(case(format!("matmul heads {b}x{t}x{h}x{d} x{ways}"), 2e-5, |g| {
-            let c = ways * h * d;
+    for (b, t, h, d, parts) in [(1, 1, 1, 1, 3), (2, 5, 3, 12, 3), (3, 17, 2, 10, 1), (1, 65, 4, 32, 3)] {
+        cases.push(case(format!("matmul heads {b}x{t}x{h}x{d} x{parts}"), 2e-5, |g| {
+            let c = parts * h * d;
             let x = x(g, [b, t, 19]);
             let w = g.weight(Weight::tensor("w"), [c, 19]);
             let bias = g.weight(Weight::tensor("b"), [c]);
-            let op = MatMul { bias: true, heads: Some(HeadSplit { ways, heads: h }), ..MatMul::default() };
+            let op = MatMul { bias: true, heads: Some(HeadSplit { parts, heads: h }), ..MatMul::default() };
             g.push(Op::MatMul(op), vec![x, w, bias])
         }));
     }

@@ -47,12 +47,12 @@ impl Case {
         Self { name: format!("NaN in {}", self.name), poisoned: true, ..self }
     }
 
-    /// Every way to run the case on an adapter: each candidate of each op that has several, or the
+    /// Every variant of the case on an adapter: each candidate of each op that has several, or the
     /// launches for a GPU and for a CPU adapter where no op has.
     ///
     /// # Errors
     /// None that a case of [`all`] meets.
-    pub fn ways(&self, target: &Target, options: &Options) -> Result<Vec<(Target, Options)>> {
+    pub fn variants(&self, target: &Target, options: &Options) -> Result<Vec<(Target, Options)>> {
         let plan = plan::compile(&self.graph, target, options.clone())?;
         let mut forced: Vec<String> = Vec::new();
         for choice in plan.steps.iter().filter_map(|step| step.choice.as_ref()) {

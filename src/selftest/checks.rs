@@ -1,4 +1,4 @@
-//! The cases in every way an adapter can compute them, one check each, against the reference.
+//! The cases in every variant an adapter can compute, one check each, against the reference.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,9 +10,9 @@ use crate::ops::Target;
 use crate::plan::{Options, Precision};
 use crate::tensor::HostTensor;
 
-/// One case in one storage type, computed in one way.
+/// One case in one storage type, computed by one variant.
 pub struct Check {
-    /// Case, storage type and way: `matmul 1x1x1 f32 matmul=tile64`.
+    /// Case, storage type and variant: `matmul 1x1x1 f32 matmul=tile64`.
     pub name: String,
     case: Arc<Referenced>,
     target: Target,
@@ -57,8 +57,8 @@ pub fn checks(target: &Target, every: bool) -> Result<Vec<Check>> {
         let case = Arc::new(Referenced { case, want: OnceLock::new() });
         for (precision, tolerance) in [f32, f16].into_iter().take(1 + usize::from(narrow)) {
             let options = Options { precision, ..Options::default() };
-            for (target, options) in case.case.ways(target, &options)? {
-                let name = format!("{} {precision} {}", case.case.name, way(&target, &options));
+            for (target, options) in case.case.variants(target, &options)? {
+                let name = format!("{} {precision} {}", case.case.name, variant_name(&target, &options));
                 checks.push(Check { name, case: case.clone(), target, options, tolerance });
             }
         }
@@ -66,8 +66,8 @@ pub fn checks(target: &Target, every: bool) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// What sets one of [`Case::ways`] apart from the others: `matmul=tile64`.
-pub fn way(target: &Target, options: &Options) -> String {
+/// What sets one of [`Case::variants`] apart from the others: `matmul=tile64`.
+pub fn variant_name(target: &Target, options: &Options) -> String {
     match options.choices.forced_names().next() {
         Some((op, name)) => format!("{op}={name}"),
         None => format!("as on a {}", if target.cpu { "CPU" } else { "GPU" }),

@@ -14,7 +14,7 @@ mod sequence;
 mod text;
 
 pub use case::{Case, weight};
-pub use checks::{Check, Outcome, checks, largest, quick, way};
+pub use checks::{Check, Outcome, checks, largest, quick, variant_name};
 use quick::QUICK;
 
 /// Every op case.

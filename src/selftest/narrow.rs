@@ -26,7 +26,7 @@ pub(super) fn matmul(cases: &mut Vec<Case>) {
         let x = g.scale(x, 0.5);
         let w = g.weight(Weight::tensor("w"), [120, 36]);
         let bias = g.weight(Weight::tensor("b"), [120]);
-        let split = HeadSplit { ways: 3, heads: 2 };
+        let split = HeadSplit { parts: 3, heads: 2 };
         let op = MatMul { bias: true, heads: Some(split), ..MatMul::default() };
         g.push(Op::MatMul(op), vec![x, w, bias])
     }));

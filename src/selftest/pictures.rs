@@ -1,4 +1,4 @@
-//! Cases of ops on pictures: patches and bytes, convolutions, group norm, pooling, codebooks.
+//! Cases of ops on images: patches and bytes, convolutions, group norm, pooling, codebooks.
 
 use super::case::{Case, case, x};
 use crate::graph::{Graph, Value};

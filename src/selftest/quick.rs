@@ -51,7 +51,7 @@ pub(super) const QUICK: &[&str] = &[
     "NaN in nearest_code 7x8 of 50",
 ];
 
-/// Those that it also runs with f16 storage, in every way there is for that.
+/// Those that it also runs with f16 storage, in every variant there is for that.
 pub(super) const QUICK_F16: &[&str] = &[
     "matmul of computed rows, head split 2x35x2x20 x3",
     "attention of computed heads 1x2x33x35x24 causal=true bias=true",

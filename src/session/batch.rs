@@ -4,20 +4,20 @@
 use crate::tensor::{HostTensor, Shape, Size};
 
 /// A batch as the caller passed it.
-pub(super) enum Pictures<'a> {
+pub(super) enum Images<'a> {
     Bytes(&'a [&'a [u8]]),
     Planes { data: &'a [f32], per_picture: usize },
 }
 
-impl Pictures<'_> {
+impl Images<'_> {
     pub(super) fn count(&self) -> usize {
         match self {
-            Pictures::Bytes(pixels) => pixels.len(),
-            Pictures::Planes { data, per_picture } => data.len() / (*per_picture).max(1),
+            Images::Bytes(pixels) => pixels.len(),
+            Images::Planes { data, per_picture } => data.len() / (*per_picture).max(1),
         }
     }
 
-    /// Some of the pictures as the graph's input of `batch` pictures, zeros behind.
+    /// Some of the images as the graph's input of `batch` images, zeros behind.
     pub(super) fn tensor(
         &self,
         range: std::ops::Range<usize>,
@@ -26,12 +26,12 @@ impl Pictures<'_> {
         channels: usize,
     ) -> HostTensor {
         match self {
-            Pictures::Bytes(pixels) => {
+            Images::Bytes(pixels) => {
                 let mut data: Vec<u8> = pixels[range].concat();
                 data.resize(batch * h * w * 3, 0);
                 HostTensor::u8([batch, h, w, 3], data)
             }
-            Pictures::Planes { data, per_picture } => {
+            Images::Planes { data, per_picture } => {
                 let mut data = data[range.start * per_picture..range.end * per_picture].to_vec();
                 data.resize(batch * per_picture, 0.0);
                 HostTensor::f32([batch, channels, h, w], data)
@@ -50,7 +50,7 @@ pub(crate) fn padded_batch(n: usize) -> usize {
     }
 }
 
-/// The first `n` pictures' part of a tensor whose first dimension counts `batch` pictures.
+/// The first `n` images' part of a tensor whose first dimension counts `batch` images.
 pub(super) fn first_of_batch(tensor: HostTensor, n: usize, batch: usize) -> HostTensor {
     let dims = tensor.shape().dims().to_vec();
     if n == batch || dims.first() != Some(&batch) {

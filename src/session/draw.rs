@@ -1,4 +1,4 @@
-//! The graph of a token loop: a decoder over its cache, then the draw of what comes next. Pictures and
+//! The graph of a token loop: a decoder over its cache, then the draw of what comes next. Images and
 //! texts are made by the same one.
 
 use crate::error::Result;

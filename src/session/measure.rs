@@ -66,7 +66,7 @@ impl Prepared {
         self.executor.device_bytes()
     }
 
-    /// Runs once, from pictures on the host to results on the host; yields seconds of wall clock.
+    /// Runs once, from images on the host to results on the host; yields seconds of wall clock.
     ///
     /// # Errors
     /// As [`Executor::run`].

@@ -1,10 +1,10 @@
-//! Pictures in, tensors out: batches cut to what fits, an executor for each shape, and runs that are
+//! Images in, tensors out: batches cut to what fits, an executor for each shape, and runs that are
 //! waited for later, so that the host prepares one batch while the device works on another.
 
 use std::ops::Range;
 use std::sync::MutexGuard;
 
-use super::batch::{Pictures, first_of_batch, join_batches, padded_batch};
+use super::batch::{Images, first_of_batch, join_batches, padded_batch};
 use super::vision::Session;
 use crate::error::{Error, Result};
 use crate::gpu::Running;
@@ -47,14 +47,14 @@ impl Pending<'_> {
             || {
                 let pixels: Vec<&[u8]> = self.pixels.iter().map(Vec::as_slice).collect();
                 let outputs: Vec<&str> = self.outputs.iter().map(String::as_str).collect();
-                session.run_batch(&Pictures::Bytes(&pixels), self.size, &outputs)
+                session.run_batch(&Images::Bytes(&pixels), self.size, &outputs)
             },
             Ok,
         )
     }
 }
 
-/// A batch under way: `count` pictures, padded to `batch`.
+/// A batch under way: `count` images, padded to `batch`.
 struct Started {
     running: Running,
     count: usize,
@@ -69,12 +69,12 @@ impl Started {
 }
 
 impl Session {
-    /// Runs pictures of one size. `pixels`: each (H,W,3) bytes of `size` = (height, width), as
+    /// Runs images of one size. `pixels`: each (H,W,3) bytes of `size` = (height, width), as
     /// [`pixels`](crate::image::preprocess::Preprocess::pixels) gives them. Returns one tensor per output,
     /// batch first.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown output or pictures of another size; device errors.
+    /// [`Error::Usage`] for an unknown output or images of another size; device errors.
     pub fn run_pixels(
         &self,
         pixels: &[&[u8]],
@@ -83,7 +83,7 @@ impl Session {
     ) -> Result<Vec<HostTensor>> {
         let size = size.into();
         check_pixels(pixels, size)?;
-        self.run_batch(&Pictures::Bytes(pixels), size, outputs)
+        self.run_batch(&Images::Bytes(pixels), size, outputs)
     }
 
     /// As [`Session::run_pixels`], but comes back as soon as the device has the work, so that the next
@@ -101,7 +101,7 @@ impl Session {
         let size = size.into();
         let slices: Vec<&[u8]> = pixels.iter().map(Vec::as_slice).collect();
         check_pixels(&slices, size)?;
-        let (images, count) = (Pictures::Bytes(&slices), slices.len());
+        let (images, count) = (Images::Bytes(&slices), slices.len());
         let mut running = None;
         if count > 0 && !outputs.is_empty() && self.runtime.gpu().is_some() {
             let mut most = self.max_batch();
@@ -118,7 +118,7 @@ impl Session {
         Ok(Pending { session: self, pixels, size, outputs, state })
     }
 
-    /// Runs a batch of normalised pictures. `image`: (B,Ch,H,W) f32. Returns one tensor per
+    /// Runs a batch of normalised images. `image`: (B,Ch,H,W) f32. Returns one tensor per
     /// output, batch first.
     ///
     /// # Errors
@@ -133,16 +133,16 @@ impl Session {
             return Err(Error::usage(what, "pass planes in the order the model was trained with"));
         }
         self.run_batch(
-            &Pictures::Planes { data, per_picture: channels * h * w },
+            &Images::Planes { data, per_picture: channels * h * w },
             Size { height: h, width: w },
             outputs,
         )
     }
 
-    fn run_batch(&self, pictures: &Pictures, size: Size, outputs: &[&str]) -> Result<Vec<HostTensor>> {
+    fn run_batch(&self, pictures: &Images, size: Size, outputs: &[&str]) -> Result<Vec<HostTensor>> {
         let total = pictures.count();
         if total == 0 || outputs.is_empty() {
-            return Err(Error::usage("nothing to run", "pass at least one picture and one output name"));
+            return Err(Error::usage("nothing to run", "pass at least one image and one output name"));
         }
         let mut most = self.max_batch();
         let mut parts: Vec<Vec<HostTensor>> = Vec::new();
@@ -165,7 +165,7 @@ impl Session {
     fn run_part(
         &self,
         most: usize,
-        pictures: &Pictures,
+        pictures: &Images,
         range: Range<usize>,
         size: Size,
         outputs: &[&str],
@@ -180,7 +180,7 @@ impl Session {
     fn start_part(
         &self,
         most: usize,
-        pictures: &Pictures,
+        pictures: &Images,
         range: Range<usize>,
         size: Size,
         outputs: &[&str],
@@ -194,8 +194,8 @@ impl Session {
         Ok(Started { running, count, batch })
     }
 
-    fn graph_of(&self, pictures: &Pictures, batch: usize, size: Size, outputs: &[&str]) -> Result<Graph> {
-        self.whole_graph(batch, size, matches!(pictures, Pictures::Bytes(_)))?.select(outputs)
+    fn graph_of(&self, pictures: &Images, batch: usize, size: Size, outputs: &[&str]) -> Result<Graph> {
+        self.whole_graph(batch, size, matches!(pictures, Images::Bytes(_)))?.select(outputs)
     }
 }
 
@@ -204,7 +204,7 @@ fn check_pixels(pixels: &[&[u8]], size: Size) -> Result<()> {
     match pixels.iter().find(|p| p.len() != bytes) {
         None => Ok(()),
         Some(bad) => {
-            let what = format!("a picture has {} bytes, {size} RGB has {bytes}", bad.len());
+            let what = format!("an image has {} bytes, {size} RGB has {bytes}", bad.len());
             Err(Error::usage(what, "pass what Preprocess::pixels returns"))
         }
     }

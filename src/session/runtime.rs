@@ -1,5 +1,5 @@
 //! What runs the graphs of a checkpoint, whatever it answers: its weights, a device, what is known of the
-//! fastest ways there, executors by what they are for, and what a user should hear. Images, pictures and
+//! fastest ways there, executors by what they are for, and what a user should hear. Images, images and
 //! texts have one each; a checkpoint beside another one on the same device has one of its own.
 
 use std::fmt::Debug;

@@ -134,7 +134,7 @@ impl Session {
         Ok(graph.outputs().iter().map(|(name, _)| name.clone()).collect())
     }
 
-    /// The graph that yields the given outputs for a batch of u8 pictures of (height, width).
+    /// The graph that yields the given outputs for a batch of u8 images of (height, width).
     ///
     /// # Errors
     /// If the model does not take that size or has no such output.
@@ -150,7 +150,7 @@ impl Session {
         self.runtime.plan(&self.graph(batch, size, outputs)?)
     }
 
-    /// Measures the ways of computing a batch of pictures of (height, width), and keeps the fastest;
+    /// Measures the ways of computing a batch of images of (height, width), and keeps the fastest;
     /// `fresh` forgets what is known. `None` on the reference, which has one way.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ impl Session {
         self.runtime.weight_bytes()
     }
 
-    /// Every output for a batch of pictures, as bytes or as planes.
+    /// Every output for a batch of images, as bytes or as planes.
     pub(super) fn whole_graph(&self, batch: usize, size: Size, bytes: bool) -> Result<Graph> {
         let mut g = Graph::new();
         let channels = self.info().channels;
@@ -203,14 +203,14 @@ impl Session {
         self.runtime.gpu()
     }
 
-    /// Makes everything ready to run pictures: `batch` of (height, width) made of noise, as bytes.
+    /// Makes everything ready to run images: `batch` of (height, width) made of noise, as bytes.
     ///
     /// # Errors
     /// [`Error::Usage`] on the reference, for a batch of none, and for unknown outputs;
     /// [`Error::OutOfMemory`] and [`Error::Limit`] where the batch does not fit: nothing is halved.
     pub fn prepare(&self, batch: usize, size: impl Into<Size>, outputs: &[&str]) -> Result<Prepared> {
         if batch == 0 {
-            return Err(Error::usage("a batch of no pictures", "take at least one"));
+            return Err(Error::usage("a batch of no images", "take at least one"));
         }
         let (begun, size) = (Instant::now(), size.into());
         let graph = self.graph(batch, size, outputs)?;
@@ -219,7 +219,7 @@ impl Session {
     }
 }
 
-/// Pictures (B,H,W,3) of noise, the same every time.
+/// Images (B,H,W,3) of noise, the same every time.
 fn noise(batch: usize, Size { height, width }: Size) -> HostTensor {
     let mut state = 7u32;
     let mut next = || {

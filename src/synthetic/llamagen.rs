@@ -1,6 +1,6 @@
-//! LlamaGen's and RandAR's sizes with random weights, made on the fly, decoder and picture
+//! LlamaGen's and RandAR's sizes with random weights, made on the fly, decoder and image
 //! tokenizer: to profile and time real sizes there need not be a download or a file. Elements as in
-//! [`crate::synthetic::vision`]; the pictures mean nothing.
+//! [`crate::synthetic::vision`]; the images mean nothing.
 
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ pub struct SyntheticLlamaGen {
 type Tensors = Vec<(String, Vec<usize>)>;
 
 impl SyntheticLlamaGen {
-    /// A size by name, as in `llamagen-b`, or `llamagen-b/384` for pictures of 384 pixels.
+    /// A size by name, as in `llamagen-b`, or `llamagen-b/384` for images of 384 pixels.
     ///
     /// # Errors
     /// [`Error::Usage`] with the names there are.
@@ -57,7 +57,7 @@ impl SyntheticLlamaGen {
         let found = SIZES.iter().find(|(known, _)| *known == size).zip(side);
         let Some(((name, [width, layers, heads]), side)) = found else {
             let sizes: Vec<&str> = SIZES.iter().map(|(size, _)| *size).collect();
-            let help = format!("one of {}, and /384 for the larger picture", sizes.join(", "));
+            let help = format!("one of {}, and /384 for the larger image", sizes.join(", "));
             return Err(Error::usage(format!("there is no synthetic model `{name}`"), help));
         };
         Ok(Self { name, width: *width, layers: *layers, heads: *heads, side })

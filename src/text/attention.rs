@@ -1,7 +1,7 @@
 //! Who attends to whom: the softmax weights of layers and heads for one text, with its tokens, and which
-//! places the architecture closes. The mean over layers and heads is made here, pictures are not.
+//! places the architecture closes. The mean over layers and heads is made here, images are not.
 //!
-//! It refuses texts of which nobody could read a picture: the weights grow with the square of the length.
+//! It refuses texts of which nobody could read an image: the weights grow with the square of the length.
 
 use super::{Kind, Pair, TextSession, TooLong};
 use crate::error::{Error, Result};
@@ -117,7 +117,7 @@ impl TextSession {
         }
         let longest = passage.ids.len().max(passage.written.len());
         if longest > MOST_TOKENS {
-            let what = format!("a text has {longest} tokens, of which nobody could read a picture");
+            let what = format!("a text has {longest} tokens, of which nobody could read an image");
             return Err(Error::usage(what, format!("pass one of {MOST_TOKENS} at most")));
         }
         let (read, written) = (&passage.ids[..], &passage.written[..]);

@@ -2,7 +2,7 @@
 //! likeliest continuations of several sequences the best few go on. Caches are not copied when sequences
 //! split: each place says whose row holds it.
 
-use super::generation::{Constraints, MAX_BEAMS, Search};
+use super::generation_config::{Constraints, MAX_BEAMS, Search};
 use super::tasks::likeliest;
 use super::{Kind, Task, TextSession, TooLong};
 use crate::error::{Error, Result};
@@ -72,7 +72,7 @@ impl TextSession {
     /// The best texts behind a prompt, best first.
     ///
     /// # Errors
-    /// As [`TextSession::write`].
+    /// As [`TextSession::generate`].
     pub fn beams(&self, prompt: &str, beams: &Beams) -> Result<Vec<Beam>> {
         let prompt = self.prompt(prompt, beams.tokens, beams.too_long)?;
         self.beams_of(&prompt, beams)
@@ -81,9 +81,9 @@ impl TextSession {
     /// As [`TextSession::beams`], for a prompt of tokens.
     ///
     /// # Errors
-    /// As [`TextSession::write`].
+    /// As [`TextSession::generate`].
     pub fn beams_of(&self, prompt: &[u32], beams: &Beams) -> Result<Vec<Beam>> {
-        self.need(Task::Write)?;
+        self.need(Task::Generate)?;
         let Beams { search, tokens, ref constraints, .. } = *beams;
         let Search { beams: width, length_penalty, early } = search;
         if !(1..=MAX_BEAMS).contains(&width) {

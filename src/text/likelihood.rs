@@ -107,7 +107,7 @@ impl TextSession {
     /// # Errors
     /// [`Error::Usage`] for other models, and for a text of less than two tokens.
     pub fn likelihood(&self, text: &str) -> Result<Likelihood> {
-        self.need(Task::Write)?;
+        self.need(Task::Generate)?;
         if self.info().kind != Kind::Decoder {
             let what =
                 format!("{} writes answers to a text; it has no likelihood of its own", self.info().family);
@@ -158,7 +158,7 @@ impl TextSession {
         template: &Template,
         too_long: TooLong,
     ) -> Result<Vec<Choice>> {
-        self.need(Task::Write)?;
+        self.need(Task::Generate)?;
         if labels.is_empty() || labels.iter().any(|label| label.trim().is_empty()) {
             return Err(Error::usage("a label is empty", "name labels apart by commas: \"yes,no\""));
         }

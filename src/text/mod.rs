@@ -3,7 +3,7 @@
 //!
 //! Texts run in batches of about the same length, padded to few different ones; what stands
 //! behind a text's end reaches nothing, so a result never depends on its neighbours. Models that write do
-//! so by the token loop that pictures are made by.
+//! so by the token loop that images are made by.
 //!
 //! It knows no command line and prints nothing. A text that is too long is refused unless it is asked to
 //! be cut; nothing is cut silently.
@@ -12,14 +12,14 @@ mod answer;
 mod attention;
 mod batch;
 mod beams;
-mod generation;
+mod generate;
+mod generation_config;
 mod likelihood;
 pub mod sentence;
 pub mod spans;
+mod streamer;
 mod tags;
 mod tasks;
-mod teller;
-mod write;
 
 use std::sync::Arc;
 
@@ -28,11 +28,11 @@ pub use crate::text::spans::{Answer, Answers, NoAnswer};
 pub use attention::{AttentionMap, Layers, Look, MOST_TOKENS, mean};
 pub use batch::Passage;
 pub use beams::{Beam, Beams};
-pub use generation::{Constraints, GenerationConfig, Search};
+pub use generate::{Ended, GenerateOptions, GenerateStats, GeneratedTexts, Piece};
+pub use generation_config::{Constraints, GenerationConfig, Search};
 pub use likelihood::{Choice, Likelihood, Template};
 pub use tags::{Aggregate, Entity};
 pub use tasks::{Filled, Pair, Pool, Scored};
-pub use write::{Ended, Piece, Writing, WritingStats, Written};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Advice, Error, Result};
@@ -103,7 +103,7 @@ impl TextSession {
                 info.vocabulary
             ));
         }
-        let generation = if info.can(Task::Write) {
+        let generation = if info.can(Task::Generate) {
             // Older folders have the keys in config.json.
             GenerationConfig::from_json(files.generation.as_ref().unwrap_or(&files.config), info.vocabulary)
         } else {
@@ -213,6 +213,6 @@ fn verb(task: Task) -> &'static str {
         Task::Answer => "answer questions from a context",
         Task::FillMask => "fill masks",
         Task::NextSentence => "tell whether one sentence follows another",
-        Task::Write => "write texts",
+        Task::Generate => "write texts",
     }
 }

@@ -39,7 +39,7 @@ pub struct Entity {
     pub range: Range<usize>,
 }
 
-/// The class of what lies outside of all entities, which is left away.
+/// The class of what lies outside of all entities, which is omitted.
 const OUTSIDE: &str = "O";
 
 /// A token and its scores.
@@ -54,7 +54,7 @@ struct Token {
 }
 
 impl TextSession {
-    /// What the model takes tokens, or entities, of texts for; those outside (`O`) are left away.
+    /// What the model takes tokens, or entities, of texts for; those outside (`O`) are omitted.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] if the model has no such head; as [`TextSession::encode`] and

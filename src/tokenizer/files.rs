@@ -34,7 +34,7 @@ pub(super) struct Source {
     pub limit: Option<usize>,
     /// A text that is too long loses its beginning.
     pub cuts_left: bool,
-    /// A decoder that is not known, and was left away.
+    /// A decoder that is not known, and was omitted.
     pub decoder: Option<String>,
 }
 

@@ -22,7 +22,7 @@ pub fn verdicts(session: &Session, file: &Checkpoint, tolerance: Tolerance) -> R
     Ok(all)
 }
 
-/// One picture size: the input, and the outputs recorded for it.
+/// One image size: the input, and the outputs recorded for it.
 #[derive(Debug, PartialEq)]
 struct Case {
     /// Name of the input tensor; absent if it is not in the file.
@@ -48,7 +48,7 @@ fn cases<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Case> {
             others.push(name);
         }
     }
-    // Another input than the picture decides what was recorded, so nothing recorded can be matched.
+    // Another input than the image decides what was recorded, so nothing recorded can be matched.
     let foreign = (!others.is_empty()).then(|| {
         let list: Vec<String> = others.iter().map(|n| format!("`{n}`")).collect();
         format!("it was recorded with {}, which this model does not take", list.join(", "))

@@ -1,5 +1,5 @@
 //! Recorded outputs of models that draw tokens: scores of whole sequences, greedy and guided
-//! sequences id by id, the picture they decode to.
+//! sequences id by id, the image they decode to.
 
 use super::compare::{Tolerance, Verdict, compare};
 use crate::checkpoint::Checkpoint;
@@ -8,7 +8,7 @@ use crate::generate::{Generator, Order, Request};
 use crate::ops::{Guidance, Sampling};
 use crate::tensor::{HostTensor, Size};
 
-/// What a recorded greedy sequence is called that guided scores and a picture are of:
+/// What a recorded greedy sequence is called that guided scores and an image are of:
 /// `out.greedy_cfg2.5_class3`. See [`Drawn`] for others.
 const GUIDED: &str = "out.greedy_cfg";
 /// Ids agree or do not.
@@ -28,7 +28,7 @@ pub fn verdicts(generator: &Generator, file: &Checkpoint, tolerance: Tolerance) 
     outputs.into_iter().map(|name| record.verdict(name)).collect()
 }
 
-/// Hidden states in their order, then scores, sequences, pictures.
+/// Hidden states in their order, then scores, sequences, images.
 fn order(name: &str) -> (u8, usize) {
     match name.strip_prefix("out.hidden.").map(str::parse) {
         Some(Ok(layer)) => (0, layer),
@@ -201,7 +201,7 @@ impl Record<'_> {
         Ok(compare(name, &HostTensor::f32(rows, guided), &want, self.tolerance))
     }
 
-    /// The picture of the recorded sequence: (1,3,H,W).
+    /// The image of the recorded sequence: (1,3,H,W).
     fn picture(&self, name: &str) -> Result<Verdict> {
         let Some((sequence, ..)) = &self.guided else { return Ok(self.missing(name, "no sequence")) };
         let values = self.generator.decode_values(&self.ids(sequence)?)?.remove(0);

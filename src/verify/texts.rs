@@ -46,7 +46,7 @@ impl Record<'_> {
         let bare = name.strip_prefix("out.").unwrap_or(name);
         let output = match bare {
             "mean_pooled" => "mean",
-            "greedy" if self.session.info().can(Task::Write) => return self.greedy(name),
+            "greedy" if self.session.info().can(Task::Generate) => return self.greedy(name),
             _ => bare,
         };
         if !self.known.iter().any(|n| n == output) {

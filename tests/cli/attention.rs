@@ -169,7 +169,7 @@ fn pictures_are_whole_and_say_what_is_closed() {
         let path = at(name);
         let ran = attend(model, &[more, &["-o", path.to_str().expect("text")]].concat()).code(0);
         assert_eq!(ran.out, "");
-        fs::read(path).expect("the picture")
+        fs::read(path).expect("the image")
     };
     let svg = |model: &Tiny, more: &[&str]| {
         let svg = String::from_utf8(draw(model, "a.svg", more)).expect("UTF-8");
@@ -238,7 +238,7 @@ fn images_too() {
     assert_eq!(weights(&panel).len(), tokens.len());
     let path = folder.path().join("heart.svg");
     ask(&["--head", "0", "-o", path.to_str().expect("text")]).code(0);
-    let svg = fs::read_to_string(&path).expect("the picture");
+    let svg = fs::read_to_string(&path).expect("the image");
     well_formed(&svg);
     assert!(svg.contains("head 0") && svg.len() < 200_000, "{} bytes", svg.len());
 
@@ -246,7 +246,7 @@ fn images_too() {
     ask(&["--head", "99"]).code(2).says(&["heads go from 0 to"]);
     ask(&["--text", "a"]).code(2).says(&["there is an image"]);
     ask(&["-o", heart]).code(2).says(&["would replace an input"]);
-    ask(&["-m", "builtin:shapes-gpt"]).code(2).says(&["draws pictures"]);
+    ask(&["-m", "builtin:shapes-gpt"]).code(2).says(&["generates images"]);
     let nothing = ["attention", "--device", "reference", "nothing.png"];
     go(nothing).code(1).says(&["nothing.png"]);
 }
@@ -288,7 +288,7 @@ fn nothing_is_left_where_nothing_can_be_drawn() {
     attend(&model, &["--text", "", "-o", picture]).code(2);
     assert!(names(folder.path()).is_empty());
     attend(&model, &["--text", "a", "-o", &format!("{picture}/b.svg")]).code(1).says(&["there is no folder"]);
-    let own = model.file("picture.svg");
+    let own = model.file("image.svg");
     fs::write(&own, "").expect("a file");
     attend(&model, &["--text", "a", "-o", own.to_str().expect("text")])
         .code(2)

@@ -52,7 +52,7 @@ fn a_device_that_is_not_there() {
     let reference = |ran: Ran| assert_eq!(ran.code(0).json()["device"]["name"], "reference");
     reference(with(&[("VIT_GPU_DEVICE", "nomatch")], &["--device", "reference"]));
     reference(with(&[("VIT_GPU_DEVICE", "reference"), ("WGPU_ADAPTER_NAME", "nomatch")], &[]));
-    go(["infer", star, "--backend", "glide"]).code(2).says(&["unknown back end `glide`", "vulkan"]);
+    go(["infer", star, "--backend", "glide"]).code(2).says(&["unknown backend `glide`", "vulkan"]);
     with(&[("VIT_GPU_BACKEND", "glide")], &[]).code(2).says(&["glide"]);
     with(&[("VIT_GPU_DTYPE", "f64")], &[]).code(2).says(&["f64"]);
 }

@@ -77,12 +77,12 @@ fn every_command_prints_what_the_document_says() {
     let folder = scratch();
     let mut wrong = Vec::new();
     for Shown { arguments, output } in &commands {
-        // Pictures go elsewhere, and must be those of the document.
+        // Images go elsewhere, and must be those of the document.
         let mut more = arguments.clone();
         let picture = more.iter().position(|word| word.starts_with("docs/"));
         let mut copy = None;
         if let Some(at) = picture {
-            let path = folder.path().join("picture.svg");
+            let path = folder.path().join("image.svg");
             copy = Some((more[at].clone(), path.clone()));
             more[at] = path.display().to_string();
         }
@@ -94,7 +94,7 @@ fn every_command_prints_what_the_document_says() {
         if let Some((shown, drawn)) = copy {
             assert_eq!(ran.code, 0, "{ran:?}");
             let [shown, drawn] =
-                [Path::new(&shown), &drawn].map(|p| fs::read_to_string(p).expect("a picture"));
+                [Path::new(&shown), &drawn].map(|p| fs::read_to_string(p).expect("an image"));
             let words = |svg: &str| {
                 svg.lines().filter(|l| l.starts_with("<text")).map(str::to_owned).collect::<Vec<_>>()
             };

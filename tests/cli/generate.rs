@@ -17,7 +17,7 @@ const COLOURS: &str = "tests/golden/imagegpt";
 /// LlamaGen's layout, 4x4 patches of one pixel, in any order.
 const ANY_ORDER: &str = "tests/golden/randar";
 
-/// A run on the CPU reference with the model of colours, which also makes tokens of pictures.
+/// A run on the CPU reference with the model of colours, which also makes tokens of images.
 fn colours<S: AsRef<OsStr>>(command: &str, arguments: impl IntoIterator<Item = S>) -> Ran {
     run(vit_gpu([command, "--device", "reference", "-m", COLOURS]).args(arguments))
 }
@@ -36,7 +36,7 @@ fn json(path: &Path) -> Value {
 }
 
 fn dimensions(path: &Path) -> (u32, u32) {
-    image::open(path).expect("a picture").to_rgb8().dimensions()
+    image::open(path).expect("an image").to_rgb8().dimensions()
 }
 
 /// The model with names for its classes, in a folder of its own.
@@ -110,7 +110,7 @@ fn bad_input_is_refused_before_any_device_is_opened() {
         (with(&["--columns", "0"]), &["--columns"]),
         (with(&["--animate", &jpg]), &["--animate", ".gif or .png"]),
         (with(&["--animate", &out]), &["-o and --animate name the same file"]),
-        (with(&["--entropy", &txt]), &["`.txt` is no kind of picture"]),
+        (with(&["--entropy", &txt]), &["`.txt` is no kind of image"]),
         (
             with(&["--tokens", &format!("{nowhere}.json")]),
             &["cannot write", "there is no folder", "(--tokens)"],
@@ -119,7 +119,7 @@ fn bad_input_is_refused_before_any_device_is_opened() {
         (with(&["--reproduce", &picture]), &["--reproduce"]),
         (with(&["--preview", "maybe"]), &["auto, never, always"]),
         (alone(&["--class", "star"]), &["nothing to write", "-o FILE.png"]),
-        (alone(&["--class", "star", "-o", &txt]), &["`.txt` is no kind of picture", ".png"]),
+        (alone(&["--class", "star", "-o", &txt]), &["`.txt` is no kind of image", ".png"]),
         (alone(&["--class", "star", "-o", &bare]), &["no extension tells the kind"]),
         (alone(&["--class", "star", "-o", &nowhere]), &["cannot write", "there is no folder", "(-o)"]),
         (alone(&["--class", "star", "-o", "/proc/x.png"]), &["cannot write", "(-o)"]),
@@ -193,7 +193,7 @@ fn a_picture_can_be_made_again() {
     let more =
         ["--cfg-scale", "1.7", "--cfg-schedule", "linear", "--zoom", "3", "--top-p", "0.9", "-o", text(&one)];
     go("generate", settings.into_iter().chain(more)).code(0).says(&["4 images in"]);
-    assert_eq!(dimensions(&one), (18 * 3, 18 * 3), "2x2 pictures of 8x8 with a gap of 2");
+    assert_eq!(dimensions(&one), (18 * 3, 18 * 3), "2x2 images of 8x8 with a gap of 2");
     let ran = go("generate", ["--reproduce", text(&one), "-o", text(&two)]).code(0);
     assert!(!ran.err.contains("seed "), "the seed is known: {ran:#?}");
     assert_eq!(fs::read(&one).expect("a file"), fs::read(&two).expect("a file"));
@@ -253,7 +253,7 @@ fn everything_that_is_written() {
         ],
     );
     let ran = ran.code(0).says(&["3 images in", "a-0.jpg to"]);
-    for word in ["first token", "tokens/s", "samples            3", "pictures"] {
+    for word in ["first token", "tokens/s", "samples            3", "images"] {
         assert!(ran.out.contains(word), "{ran:#?}");
     }
     assert_eq!(names(folder.path()), ["a-0.jpg", "a-1.jpg", "a-2.jpg", "e.webp", "g.png", "steps", "t.json"]);
@@ -271,8 +271,8 @@ fn everything_that_is_written() {
     assert_eq!(frames.len(), 6);
     assert!(frames[0].buffer().pixels().any(|p| p.0 == [128, 128, 128, 255]), "it begins with grey");
     assert_eq!(names(&at("steps")).len(), 6);
-    let last = image::open(at("steps").join("step-005.png")).expect("a picture").to_rgb8();
-    assert!(image::open(at("g.png")).expect("a picture").to_rgb8() == last, "where nothing moves, the end");
+    let last = image::open(at("steps").join("step-005.png")).expect("an image").to_rgb8();
+    assert!(image::open(at("g.png")).expect("an image").to_rgb8() == last, "where nothing moves, the end");
 
     go("generate", ["--seed", "5", "-n", "3", "--animate", &path("g.gif"), "-q"]).code(0);
     let gif =
@@ -280,7 +280,7 @@ fn everything_that_is_written() {
     let frames = gif.and_then(|d| d.into_frames().collect_frames()).expect("an animation");
     assert_eq!(frames.len(), 17, "a frame for each token, and one before");
 
-    // Tokens come back as the picture they were.
+    // Tokens come back as the image they were.
     let sheet = ["--seed", "5", "-n", "3", "-o", &path("sheet.bmp")];
     go("generate", sheet).code(0);
     go("tokens", ["--decode", &path("t.json"), "-o", &path("again.bmp")]).code(0).says(&["3 images"]);
@@ -385,7 +385,7 @@ fn pictures_to_tokens_and_back() {
     colours("tokens", Vec::<&str>::new()).code(2);
     colours("tokens", [star, "--decode", &at("t.json"), "-o", &at("x.png")]).code(2);
     colours("tokens", ["--decode", &at("t.json")]).code(2).says(&["--output"]);
-    colours("tokens", ["--decode", &at("t.json"), "-o", &at("x.txt")]).code(2).says(&["no kind of picture"]);
+    colours("tokens", ["--decode", &at("t.json"), "-o", &at("x.txt")]).code(2).says(&["no kind of image"]);
     colours("tokens", ["--decode", &at("t.json"), "-o", &at("t.json")])
         .code(2)
         .says(&["would replace an input"]);
@@ -419,10 +419,10 @@ fn bad_token_files() {
         go("tokens", ["--decode", text(&file), "-o", text(&out)]).code(1).says(&["t.json", says]);
         assert!(!out.exists());
     }
-    // A part of a picture is drawn, the rest is grey.
+    // A part of an image is drawn, the rest is grey.
     fs::write(&file, rows("[[1, 2, 3, 4], [5]]")).expect("a file");
     go("tokens", ["--decode", text(&file), "-o", text(&out)]).code(0);
-    let picture = image::open(&out).expect("a picture").to_rgb8();
+    let picture = image::open(&out).expect("an image").to_rgb8();
     assert_eq!(picture.get_pixel(7, 7).0, [128; 3]);
     assert!(picture.pixels().any(|p| p.0 != [128; 3]));
 }

@@ -49,9 +49,9 @@ fn r1_extreme_settings_still_draw() {
 fn r2_primers_that_cannot_be_used() {
     let folder = scratch();
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
-    let star = fs::read("assets/samples/star.png").expect("a picture");
+    let star = fs::read("assets/samples/star.png").expect("an image");
     fs::write(at("cut.png"), &star[..star.len() / 2]).expect("a file");
-    fs::write(at("text.png"), "no picture at all").expect("a file");
+    fs::write(at("text.png"), "no image at all").expect("a file");
     fs::create_dir(at("folder.png")).expect("a folder");
     let before = names(folder.path());
     for (primer, says) in [

@@ -104,7 +104,7 @@ pub fn infer_command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) ->
     command
 }
 
-/// A sample picture by the name of its shape.
+/// A sample image by the name of its shape.
 pub fn sample(shape: &str) -> PathBuf {
     PathBuf::from(format!("assets/samples/{shape}.png"))
 }

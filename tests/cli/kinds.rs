@@ -18,9 +18,9 @@ fn inspect(model: &str, more: &[&str]) -> Ran {
 fn inspect_shows_a_model_that_draws() {
     let text = inspect(LLAMAGEN, &[]).code(0).out;
     for part in [
-        "(llamagen, LlamaGen), draws pictures",
+        "(llamagen, LlamaGen), generates images",
         "2 layers, width 36, 3 heads, vocabulary 64",
-        "16, 4x4 patches of 2x2 pixels: pictures of 8x8",
+        "16, 4x4 patches of 2x2 pixels: images of 8x8",
         "parameters     36.1 k (36108)",
         "codec          VQ, 64 codes of width 8",
         "classes        5 (numbers): LABEL_0",
@@ -39,7 +39,7 @@ fn inspect_shows_a_model_that_draws() {
         "palette of 32 colours",
         "classes        none",
         "no guidance",
-        "picture        looked up on the host",
+        "image          looked up on the host",
         "patches of 1x1 pixels",
     ] {
         assert!(text.contains(part), "{part}: {text}");
@@ -61,7 +61,7 @@ fn inspect_of_a_model_that_draws_as_json_graph_and_plans() {
     assert_eq!(one["cache_bytes_per_sample"], 2 * 2 * 2 * 16 * 36 * 4);
     let parts: Vec<&str> =
         one["plans"].as_array().expect("plans").iter().filter_map(|p| p["part"].as_str()).collect();
-    assert_eq!(parts, ["prompt", "token", "picture"]);
+    assert_eq!(parts, ["prompt", "token", "image"]);
     let token = |json: &Value, name: &str| json["plans"][1][name].as_u64().expect("a number");
     let four = json(&["-b", "4"]);
     assert_eq!(four["cache_bytes_per_sample"], one["cache_bytes_per_sample"]);
@@ -104,7 +104,7 @@ fn inspect_counts_what_a_token_must_read_as_generate_does() {
             parallel: None,
             every: 0,
         };
-        let stats = generator.generate(&request, &mut |_| Ok(())).expect("two pictures").stats;
+        let stats = generator.generate(&request, &mut |_| Ok(())).expect("two images").stats;
         let json =
             run(vit_gpu(["inspect", "-q", "--no-tune", "-b", "2", "--format", "json", "-m"])
                 .arg(golden(model)))
@@ -120,7 +120,7 @@ fn a_model_of_the_other_kind_is_named_as_such() {
     let folder = scratch();
     let out = folder.path().join("out.png").to_str().expect("text").to_owned();
     let star = "assets/samples/star.png";
-    let draws = ["draws pictures", "vit-gpu generate", "profile --generate"];
+    let draws = ["generates images", "vit-gpu generate", "profile --generate"];
     let commands: [&[&str]; 9] = [
         &["infer", star, "-m", "builtin:shapes-gpt"],
         &["infer", star, "-m", LLAMAGEN],
@@ -142,13 +142,11 @@ fn a_model_of_the_other_kind_is_named_as_such() {
             Some("generate") => command.args(["-o", &out]),
             _ => command.arg("--generate"),
         };
-        run(&mut command).code(2).says(&["does not generate pictures", "builtin:shapes-gpt does"]);
+        run(&mut command).code(2).says(&["does not generate images", "builtin:shapes-gpt does"]);
     }
     for command in [&["generate", "-o", &out][..], &["tokens", star], &["profile", "--generate"]] {
         let mut command = vit_gpu(command);
-        run(command.args(["-m", "tests/golden/vit"]))
-            .code(2)
-            .says(&["does not generate pictures", "LlamaGen"]);
+        run(command.args(["-m", "tests/golden/vit"])).code(2).says(&["does not generate images", "LlamaGen"]);
     }
     for command in [&["infer", star][..], &["generate", "-o", &out], &["inspect"], &["tune"]] {
         let mut command = vit_gpu(command);
@@ -190,7 +188,7 @@ fn flags_for_images_and_flags_for_texts() {
         &["--num-steps", "2"],
     ] {
         let ran = reference(&gpt2, "generate", &[&["--prompt", "a"], flags].concat());
-        one(ran, &[flags[0], "draw pictures", "writes texts"]);
+        one(ran, &[flags[0], "generate images", "writes texts"]);
     }
     for flags in
         [&["--text", "a"][..], &["--question", "a", "--context", "b"], &["--perplexity"], &["--truncate"]]
@@ -198,10 +196,13 @@ fn flags_for_images_and_flags_for_texts() {
         let ran = run(vit_gpu(["infer", "-m", "tests/golden/vit"]).args(flags));
         one(ran, &[flags[0], "looks at images"]);
     }
-    one(run(&mut vit_gpu(["infer", "-m", "tests/golden/llamagen", "--text", "a"])), &["draws pictures"]);
+    one(run(&mut vit_gpu(["infer", "-m", "tests/golden/llamagen", "--text", "a"])), &["generates images"]);
     one(run(&mut vit_gpu(["embed", "-m", "tests/golden/vit", "--text", "a"])), &["looks at images"]);
-    one(run(&mut vit_gpu(["embed", "-m", "builtin:shapes-gpt", star])), &["draws pictures"]);
-    one(run(&mut vit_gpu(["generate", "-m", "tests/golden/llamagen", "--prompt", "a"])), &["draws pictures"]);
+    one(run(&mut vit_gpu(["embed", "-m", "builtin:shapes-gpt", star])), &["generates images"]);
+    one(
+        run(&mut vit_gpu(["generate", "-m", "tests/golden/llamagen", "--prompt", "a"])),
+        &["generates images"],
+    );
     one(run(&mut vit_gpu(["infer", "--text", "a"])), &["none is built in", "-m FOLDER"]);
     one(run(&mut vit_gpu(["generate", "--prompt", "a"])), &["none is built in"]);
     // Images for a model of texts, and commands that have nothing to do with them.

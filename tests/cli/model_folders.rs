@@ -279,7 +279,7 @@ fn lists_and_folders_of_other_systems() {
     }
     fs::copy(sample("star"), folder.path().join("e.png")).expect("a copy");
     let ran = infer([folder.path().to_str().expect("text")]).code(0);
-    ran.says(&["formats that are not read were passed over (2 .heic, 1 .svg)"]);
+    ran.says(&["formats that are not read were skipped (2 .heic, 1 .svg)"]);
 }
 
 #[test]

@@ -163,10 +163,10 @@ fn attention_is_a_picture_of_the_right_size() {
     let folder = scratch();
     let at = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
     infer(["assets/samples/star.png", "--attention", &at("star.png")]).code(0);
-    let size = |name: &str| image::image_dimensions(folder.path().join(name)).expect("a picture");
+    let size = |name: &str| image::image_dimensions(folder.path().join(name)).expect("an image");
     assert_eq!(size("star.png"), (256, 256), "64x64 four times");
     infer(["assets/samples/star.png", "--attention", &at("wide.png"), "--image-size", "64x96"]).code(0);
-    assert_eq!(size("wide.png"), (384, 256), "its aspect is the preprocessed picture's");
+    assert_eq!(size("wide.png"), (384, 256), "its aspect is the preprocessed image's");
     infer([
         "assets/samples/star.png",
         "--attention",
@@ -206,7 +206,7 @@ fn attention_shows_where_the_shape_is() {
     let folder = scratch();
     let path = folder.path().join("a.png");
     infer(["assets/samples/star.png", "--attention", path.to_str().expect("text")]).code(0);
-    let picture = image::open(&path).expect("a picture").to_rgb8();
+    let picture = image::open(&path).expect("an image").to_rgb8();
     let red = |x: u32, y: u32| f64::from(picture.get_pixel(x, y).0[0]);
     let corners = (red(8, 8) + red(248, 8) + red(8, 248) + red(248, 248)) / 4.0;
     assert!(red(128, 60) > corners + 80.0, "the star's tip is hotter than the corners");

@@ -92,7 +92,7 @@ fn a_generator_is_profiled_in_its_three_parts() {
     let json = go(model.iter().chain(&["--format", "json", "--trace", &trace])).code(0).json();
     let parts: Vec<&str> =
         json["parts"].as_array().expect("parts").iter().filter_map(|p| p["part"].as_str()).collect();
-    assert_eq!(parts, ["prompt", "token", "picture"]);
+    assert_eq!(parts, ["prompt", "token", "image"]);
     assert_eq!(json["parts"][1]["profile"]["model"]["id"], "tests/golden/llamagen token");
-    assert_eq!(names(folder.path()), ["t-picture.json", "t-prompt.json", "t-token.json"]);
+    assert_eq!(names(folder.path()), ["t-image.json", "t-prompt.json", "t-token.json"]);
 }

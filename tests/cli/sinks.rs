@@ -73,7 +73,7 @@ fn names_that_contradict_their_content_are_refused_before_any_work() {
         (&["embed", STAR, "-o", &png], "no file of this kind"),
         (&["embed", STAR, "-o", &json, "--format", "safetensors"], "the name says otherwise"),
         (&["embed", STAR, "--format", "safetensors"], "-o FILE.safetensors"),
-        (&["generate", "--class", "star", "-o", &json], "no kind of picture"),
+        (&["generate", "--class", "star", "-o", &json], "no kind of image"),
         (&["generate", "--class", "star", "--tokens", &png], "json is written"),
         (&["generate", "--class", "star", "--format", "json", "-o", &png], "--format is for texts"),
         (&["tokens", STAR, "-o", &png], "json is written"),

@@ -6,7 +6,7 @@ use crate::harness::{go, names, run, scratch, vit_gpu};
 const STAR: &str = "assets/samples/star.png";
 
 #[test]
-fn the_ways_are_listed_and_each_can_be_forced() {
+fn the_variants_are_listed_and_each_can_be_forced() {
     let list = go(["tune", "--list"]).code(0).out;
     let ways: Vec<&str> = list.lines().collect();
     assert!(ways.contains(&"matmul=tile64") && ways.contains(&"attention=lanes16"), "{list}");

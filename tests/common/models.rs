@@ -111,7 +111,7 @@ impl Net {
         Self { name: format!("gap {image}/{patch}x{hidden}"), model, checkpoint: None }
     }
 
-    /// The graph of every output for a batch of the trained size: from bytes, as pictures come, or
+    /// The graph of every output for a batch of the trained size: from bytes, as images come, or
     /// from planes, as tensors come. The input is named `image`.
     pub fn whole_graph(&self, batch: usize, bytes: bool) -> Graph {
         let info = self.model.info();
@@ -243,7 +243,7 @@ pub fn noise_weight(weight: &Weight, shape: Shape) -> HostTensor {
     HostTensor::f32(shape, data.into_iter().map(|x| x * scale).collect())
 }
 
-/// A picture of noise in about [-1, 1], different for each seed.
+/// An image of noise in about [-1, 1], different for each seed.
 pub fn noise_image(shape: impl Into<Shape>, seed: u64) -> HostTensor {
     let shape = shape.into();
     let name = format!("image {seed}");

@@ -1,4 +1,4 @@
-//! `vit-gpu attention`: which tokens of a text or an image attend to which, as a picture or as
+//! `vit-gpu attention`: which tokens of a text or an image attend to which, as an image or as
 //! JSON. One pass is run, and the mean over layers and heads is shown, or one of them.
 //!
 //! It shows weights and explains nothing: what a model attends to is not why it answers as it does.
@@ -188,7 +188,7 @@ fn of_image(args: &AttentionArgs, found: Found, inputs: &[Input], talk: Talk) ->
     let id = found.id.clone();
     let [input] = inputs else {
         let what = format!("{} images", inputs.len());
-        return Err(Error::usage(what, "a picture of attention is of one; name one file"));
+        return Err(Error::usage(what, "an image of attention is of one; name one file"));
     };
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let opened = open::open(found, &options, talk)?;
@@ -211,7 +211,7 @@ fn of_image(args: &AttentionArgs, found: Found, inputs: &[Input], talk: Talk) ->
     let grid = picture.size.grid(info.patch);
     let tokens = tokens(info.cls_token, info.prefix_tokens, grid);
     if tokens.len() > MOST_TOKENS {
-        let what = format!("the image has {} tokens, of which nobody could read a picture", tokens.len());
+        let what = format!("the image has {} tokens, of which nobody could read an image", tokens.len());
         return Err(Error::usage(what, "pass a smaller --image-size, or see `vit-gpu infer --attention`"));
     }
     let outputs: Vec<String> = numbers.iter().map(|layer| format!("attention.{layer}")).collect();

@@ -1,4 +1,4 @@
-//! `vit-gpu generate`: pictures drawn token by token, with everything that shows how; texts in
+//! `vit-gpu generate`: images drawn token by token, with everything that shows how; texts in
 //! `generate/texts.rs`.
 //!
 //! Arguments, files to be written and the model's own words are all checked before a device is opened:
@@ -51,7 +51,7 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
     }
     if args.format.is_some() {
         let what = "--format is for texts, and there is no --prompt";
-        return Err(Error::usage(what, "the kind of a picture is told by the extension of -o").into());
+        return Err(Error::usage(what, "the kind of an image is told by the extension of -o").into());
     }
     [&args.what.init_image, &args.what.reproduce]
         .into_iter()
@@ -61,7 +61,7 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
     if outputs.is_empty() && !args.stats && args.preview != When::Always {
         return Err(Stop::from(Error::usage(
             "there is nothing to write",
-            "name a picture with -o FILE.png, or see --animate, --entropy and --tokens; for a text pass --prompt",
+            "name an image with -o FILE.png, or see --animate, --entropy and --tokens; for a text pass --prompt",
         )));
     }
     let again = args.what.reproduce.as_deref().map(Recipe::read).transpose()?;
@@ -109,7 +109,7 @@ pub(super) fn run(args: &GenerateArgs, talk: Talk, out: &mut impl Write) -> Outc
         && *then != weights
     {
         talk.warn(format_args!(
-            "the weights of {id} are not those that {} was drawn with: the pictures will differ",
+            "the weights of {id} are not those that {} was drawn with: the images will differ",
             file.display()
         ));
     }
@@ -157,7 +157,7 @@ fn wishes(args: &GenerateArgs, id: &str, looked: &Generator) -> Result<Wishes> {
     let (what, how) = (&args.what, &args.how);
     if let (Some(class), None) = (what.class.first(), looked.info().classes) {
         let what = format!("--class {class}: {id} has no classes");
-        return Err(Error::usage(what, "leave --class away; -n COUNT draws several pictures"));
+        return Err(Error::usage(what, "leave --class away; -n COUNT draws several images"));
     }
     let find = |text: &String| {
         looked.labels().find(text).map_err(|e| match e {
@@ -251,7 +251,7 @@ impl Said {
     }
 }
 
-/// The tokens of the upper rows of a picture.
+/// The tokens of the upper rows of an image.
 fn prime(generator: &Generator, primer: &Decoded, path: &Path, rows: usize, talk: Talk) -> Result<Vec<u32>> {
     let Size { height, width } = generator.info().image_size;
     if [primer.height, primer.width] != [height, width] {
@@ -366,7 +366,7 @@ fn stats(stats: &Stats, drawn: usize, decoding: Option<Duration>) -> String {
     out += &format!("decode             {tokens} tokens in {}\n", millis(stats.decode));
     out += &format!("tokens/s           {:.1}\n", tokens as f64 / seconds);
     if let Some(decoding) = decoding {
-        out += &format!("pictures           {}\n", millis(decoding));
+        out += &format!("images             {}\n", millis(decoding));
     }
     if stats.launches_per_step == 0 {
         // The reference has neither launches nor a memory to speak of.

@@ -8,7 +8,7 @@ use crate::cli::generate::args::FileArgs;
 use crate::cli::outfile::{self, OutFile, distinct};
 use crate::cli::sink::expect_kind;
 use crate::error::{Error, Result};
-use crate::generate::Rgb as Picture;
+use crate::generate::GeneratedImage;
 use crate::generate::recipe::Recipe;
 use crate::render::sheet::{Kind, Sheet};
 use crate::tensor::Size;
@@ -87,7 +87,7 @@ impl Drop for Folder {
     }
 }
 
-/// Where pictures go.
+/// Where images go.
 #[derive(Debug)]
 pub(crate) enum Gallery {
     /// All on one sheet.
@@ -125,13 +125,13 @@ impl Gallery {
         !matches!(self, Gallery::Sheet(..))
     }
 
-    /// Writes the pictures, and yields what to tell people of it. `recipe` goes into PNG files.
+    /// Writes the images, and yields what to tell people of it. `recipe` goes into PNG files.
     ///
     /// # Errors
     /// [`Error::Write`], and as [`Sheet::new`].
     pub(crate) fn write(
         self,
-        pictures: &[Picture],
+        pictures: &[GeneratedImage],
         columns: Option<u32>,
         zoom: u32,
         recipe: Option<&Recipe>,
@@ -276,7 +276,7 @@ mod tests {
         let slashed = PathBuf::from(format!("{}/", at.display()));
         drop(Gallery::new(&slashed, false, "-o").unwrap());
         assert!(!at.exists());
-        let picture = Picture { height: 2, width: 2, pixels: vec![7; 12] };
+        let picture = GeneratedImage { height: 2, width: 2, pixels: vec![7; 12] };
         let pictures = vec![picture; 11];
         let said = Gallery::new(&slashed, false, "-o").unwrap().write(&pictures, None, 2, None).unwrap();
         assert_eq!(said, format!("11 images in {}", slashed.display()));

@@ -1,4 +1,4 @@
-//! The picture as it grows, in terminals that show pictures: kitty's graphics protocol or
+//! The image as it grows, in terminals that show images: kitty's graphics protocol or
 //! iTerm2's inline images. On standard error, drawn over itself; other terminals get a progress bar.
 
 use std::io::{IsTerminal as _, Write as _};
@@ -9,14 +9,14 @@ use image::RgbImage;
 use crate::cli::generate::args::When;
 use crate::render::animation;
 
-/// Lines of the terminal that the picture takes.
+/// Lines of the terminal that the image takes.
 const LINES: u32 = 16;
 /// Bytes of base64 in one escape sequence of kitty's.
 const CHUNK: usize = 4096;
-/// The picture's number in the terminal, so that it replaces itself: "vit" in ASCII.
+/// The image's number in the terminal, so that it replaces itself: "vit" in ASCII.
 const NUMBER: u32 = 0x76_69_74;
 
-/// How a terminal is told to show a picture.
+/// How a terminal is told to show an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     Kitty,
@@ -42,7 +42,7 @@ impl Protocol {
     }
 }
 
-/// A place on the terminal where a picture grows.
+/// A place on the terminal where an image grows.
 pub(super) struct Preview {
     protocol: Protocol,
     begun: bool,
@@ -60,7 +60,7 @@ impl Preview {
         protocol.map(|protocol| Self { protocol, begun: false })
     }
 
-    /// Shows a picture where the one before was. A terminal that cannot be written to is passed over.
+    /// Shows an image where the one before was. A terminal that cannot be written to is skipped.
     pub(super) fn show(&mut self, picture: &RgbImage) {
         let Ok(png) = animation::still(picture, None) else { return };
         let mut out = String::new();

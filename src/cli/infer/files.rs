@@ -1,4 +1,4 @@
-//! The files that `infer` writes: embeddings as safetensors, attention as pictures. Every
+//! The files that `infer` writes: embeddings as safetensors, attention as images. Every
 //! path is checked against every input, and against the model, before any work is done.
 
 use std::collections::HashSet;
@@ -57,7 +57,7 @@ impl Embeddings {
         Ok(Self { file })
     }
 
-    /// Takes the features of one picture.
+    /// Takes the features of one image.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -75,7 +75,7 @@ impl Embeddings {
     }
 }
 
-/// Attention pictures: where each input's goes.
+/// Attention images: where each input's goes.
 pub(super) struct Pictures {
     view: View,
     /// By position among the inputs; empty if none were asked for.
@@ -87,10 +87,10 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    /// Decides where the pictures go: one input's to the file, several inputs' into a directory.
+    /// Decides where the images go: one input's to the file, several inputs' into a directory.
     ///
     /// # Errors
-    /// [`Error::Usage`] if several pictures would go to one file, or one would replace an input;
+    /// [`Error::Usage`] if several images would go to one file, or one would replace an input;
     /// [`Error::Write`] if the directory cannot be made.
     pub(super) fn create(args: &InferArgs, inputs: &[Input]) -> Result<Self> {
         let none = Self { view: view(args), paths: Vec::new(), only: None, done: 0 };
@@ -118,7 +118,7 @@ impl Pictures {
         Ok(Self { paths, only, ..none })
     }
 
-    /// Draws and writes one input's picture; `maps` are its attention maps. Returns where it went.
+    /// Draws and writes one input's image; `maps` are its attention maps. Returns where it went.
     ///
     /// # Errors
     /// [`Error::Write`].

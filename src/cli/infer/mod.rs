@@ -1,4 +1,4 @@
-//! `vit-gpu infer`: images in, classes, embeddings and attention pictures out; texts in
+//! `vit-gpu infer`: images in, classes, embeddings and attention heatmaps out; texts in
 //! `infer/texts.rs`.
 //!
 //! One thread decodes a batch ahead (on all cores) while the device works on the one before; a
@@ -218,7 +218,7 @@ impl<'a> Work<'a> {
         if self.args.attention.is_some() { 1 } else { asked }
     }
 
-    /// Brings one batch to the device, pictures of one size at a time.
+    /// Brings one batch to the device, images of one size at a time.
     fn start(&mut self, ready: Vec<Ready>, tally: &mut Tally) -> Result<Started<'a>> {
         let begun = Instant::now();
         let mut waiting: Vec<usize> = Vec::new();
@@ -272,7 +272,7 @@ impl<'a> Work<'a> {
         let mut rows: Vec<Option<(Row, Option<Error>)>> = started.ready.iter().map(|_| None).collect();
         let mut features = BTreeMap::new();
         for (members, pending) in groups {
-            // Only pictures of attention are drawn over the image.
+            // Only heatmaps of attention are drawn over the image.
             let pixels = if self.args.attention.is_some() { pending.pixels().to_vec() } else { Vec::new() };
             let begun = Instant::now();
             let results = pending.wait();
@@ -352,7 +352,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// The `n`-th of `batch` pictures' part of an output.
+/// The `n`-th of `batch` images' part of an output.
 fn slice(tensor: &HostTensor, n: usize, batch: usize) -> &[f32] {
     let all = tensor.as_f32().unwrap_or_default();
     let each = all.len() / batch;

@@ -108,7 +108,7 @@ fn pairs_fit(ask: &AskArgs) -> Result<()> {
 /// What the flags ask, or else the first thing that the model can do with what there is.
 fn question(ask: &AskArgs, info: &TextInfo, name: &str) -> Result<Question> {
     let writes = |flag: &str| {
-        if info.can(Task::Write) {
+        if info.can(Task::Generate) {
             return Ok(());
         }
         let what = format!("{flag} is for models that write, and {name} is a {}", info.architecture);
@@ -141,7 +141,7 @@ fn question(ask: &AskArgs, info: &TextInfo, name: &str) -> Result<Question> {
         Task::NextSentence => Some(Question::Follows),
         Task::Answer => Some(Question::Answers),
         Task::Tag => Some(Question::Tags(ask.aggregate.map(Entities::of_texts).unwrap_or_default())),
-        Task::Write => None,
+        Task::Generate => None,
     };
     if let Some((flag, task)) = asked {
         let what = || format!("{flag} asks for a head that {name}, a {}, does not have", info.architecture);
@@ -155,7 +155,7 @@ fn question(ask: &AskArgs, info: &TextInfo, name: &str) -> Result<Question> {
         Task::FillMask | Task::Tag => file || !paired,
         Task::NextSentence => file || paired,
         Task::Answer => file,
-        Task::Write => false,
+        Task::Generate => false,
     };
     let found = info.tasks.iter().find(fits).and_then(|&task| of(task));
     found.ok_or_else(|| {
@@ -174,10 +174,10 @@ fn can(info: &TextInfo) -> String {
             Task::FillMask => &["--text \"… [MASK] …\" (words for masks)"],
             Task::NextSentence => &["--text A --pair B --next-sentence"],
             Task::Tag => &["--text T [--aggregate …] (classes of tokens)"],
-            Task::Write if info.kind == Kind::Decoder => {
+            Task::Generate if info.kind == Kind::Decoder => {
                 &["--labels L,… --template T", "--perplexity --text T", "`vit-gpu generate --prompt T`"]
             }
-            Task::Write => &["--labels L,… --template T", "`vit-gpu generate --prompt T`"],
+            Task::Generate => &["--labels L,… --template T", "`vit-gpu generate --prompt T`"],
         }
     });
     let all: Vec<&str> = all.copied().chain(["`vit-gpu embed`"]).collect();

@@ -1,5 +1,5 @@
 //! `vit-gpu inspect` of a model that draws: what it is, and its plans apart, that of a prompt,
-//! of one token and of a picture's decoding.
+//! of one token and of an image's decoding.
 
 use std::io::{self, Write};
 
@@ -101,7 +101,7 @@ pub(super) fn run(
 ) -> Outcome {
     if args.image_size.is_some() || !args.outputs.is_empty() {
         let flag = if args.outputs.is_empty() { "--image-size" } else { "--outputs" };
-        let what = format!("{flag}: {} draws pictures, of one size, and has no other outputs", found.id);
+        let what = format!("{flag}: {} generates images, of one size, and has no other outputs", found.id);
         return Err(Error::usage(what, format!("leave {flag} away")).into());
     }
     let generator =
@@ -134,8 +134,8 @@ pub(super) fn run(
     Ok(0)
 }
 
-/// The plans of a prompt without tokens, of one token, and of one picture unless the host decodes: more
-/// pictures are decoded so many at a time as suits their size.
+/// The plans of a prompt without tokens, of one token, and of one image unless the host decodes: more
+/// images are decoded so many at a time as suits their size.
 fn plans(generator: &Generator, samples: usize) -> Result<Vec<(&'static str, Plan)>> {
     let guided = generator.info().guided;
     let mut plans = Vec::new();
@@ -143,7 +143,7 @@ fn plans(generator: &Generator, samples: usize) -> Result<Vec<(&'static str, Pla
         plans.push((part, generator.plan_of(&generator.graph(samples, guided, new)?)?));
     }
     if let Some((graph, _)) = generator.picture_graph(1)? {
-        plans.push(("picture", generator.plan_of(&graph)?));
+        plans.push(("image", generator.plan_of(&graph)?));
     }
     Ok(plans)
 }
@@ -152,11 +152,11 @@ fn heading(part: &str, samples: usize, guided: bool) -> String {
     let what = match part {
         "prompt" => "prompt: the class or the start token, and the first draw",
         "token" => "token: the token drawn last, and the next draw",
-        _ => "picture: from the tokens of one sample to pixels",
+        _ => "image: from the tokens of one sample to pixels",
     };
     let s = if samples == 1 { "" } else { "s" };
     match (part, guided) {
-        ("picture", _) => format!("# {what}"),
+        ("image", _) => format!("# {what}"),
         (_, false) => format!("# {what} ({samples} sample{s})"),
         (_, true) => format!("# {what} ({samples} sample{s}, {} rows with guidance)", 2 * samples),
     }
@@ -244,7 +244,7 @@ fn cache_bytes(plan: &Plan) -> u64 {
 fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
     let (m, s) = (&d.model, &d.structure);
     let pair = |[a, b]: [usize; 2]| format!("{a}x{b}");
-    writeln!(out, "model          {} ({}, {}), draws pictures", m.id, m.family, m.architecture)?;
+    writeln!(out, "model          {} ({}, {}), generates images", m.id, m.family, m.architecture)?;
     writeln!(
         out,
         "structure      {} layers, width {}, {} heads, vocabulary {}",
@@ -252,7 +252,7 @@ fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "tokens         {}, {} patches of {} pixels: pictures of {}",
+        "tokens         {}, {} patches of {} pixels: images of {}",
         s.tokens,
         pair(s.grid),
         pair(s.patch),
@@ -282,8 +282,8 @@ fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
     for plan in &d.plans {
         writeln!(out, "{:<14} {}", plan.part, work(plan))?;
     }
-    if d.plans.iter().all(|p| p.part != "picture") {
-        writeln!(out, "picture        looked up on the host: a colour a token")?;
+    if d.plans.iter().all(|p| p.part != "image") {
+        writeln!(out, "image          looked up on the host: a colour a token")?;
     }
     let rows = if d.guided { ", with and without its class" } else { "" };
     let s = if d.samples == 1 { "" } else { "s" };

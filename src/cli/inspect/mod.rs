@@ -146,7 +146,7 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> 
     Ok(0)
 }
 
-/// The steps from a picture to the model's input, in words.
+/// The steps from an image to the model's input, in words.
 fn pixels(p: &Preprocess) -> String {
     let resize = match p.geometry {
         Geometry::Hf { resize, crop } => {

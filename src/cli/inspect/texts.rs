@@ -108,7 +108,7 @@ pub(super) fn run(
         }
         return Ok(0);
     }
-    let plans = if session.info().can(Task::Write) && chosen.is_none() {
+    let plans = if session.info().can(Task::Generate) && chosen.is_none() {
         // Half of the places for the prompt, half for what follows.
         let prompt = (tokens / 2).max(1);
         let plan = |step| session.writing_plan(prompt, batch, prompt, step);
@@ -191,7 +191,7 @@ fn name(task: Task) -> &'static str {
         Task::Answer => "answer",
         Task::FillMask => "fill masks",
         Task::NextSentence => "next sentence",
-        Task::Write => "write",
+        Task::Generate => "write",
     }
 }
 

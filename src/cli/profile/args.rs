@@ -34,7 +34,7 @@ With --generate the model is one that generates images (-m FOLDER, or --syntheti
 -xxl, -3b, with /384 for the larger image), and three parts are measured one after the other: the
 prompt, one token in the middle of an image (guided where the model can be, so two rows a sample),
 and the decoding of the image. --trace and --roofline FILE write FILE-prompt, FILE-token and
-FILE-picture.";
+FILE-image.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ProfileArgs {

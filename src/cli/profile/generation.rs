@@ -1,4 +1,4 @@
-//! `vit-gpu profile --generate`: prompt, token and picture of a generative model apart, each as
+//! `vit-gpu profile --generate`: prompt, token and image of a generative model apart, each as
 //! a profile of its own.
 
 use std::io::Write;

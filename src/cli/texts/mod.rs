@@ -136,7 +136,7 @@ pub(super) fn find(model: &ModelArgs, flag: &str, talk: Talk) -> Result<Found> {
     let kind = match found.files.kind() {
         // Of a model that is unknown, opening it says more.
         None | Some(ModelKind::Text) => return Ok(found),
-        Some(ModelKind::Generator) => "draws pictures",
+        Some(ModelKind::Generator) => "generates images",
         Some(ModelKind::Vision) => "looks at images",
     };
     Err(Error::usage(
@@ -175,7 +175,7 @@ pub(super) fn records(
     Ok(Box::new(read_records(&name, file, format, need, may)))
 }
 
-/// The text of a whole file, or of standard input; a mark of byte order at its beginning is left away.
+/// The text of a whole file, or of standard input; a mark of byte order at its beginning is omitted.
 ///
 /// # Errors
 /// [`Error::Input`] for a file that cannot be read, is too long, or is not UTF-8.

@@ -1,5 +1,5 @@
 //! ImageGPT (Chen et al. 2020, "Generative Pretraining from Pixels"): a GPT-2 over the colours of a small
-//! picture, pixel by pixel. Its norm has neither mean nor bias (an RMS norm), its activation is quick
+//! image, pixel by pixel. Its norm has neither mean nor bias (an RMS norm), its activation is quick
 //! GELU, and the start token is the one id that the head cannot produce.
 
 use serde_json::Value as Json;
@@ -9,7 +9,7 @@ use crate::graph::{Graph, TensorIndex, Value, Weight};
 use crate::models::block::{Block, Order, Storage};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
-use crate::models::sequence::{Codec, Defaults, GeneratorInfo, New, PictureDecoder, Sequence, TokenDecoder};
+use crate::models::sequence::{Codec, Defaults, GeneratorInfo, ImageDecoder, New, Sequence, TokenDecoder};
 use crate::models::{fields, parts};
 use crate::ops::{Act, EmbedSequence, NormKind};
 
@@ -27,7 +27,7 @@ pub(crate) fn open(
     config: &Json,
     index: &TensorIndex,
     picture: Option<[usize; 2]>,
-) -> Result<Box<dyn PictureDecoder>> {
+) -> Result<Box<dyn ImageDecoder>> {
     let fields = Fields::new(config)?;
     let names = Names::new(index, &["transformer."], &[], &["score."]);
     let (hidden, heads) = (fields.width("n_embd", 512)?, fields.depth("n_head", 8)?);
@@ -45,7 +45,7 @@ pub(crate) fn open(
     let side = tokens.isqrt();
     let grid = picture.unwrap_or([side, side]);
     if grid[0] * grid[1] > tokens {
-        let what = format!("pictures of {}x{} do not fit `n_positions` {tokens}", grid[0], grid[1]);
+        let what = format!("images of {}x{} do not fit `n_positions` {tokens}", grid[0], grid[1]);
         return Err(Error::model(fields::FILE, what, "preprocessor_config.json states the size"));
     }
     let vocabulary = fields.width("vocab_size", 513)?;
@@ -83,7 +83,7 @@ pub(crate) fn open(
     Ok(Box::new(model))
 }
 
-impl PictureDecoder for ImageGpt {
+impl ImageDecoder for ImageGpt {
     fn info(&self) -> &GeneratorInfo {
         &self.info
     }

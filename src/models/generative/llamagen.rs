@@ -13,7 +13,7 @@ use crate::graph::{Graph, Storage, TensorIndex, Value, Weight};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
 use crate::models::sequence::{
-    Codec, Defaults, GeneratorInfo, New, PictureDecoder, ROTARY, Sequence, TokenDecoder,
+    Codec, Defaults, GeneratorInfo, ImageDecoder, New, ROTARY, Sequence, TokenDecoder,
 };
 use crate::models::{fields, parts};
 use crate::ops::{Act, EmbedSequence};
@@ -39,7 +39,7 @@ pub(crate) struct Llama {
 }
 
 /// Reads a `config.json` of LlamaGen's sizes.
-pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn PictureDecoder>> {
+pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn ImageDecoder>> {
     let fields = Fields::new(config)?;
     let defaults = Defaults { temperature: 1.0, top_k: 2000, top_p: 1.0, cfg_scale: 4.0, rising: false };
     let info = GeneratorInfo {
@@ -54,7 +54,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Picture
     Ok(Box::new(model))
 }
 
-impl PictureDecoder for LlamaGen {
+impl ImageDecoder for LlamaGen {
     fn info(&self) -> &GeneratorInfo {
         &self.llama.info
     }
@@ -90,7 +90,7 @@ impl TokenDecoder for LlamaGen {
 }
 
 impl LlamaGen {
-    /// Some tokens of the picture, the first of them so many places after the step. Returns (R,T,C).
+    /// Some tokens of the image, the first of them so many places after the step. Returns (R,T,C).
     fn tokens(&self, g: &mut Graph, s: &Sequence, first: usize, count: usize) -> Value {
         let GeneratorInfo { vocabulary, hidden, .. } = self.llama.info;
         let table = self.llama.names.value(g, TOKEN_TABLE, [vocabulary, hidden]);
@@ -114,7 +114,7 @@ impl Llama {
         let side = tokens.isqrt();
         if side * side != tokens {
             let what = format!("`block_size` {tokens} is no square");
-            return Err(Error::model(fields::FILE, what, "it counts the tokens of a square picture"));
+            return Err(Error::model(fields::FILE, what, "it counts the tokens of a square image"));
         }
         if fields.optional("cls_token_num", 0, 1024)?.is_some_and(|n| n != 1) {
             let what = "`cls_token_num` is not 1: text-conditional models are not supported";

@@ -13,7 +13,7 @@ use super::llamagen::{Llama, TOKEN_TABLE};
 use crate::error::Result;
 use crate::graph::{Graph, TensorIndex, Value};
 use crate::models::fields::Fields;
-use crate::models::sequence::{Defaults, GeneratorInfo, New, PictureDecoder, Sequence, TokenDecoder};
+use crate::models::sequence::{Defaults, GeneratorInfo, ImageDecoder, New, Sequence, TokenDecoder};
 use crate::ops::EmbedOrdered;
 use crate::tensor::HostTensor;
 
@@ -25,7 +25,7 @@ struct RandAr {
 }
 
 /// Reads a `config.json` of LlamaGen's sizes.
-pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn PictureDecoder>> {
+pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn ImageDecoder>> {
     let fields = Fields::new(config)?;
     let defaults = Defaults { temperature: 1.0, top_k: 0, top_p: 1.0, cfg_scale: 4.0, rising: true };
     let info = GeneratorInfo {
@@ -41,7 +41,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Picture
     Ok(Box::new(model))
 }
 
-impl PictureDecoder for RandAr {
+impl ImageDecoder for RandAr {
     fn info(&self) -> &GeneratorInfo {
         &self.llama.info
     }

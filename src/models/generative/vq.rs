@@ -1,9 +1,9 @@
-//! LlamaGen's picture tokenizer (Sun et al. 2024, after Esser et al. 2021, VQGAN): a convolutional
+//! LlamaGen's image tokenizer (Sun et al. 2024, after Esser et al. 2021, VQGAN): a convolutional
 //! encoder, a codebook of short vectors, and a convolutional decoder. One token stands for a square
 //! of 2^(levels - 1) pixels a side: 16 for VQ-16, 8 for VQ-8.
 //!
 //! Not a [`Model`](crate::models::Model): it classifies nothing. A generator decodes its tokens with
-//! [`Vq::decode`], and [`Vq::encode`] turns a picture into tokens. Pictures are (B,H,W,3) in about
+//! [`Vq::decode`], and [`Vq::encode`] turns an image into tokens. Images are (B,H,W,3) in about
 //! [-1, 1]. Files that hold the decoder alone can only decode.
 
 use serde_json::Value as Json;
@@ -25,7 +25,7 @@ const ASIDE: &[&str] = &["quantize.codebook_used"];
 const MAX_LEVELS: usize = 8;
 const MAX_BLOCKS: usize = 64;
 
-/// A tokenizer of pictures.
+/// A tokenizer of images.
 pub struct Vq {
     names: Names,
     /// Codes in the codebook: tokens are below.
@@ -111,7 +111,7 @@ impl Vq {
         self.encoder
     }
 
-    /// Bytes of the largest tensor on the way from tokens to one picture, in f32: what an adapter must
+    /// Bytes of the largest tensor on the way from tokens to one image, in f32: what an adapter must
     /// be able to bind, and by which a batch is cut. Three of them are live at once.
     pub fn largest_tensor_bytes(&self, grid: [usize; 2]) -> u64 {
         let bytes = |level: usize| {
@@ -123,7 +123,7 @@ impl Vq {
         (0..self.widths.len()).map(bytes).max().unwrap_or(0)
     }
 
-    /// Pictures from tokens. ids: (B, h·w) u32 in raster order; returns (B, h·P, w·P, 3).
+    /// Images from tokens. ids: (B, h·w) u32 in raster order; returns (B, h·P, w·P, 3).
     pub fn decode(&self, g: &mut Graph, ids: Value, grid: [usize; 2]) -> Value {
         g.scope("vq.codes");
         let batch = g.shape(ids).dims()[0];
@@ -147,26 +147,26 @@ impl Vq {
         self.out(g, x, "decoder", 3)
     }
 
-    /// Tokens of pictures. picture: (B,H,W,3) with sides that are multiples of [`Vq::patch`]; returns
+    /// Tokens of images. image: (B,H,W,3) with sides that are multiples of [`Vq::patch`]; returns
     /// (B, h·w) u32 in raster order.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the file holds no encoder or the picture's sides do not fit.
+    /// [`Error::Usage`] if the file holds no encoder or the image's sides do not fit.
     pub fn encode(&self, g: &mut Graph, picture: Value) -> Result<Value> {
         if !self.encoder {
             return Err(Error::usage(
                 "this tokenizer holds no encoder",
-                "use a file with the `encoder.` tensors to turn pictures into tokens",
+                "use a file with the `encoder.` tensors to turn images into tokens",
             ));
         }
         let shape = g.shape(picture);
         let patch = self.patch();
         let &[batch, h, w, 3] = shape.dims() else {
-            return Err(Error::usage(format!("a picture has shape {shape}, expected [batch, h, w, 3]"), ""));
+            return Err(Error::usage(format!("an image has shape {shape}, expected [batch, h, w, 3]"), ""));
         };
         if h == 0 || w == 0 || !h.is_multiple_of(patch) || !w.is_multiple_of(patch) {
             return Err(Error::usage(
-                format!("a picture of {h}x{w} pixels does not divide into tokens of {patch}x{patch}"),
+                format!("an image of {h}x{w} pixels does not divide into tokens of {patch}x{patch}"),
                 format!("resize it to multiples of {patch}"),
             ));
         }

@@ -44,7 +44,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TextMod
         family: "gpt2",
         architecture: fields.architecture("GPT2LMHeadModel"),
         kind: Kind::Decoder,
-        tasks: vec![if classes.is_some() { Task::Classify } else { Task::Write }],
+        tasks: vec![if classes.is_some() { Task::Classify } else { Task::Generate }],
         vocabulary: fields.width("vocab_size", 50257)?,
         positions: Some(positions),
         hidden,
@@ -120,7 +120,7 @@ impl TextModel for Gpt2 {
     }
 
     fn decoder(&self) -> Option<&dyn TokenDecoder> {
-        self.info.can(Task::Write).then_some(self)
+        self.info.can(Task::Generate).then_some(self)
     }
 }
 

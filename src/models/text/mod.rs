@@ -60,7 +60,7 @@ pub enum Task {
     /// Whether one text follows another: `seq_relationship_logits` (B,2).
     NextSentence,
     /// The next token: `logits` (B,M,V) at places, and the token loop.
-    Write,
+    Generate,
 }
 
 /// What a text model is.

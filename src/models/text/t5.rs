@@ -45,7 +45,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TextMod
         family: "t5",
         architecture: fields.architecture("T5ForConditionalGeneration"),
         kind: Kind::EncoderDecoder,
-        tasks: vec![Task::Write],
+        tasks: vec![Task::Generate],
         vocabulary: fields.width("vocab_size", 32128)?,
         positions: None,
         hidden,

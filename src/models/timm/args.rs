@@ -339,7 +339,7 @@ fn filter(name: &str, args: &Fields) -> Result<Option<PositionFilter>> {
     })
 }
 
-/// Picture size, and the grid of the position table.
+/// Image size, and the grid of the position table.
 fn place(spec: &mut Spec, top: &Fields, args: &Fields, arch: &Arch, w: &Names) -> Result<()> {
     let pretrained = top.nested("pretrained_cfg")?;
     let input_size = pretrained.as_ref().unwrap_or(top).get("input_size").and_then(Json::as_array);
@@ -385,7 +385,7 @@ fn place(spec: &mut Spec, top: &Fields, args: &Fields, arch: &Arch, w: &Names) -
         Error::model(
             fields::FILE,
             format!(
-                "tensor `pos_embed` has {rows} rows, which no picture of {}x{} with {prefix} prefix tokens and \
+                "tensor `pos_embed` has {rows} rows, which no image of {}x{} with {prefix} prefix tokens and \
                  patches of {}x{} has",
                 spec.image_size[0], spec.image_size[1], spec.patch[0], spec.patch[1]
             ),

@@ -181,12 +181,12 @@ impl Timm {
         })
     }
 
-    /// The position table for a picture: (prefix + N, C).
+    /// The position table for an image: (prefix + N, C).
     fn positions(&self, g: &mut Graph, picture: &Picture, prefix: usize) -> Result<Option<Value>> {
         let Some(grid) = self.spec.table_grid else { return Ok(None) };
         if self.spec.filter.is_none() && grid != picture.grid {
             return Err(Error::usage(
-                format!("{} cannot be used at another picture size", self.info.architecture),
+                format!("{} cannot be used at another image size", self.info.architecture),
                 format!("use {}", self.info.image_size),
             ));
         }

@@ -47,7 +47,7 @@ pub(crate) fn find(name: &str) -> Option<(Stem, Arch)> {
 }
 
 impl Stem {
-    /// Kernels of the first convolution, which sees the picture, and of the last, which makes tokens.
+    /// Kernels of the first convolution, which sees the image, and of the last, which makes tokens.
     pub(crate) fn kernels(self) -> [&'static str; 2] {
         match self {
             Stem::Convolutions => {
@@ -76,7 +76,7 @@ impl Stem {
     /// Tokens in raster order. image: (B,Ch,H,W), normalised; returns (B,N,hidden).
     ///
     /// # Errors
-    /// [`Error::Usage`] for a picture whose tokens would not be those of its whole patches.
+    /// [`Error::Usage`] for an image whose tokens would not be those of its whole patches.
     pub(crate) fn tokens(self, g: &mut Graph, w: &Names, image: Value, hidden: usize) -> Result<Value> {
         let &[batch, channels, height, width] = g.shape(image).dims() else {
             return Err(Error::usage("an image has four dimensions", ""));

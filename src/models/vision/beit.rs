@@ -2,7 +2,7 @@
 //! each relative position, in every layer or shared by all, whose keys have no bias, and whose
 //! branches are scaled (`lambda_1`, `lambda_2`).
 //!
-//! At another picture size the bias table is resampled linearly; the optional absolute position
+//! At another image size the bias table is resampled linearly; the optional absolute position
 //! table bicubically. With `use_mean_pooling` there is no final norm: the pooled output is the norm
 //! of the patches' mean. The token prediction head of pretraining checkpoints is not run.
 
@@ -162,7 +162,7 @@ impl Model for Beit {
 }
 
 impl Beit {
-    /// The bias table `name` expanded for a picture: (H,T,T).
+    /// The bias table `name` expanded for an image: (H,T,T).
     fn relative_bias(&self, g: &mut Graph, name: &str, picture: &Picture) -> Value {
         let table = self.names.in_file(&format!("{name}.relative_position_bias_table"));
         let transform = Transform::RelativeBias { from: self.info.grid(), to: picture.grid };

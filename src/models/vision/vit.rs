@@ -129,7 +129,7 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// The model's description, with the picture fields and their defaults.
+    /// The model's description, with the image fields and their defaults.
     pub(crate) fn info(
         &self,
         fields: &Fields,

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::problem::{AttentionParams, Problem};
 use super::rules::{BiasAt, Scores, Sizes, bias_row, sizes, visible, weights_row};
-use super::ways;
+use super::variants;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::Variant;
@@ -130,15 +130,15 @@ impl Attention {
         to_u32("attention operand", cx.input(0).shape.elements().max(b * h * s * d))?;
         let types = [0, 1, 2].map(|i| cx.input(if self.packed { 0 } else { i }).dtype);
         let problem = Problem { heads: b * h, queries: t, keys: s, width: d, types };
-        let way = ways::by_name(cx.choose("attention", ways::candidates(cx.target, &problem)));
+        let chosen = variants::by_name(cx.choose("attention", variants::candidates(cx.target, &problem)));
         let variant = Variant::new()
             .with_type("Y", cx.output().dtype)
             .with_u32("D", d)
             .with_bool("BIAS", bias.is_some())
             .with_bool("LENGTHS", lengths.is_some())
             .with_bool("CAUSAL", self.causal);
-        let (kernel, variant) = way.specialise(variant, cx.target, &problem);
-        let groups = way.groups(&problem);
+        let (kernel, variant) = chosen.specialise(variant, cx.target, &problem);
+        let groups = chosen.groups(&problem);
         let part = if self.packed { to_u32("attention operand", b * h * t * d)? } else { 0 };
         let at = bias.map_or(BiasAt::default(), |(_, at)| at);
         let params = AttentionParams {

@@ -1,5 +1,5 @@
 //! Softmax attention: of all tokens at once, over a cache of what came before, over another sequence, and its
-//! weights written out. The kernels of the first are in [`ways`].
+//! weights written out. The kernels of the first are in [`variants`].
 
 pub(super) mod cache;
 mod coop;
@@ -7,12 +7,12 @@ mod cross;
 mod full;
 mod problem;
 mod rules;
-mod ways;
+mod variants;
 mod weights;
 
 pub use cache::{Cache, CachedAttention, cache_shape};
 pub use cross::CrossAttention;
 pub use full::Attention;
 pub use rules::Scores;
-pub(crate) use ways::{kernels, names};
+pub(crate) use variants::{kernels, names};
 pub use weights::AttentionWeights;

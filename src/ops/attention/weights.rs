@@ -1,4 +1,4 @@
-//! The softmax weights of attention, written out: for pictures of them.
+//! The softmax weights of attention, written out: for images of them.
 
 use super::problem::AttentionParams;
 use super::rules::{BiasAt, Scores, Sizes, bias_row, sizes, visible, weights_row};

@@ -1,4 +1,4 @@
-//! The ways on cooperative matrices: tensor cores, where an adapter has them. A [`Tile`] says how
+//! The variants on cooperative matrices: tensor cores, where an adapter has them. A [`Tile`] says how
 //! one workgroup's share is cut; the kernel is the same for all. They multiply in f16 and add in
 //! f32, so they are offered where the weight is stored in f16 and not otherwise.
 
@@ -128,7 +128,7 @@ impl Tile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ways::candidates;
+    use super::super::variants::candidates;
     use super::*;
     use crate::ops::target::Matrices;
 

@@ -58,7 +58,7 @@ impl DecodeLinear {
             return Err(format!("norm and cache ride along for {MAX_ROWS} rows, not {rows}"));
         }
         let MatMul { bias, act, scale, residual, heads, gated } = self.linear;
-        let three = heads.is_some_and(|h| h.ways == 3);
+        let three = heads.is_some_and(|h| h.parts == 3);
         let cached = self.cache.is_some_and(|c| {
             act.is_some() || residual || gated || !three || (bias && c.rotary) // these share a binding
         });
@@ -109,9 +109,9 @@ impl OpDef for DecodeLinear {
                 return Err(format!("norm has shape {}, expected {want} elements", inputs[i].shape));
             }
         }
-        if let (Some((kv, step)), Some(HeadSplit { ways, heads })) = (along.cache, self.linear.heads) {
+        if let (Some((kv, step)), Some(HeadSplit { parts, heads })) = (along.cache, self.linear.heads) {
             let [b, _, t, d] = dims("q, k and v", &out)?;
-            cache::check(&inputs[kv], &inputs[step], [b / ways, heads, t, d])?;
+            cache::check(&inputs[kv], &inputs[step], [b / parts, heads, t, d])?;
             along.rotary.map_or(Ok(()), |table| rotary::check(&inputs[table], d))?;
         }
         Ok(out)

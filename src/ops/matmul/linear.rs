@@ -1,11 +1,11 @@
 //! Linear layers: y = act(x·Wᵀ + bias) · scale + residual, with every part but the product optional and
-//! usually put there by `plan::fuse`. The kernels are in [`ways`].
+//! usually put there by `plan::fuse`. The kernels are in [`variants`].
 
 use rayon::prelude::*;
 
 use super::problem::{MatMulParams, Needs, Problem};
 use super::step::{self, Along};
-use super::ways;
+use super::variants;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernel::Variant;
@@ -44,11 +44,11 @@ struct Operands {
     count: usize,
 }
 
-/// Head-split result of a joined projection: (B, T, ways·H·D) written as (ways·B, H, T, D).
+/// Head-split result of a joined projection: (B, T, parts·H·D) written as (parts·B, H, T, D).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadSplit {
     /// How many projections are joined (3 for Q, K, V).
-    pub ways: usize,
+    pub parts: usize,
     /// Heads H of each.
     pub heads: usize,
 }
@@ -120,19 +120,19 @@ impl MatMul {
             let y: Vec<f32> = y.chunks(2).map(|pair| pair[0] * pair[1]).collect();
             return HostTensor::f32(inputs[0].shape().with_width(n / 2), y);
         }
-        let Some(HeadSplit { ways, heads }) = self.heads else {
+        let Some(HeadSplit { parts, heads }) = self.heads else {
             return HostTensor::f32(inputs[0].shape().with_width(n), y);
         };
         let [b, t, _]: [usize; 3] = dims("x", &inputs[0].desc()).expect("checked by infer");
-        let d = n / (ways * heads);
+        let d = n / (parts * heads);
         let mut split = vec![0.0; y.len()];
         for (row, y) in y.chunks(n).enumerate() {
             for (col, &y) in y.iter().enumerate() {
-                let (way, h, i) = (col / (heads * d), col / d % heads, col % d);
-                split[(((way * b + row / t) * heads + h) * t + row % t) * d + i] = y;
+                let (part, h, i) = (col / (heads * d), col / d % heads, col % d);
+                split[(((part * b + row / t) * heads + h) * t + row % t) * d + i] = y;
             }
         }
-        HostTensor::f32([ways * b, heads, t, d], split)
+        HostTensor::f32([parts * b, heads, t, d], split)
     }
 
     /// The launches of the layer, with what rides along in a decode step.
@@ -143,10 +143,10 @@ impl MatMul {
         let x = cx.input(0);
         let (rows, inner) = (x.shape.rows(), x.shape.width());
         let total_cols = cx.input(1).shape.dims()[0];
-        let split = self.heads.unwrap_or(HeadSplit { ways: 1, heads: 1 });
+        let split = self.heads.unwrap_or(HeadSplit { parts: 1, heads: 1 });
         let tokens = if self.heads.is_some() { x.shape.dims()[1] } else { 1 };
         let residual_desc = residual.map(|i| cx.input(i));
-        let head_width = total_cols / (split.ways * split.heads);
+        let head_width = total_cols / (split.parts * split.heads);
         let variant = Variant::new()
             .with_type("W", cx.input(1).dtype)
             .with_type("R", residual_desc.map_or(x.dtype, |d| d.dtype))
@@ -167,8 +167,8 @@ impl MatMul {
         let fours = total_cols.is_multiple_of(4) && head_width.is_multiple_of(4);
         let needs = Needs { few: along.any(), gated: self.gated, scale: self.scale };
         let problem = Problem { rows, inner, cols: total_cols, x: x.dtype, w, y, fours, needs };
-        let way = ways::by_name(cx.choose("matmul", ways::candidates(cx.target, &problem)));
-        let variant = way.specialise(variant, cx.target, &problem);
+        let chosen = variants::by_name(cx.choose("matmul", variants::candidates(cx.target, &problem)));
+        let variant = chosen.specialise(variant, cx.target, &problem);
         let residual_rows = residual_desc.map_or(1, |d| (d.shape.elements() / total_cols).max(1) as u32);
         let params = MatMulParams {
             rows: rows as u32,
@@ -182,15 +182,15 @@ impl MatMul {
             batch: (rows / tokens) as u32,
             groups: 0,
         };
-        if let Some(pair) = way.step {
+        if let Some(pair) = chosen.step {
             let launch = step::Launch { pair, variant, params, bias: at.bias, residual, along };
-            return launch.push(cx, |cols| way.groups(rows, cols));
+            return launch.push(cx, |cols| chosen.groups(rows, cols));
         }
-        let kernel = way.kernel(cx.target);
+        let kernel = chosen.kernel(cx.target);
         for (part, range) in cx.parts(1).into_iter().enumerate() {
             let cols = range.len();
             to_u32("matmul weight", inner * cols.next_multiple_of(WeightLayout::SLAB))?;
-            let groups = way.groups(rows, cols);
+            let groups = chosen.groups(rows, cols);
             let params = MatMulParams {
                 cols: cols as u32,
                 first_col: range.start as u32,
@@ -246,15 +246,15 @@ impl OpDef for MatMul {
                 Err(format!("{n} rows are no pairs"))
             };
         }
-        let Some(HeadSplit { ways, heads }) = self.heads else {
+        let Some(HeadSplit { parts, heads }) = self.heads else {
             return Ok(TensorDesc::f32(plain));
         };
         let [b, t, _] = dims("x", &inputs[0])?;
-        if ways * heads == 0 || n % (ways * heads) != 0 {
-            return Err(format!("{n} columns do not split into {ways} x {heads} heads"));
+        if parts * heads == 0 || n % (parts * heads) != 0 {
+            return Err(format!("{n} columns do not split into {parts} x {heads} heads"));
         }
-        let d = n / (ways * heads);
-        Ok(TensorDesc::f32([ways * b, heads, t, d]))
+        let d = n / (parts * heads);
+        Ok(TensorDesc::f32([parts * b, heads, t, d]))
     }
 
     fn reference(&self, inputs: &[&HostTensor], _out: &TensorDesc) -> HostTensor {

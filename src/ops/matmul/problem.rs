@@ -28,7 +28,7 @@ pub(super) struct Pair {
     pub(super) conv: Kernel,
 }
 
-/// What not every way can do.
+/// What not every variant can do.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Needs {
     /// A norm before the product or a cache behind it: a decode step.

@@ -281,7 +281,7 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
         inputs.extend(&others[..2]);
     }
     r.new.scope(q.label.clone());
-    let linear = MatMul { bias, heads: Some(HeadSplit { ways: 3, heads: q.heads }), ..MatMul::default() };
+    let linear = MatMul { bias, heads: Some(HeadSplit { parts: 3, heads: q.heads }), ..MatMul::default() };
     let op = match cache {
         Some(_) => Op::DecodeLinear(DecodeLinear { linear, norm: None, cache }),
         None => Op::MatMul(linear),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::output::{DeviceFacts, SCHEMA_VERSION};
 use crate::cli::texts::{Opened, TextFacts};
 use crate::error::{Error, Result};
-use crate::text::{Constraints, Ended, WritingStats};
+use crate::text::{Constraints, Ended, GenerateStats};
 
 /// How tokens were chosen.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -81,7 +81,7 @@ pub(super) fn document(
     prompt: &str,
     (way, constraints): (Way, &Constraints),
     samples: &[Sample],
-    stats: Option<&WritingStats>,
+    stats: Option<&GenerateStats>,
 ) -> Result<Vec<u8>> {
     let millis = |d: Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
     let timing_ms = stats.map(|s| Timing {

@@ -24,7 +24,8 @@ use crate::error::{Error, Result};
 use crate::generate::recipe::random_seed;
 use crate::ops::Sampling;
 use crate::text::{
-    Beams, Constraints, Ended, GenerationConfig, Piece, Search, TextSession, TooLong, Writing, WritingStats,
+    Beams, Constraints, Ended, GenerateOptions, GenerateStats, GenerationConfig, Piece, Search, TextSession,
+    TooLong,
 };
 use document::{Sample, Way, document};
 use page::{Page, plain};
@@ -78,7 +79,7 @@ fn write(
     session: &TextSession,
     (prompt, way, constraints): (&str, Way, &Constraints),
     hear: &mut dyn FnMut(Piece) -> Result<()>,
-) -> Result<(Vec<Sample>, Option<WritingStats>)> {
+) -> Result<(Vec<Sample>, Option<GenerateStats>)> {
     let too_long = if args.write.truncate { TooLong::Cut } else { TooLong::Refuse };
     let (tokens, keep_special) = (args.what.count.map(|n| n as usize), args.write.keep_special);
     let sampling = match way {
@@ -104,25 +105,25 @@ fn write(
             Sampling { seed, temperature, top_k, top_p, ..Sampling::greedy() }
         }
     };
-    let mut writing = Writing {
+    let mut writing = GenerateOptions {
         samples: samples(args),
         tokens,
         sampling,
         constraints: constraints.clone(),
         too_long,
         keep_special,
-        ..Writing::by(session.generation(), prompt)
+        ..GenerateOptions::by(session.generation(), prompt)
     };
     if !args.write.stop.is_empty() {
         writing.stop.clone_from(&args.write.stop);
     }
-    let written = session.write(&writing, hear)?;
+    let written = session.generate(&writing, hear)?;
     let all = written.texts.into_iter().zip(written.ids).zip(&written.ended).enumerate();
     let told = all.map(|(i, ((text, ids), ended))| Sample::new(i, text, ids, ended));
     Ok((told.collect(), Some(written.stats)))
 }
 
-/// Refuses flags that are about pictures.
+/// Refuses flags that are about images.
 fn without_pictures(args: &GenerateArgs, id: &str) -> Result<()> {
     let (what, how, files) = (&args.what, &args.how, &args.files);
     let flag = first(&[
@@ -144,7 +145,7 @@ fn without_pictures(args: &GenerateArgs, id: &str) -> Result<()> {
         ("--preview", args.preview == When::Always),
     ]);
     let Some(flag) = flag else { return Ok(()) };
-    let what = format!("{flag} is for models that draw pictures, and {id} writes texts");
+    let what = format!("{flag} is for models that generate images, and {id} writes texts");
     Err(Error::usage(what, format!("leave {flag} away")))
 }
 
@@ -241,10 +242,10 @@ fn format(args: &GenerateArgs, talk: Talk) -> Result<(Plain, Option<PathBuf>)> {
 }
 
 /// How fast it was, on one line.
-fn told(samples: &[Sample], stats: Option<&WritingStats>, took: Duration) -> String {
+fn told(samples: &[Sample], stats: Option<&GenerateStats>, took: Duration) -> String {
     let tokens: usize = samples.iter().map(|s| s.ids.len()).sum();
     let millis = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1e3);
-    let Some(WritingStats { prompt_tokens, first_token, prompt, decode, .. }) = stats else {
+    let Some(GenerateStats { prompt_tokens, first_token, prompt, decode, .. }) = stats else {
         return format!("{tokens} tokens in {}", millis(took));
     };
     // The first token of each sample is the prompt's.

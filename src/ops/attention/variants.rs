@@ -1,4 +1,4 @@
-//! The ways attention can be computed: one row of [`WAYS`] each, a kernel with its constants. All
+//! The kernel variants of attention: one row of [`VARIANTS`] each, a kernel with its constants. All
 //! share one interface (`lib/attention_io.wgsl`). Which is first is a static estimate: the time of
 //! the workgroups that run one after the other. Nothing here measures.
 
@@ -51,8 +51,8 @@ static CAST: Pair = Pair {
     },
 };
 
-/// One way: a kernel, its constants, and what it is good for.
-pub(super) struct Way {
+/// A kernel variant: a kernel, its constants, and what it is good for.
+pub(super) struct KernelVariant {
     name: &'static str,
     kernel: &'static Pair,
     /// Queries of a workgroup, and its lanes.
@@ -71,10 +71,10 @@ pub(super) struct Way {
     eights: usize,
 }
 
-/// Every way. A kernel is added here and nowhere else.
-static WAYS: &[Way] = &[
+/// Every v. A kernel is added here and nowhere else.
+static VARIANTS: &[KernelVariant] = &[
     // Keys and values of one tile fill at most 16 KiB of workgroup memory.
-    Way {
+    KernelVariant {
         name: "tile32",
         kernel: &TILE,
         lanes: 32,
@@ -84,7 +84,7 @@ static WAYS: &[Way] = &[
         coop: None,
         eights: 0,
     },
-    Way {
+    KernelVariant {
         name: "tile64",
         kernel: &TILE,
         lanes: 64,
@@ -94,7 +94,7 @@ static WAYS: &[Way] = &[
         coop: None,
         eights: 0,
     },
-    Way {
+    KernelVariant {
         name: "lanes16",
         kernel: &LANES,
         lanes: 16,
@@ -112,15 +112,33 @@ static WAYS: &[Way] = &[
     coop("coop8_32x32", &Tile { side: 8, subgroups: 4, keys: 32, resident: 1 }, 1.2),
 ];
 
-const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> Way {
+const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> KernelVariant {
     // Software adapters take matrices apart element by element: right, and hopelessly slow.
     let speed = (speed, 0.01);
-    Way { name, kernel: &TILE, lanes: 0, keys: |_| 0, staged: false, speed, coop: Some(tile), eights: 0 }
+    KernelVariant {
+        name,
+        kernel: &TILE,
+        lanes: 0,
+        keys: |_| 0,
+        staged: false,
+        speed,
+        coop: Some(tile),
+        eights: 0,
+    }
 }
 
-const fn cast(name: &'static str, queries: usize, cpu_speed: f64) -> Way {
+const fn cast(name: &'static str, queries: usize, cpu_speed: f64) -> KernelVariant {
     let speed = (0.01, cpu_speed);
-    Way { name, kernel: &CAST, lanes: queries, keys: |_| 0, staged: false, speed, coop: None, eights: 4 }
+    KernelVariant {
+        name,
+        kernel: &CAST,
+        lanes: queries,
+        keys: |_| 0,
+        staged: false,
+        speed,
+        coop: None,
+        eights: 4,
+    }
 }
 
 /// Quads of sums that the lanes of `attention_cast` hold each, at most: they are variables of its
@@ -130,21 +148,21 @@ const MOST_SUMS: usize = 32;
 /// Quads of a head above which it is wide.
 const WIDE_QUADS: usize = 64;
 
-/// Names of all ways.
+/// Names of all variants.
 pub(crate) fn names() -> Vec<&'static str> {
-    WAYS.iter().map(|w| w.name).collect()
+    VARIANTS.iter().map(|w| w.name).collect()
 }
 
-/// Kernels of all ways, with repetitions.
+/// Kernels of all variants, with repetitions.
 pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
-    WAYS.iter().flat_map(|w| [&w.kernel.quads, &w.kernel.scalars]).chain(coop::kernels())
+    VARIANTS.iter().flat_map(|w| [&w.kernel.quads, &w.kernel.scalars]).chain(coop::kernels())
 }
 
-pub(super) fn by_name(name: &str) -> &'static Way {
-    WAYS.iter().find(|w| w.name == name).expect("the name comes from a list of candidates")
+pub(super) fn by_name(name: &str) -> &'static KernelVariant {
+    VARIANTS.iter().find(|w| w.name == name).expect("the name comes from a list of candidates")
 }
 
-/// The ways that can compute a problem on a target, best first by the estimate.
+/// The variants that can compute a problem on a target, best first by the estimate.
 pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
     let Problem { heads, queries, keys, width, types } = problem;
     let key = format!(
@@ -154,11 +172,11 @@ pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
         keys.next_power_of_two(),
         types[0]
     );
-    let able = WAYS.iter().filter(|w| w.fits(target, problem));
+    let able = VARIANTS.iter().filter(|w| w.fits(target, problem));
     Candidates::ranked(key, target.cpu, able.map(|w| (w.name, w.estimate(target, problem))))
 }
 
-impl Way {
+impl KernelVariant {
     /// Workgroups of a launch.
     pub(super) fn groups(&self, problem: &Problem) -> usize {
         problem.heads * problem.queries.div_ceil(self.queries())
@@ -211,14 +229,14 @@ impl Way {
         }
         let quads = problem.width.div_ceil(4);
         if self.eights > 0 {
-            // Chunks make the weights anew, so only the way of fewest queries is worth it for wide heads.
+            // Chunks make the weights anew, so only the variant of fewest queries is worth it for wide heads.
             return target.subgroup == 8
                 && (self.lanes == 8 || self.lanes * quads.div_ceil(8) <= MOST_SUMS)
                 && 4 * self.cap(problem) * self.lanes <= target.max_workgroup_bytes as usize;
         }
         // These hold all of a head in the registers of each lane. Software adapters compile that for half a
         // minute where it is wide, so there they are kept for what chunks have no room for.
-        let chunks = || WAYS.iter().any(|way| way.eights > 0 && way.fits(target, problem));
+        let chunks = || VARIANTS.iter().any(|v| v.eights > 0 && v.fits(target, problem));
         if quads > WIDE_QUADS && chunks() {
             return false;
         }

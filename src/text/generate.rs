@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::batch::padded;
-use super::generation::{Constraints, GenerationConfig};
-use super::teller::Teller;
+use super::generation_config::{Constraints, GenerationConfig};
+use super::streamer::TextStreamer;
 use super::{Kind, Task, TextSession, TooLong};
 use crate::clock::Instant;
 use crate::error::{Advice, Error, Result};
@@ -26,7 +26,7 @@ const MAX_SAMPLES: usize = 64;
 
 /// What to write.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Writing {
+pub struct GenerateOptions {
     /// The text to go on with, or to answer.
     pub prompt: String,
     /// How many samples of it.
@@ -39,7 +39,7 @@ pub struct Writing {
     pub sampling: Sampling,
     /// What is asked of tokens beside that.
     pub constraints: Constraints,
-    /// Texts that end a sample; they are left away.
+    /// Texts that end a sample; they are omitted.
     pub stop: Vec<String>,
     /// What to do with a prompt that leaves no room.
     pub too_long: TooLong,
@@ -47,9 +47,9 @@ pub struct Writing {
     pub keep_special: bool,
 }
 
-impl Writing {
+impl GenerateOptions {
     /// One greedy sample of a prompt, of as many tokens as are usual and fit, whatever the checkpoint says of
-    /// sampling; [`Writing::by`] follows that.
+    /// sampling; [`GenerateOptions::by`] follows that.
     pub fn new(prompt: impl Into<String>) -> Self {
         Self {
             prompt: prompt.into(),
@@ -65,7 +65,7 @@ impl Writing {
     }
 }
 
-impl Writing {
+impl GenerateOptions {
     /// One sample of a prompt as a checkpoint is to be sampled ([`TextSession::generation`]).
     pub fn by(generation: &GenerationConfig, prompt: impl Into<String>) -> Self {
         Self {
@@ -91,7 +91,7 @@ pub struct Piece<'a> {
 pub enum Ended {
     /// The model wrote a token that ends a text.
     EndToken,
-    /// A text of [`Writing::stop`] came.
+    /// A text of [`GenerateOptions::stop`] came.
     Stop(String),
     /// All tokens that were asked for are there.
     Length,
@@ -99,7 +99,7 @@ pub enum Ended {
 
 /// Finished samples.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Written {
+pub struct GeneratedTexts {
     /// The text of each, without the prompt.
     pub texts: Vec<String>,
     /// New tokens of each, the end token included.
@@ -107,12 +107,12 @@ pub struct Written {
     /// Why each ended.
     pub ended: Vec<Ended>,
     /// What it took.
-    pub stats: WritingStats,
+    pub stats: GenerateStats,
 }
 
-/// What writing took; wall clock.
+/// What generating took; wall clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct WritingStats {
+pub struct GenerateStats {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// From the call to the first token: plans, weights, pipelines and the prompt.
@@ -131,46 +131,50 @@ impl TextSession {
     /// # Errors
     /// [`Error::Usage`] if the model does not write, for settings out of range, for a prompt that is empty
     /// or leaves no room; device errors; [`Error::NonFinite`] if the model's scores are not numbers.
-    pub fn write(&self, writing: &Writing, report: &mut dyn FnMut(Piece) -> Result<()>) -> Result<Written> {
-        self.need(Task::Write)?;
-        check(writing)?;
+    pub fn generate(
+        &self,
+        options: &GenerateOptions,
+        report: &mut dyn FnMut(Piece) -> Result<()>,
+    ) -> Result<GeneratedTexts> {
+        self.need(Task::Generate)?;
+        check(options)?;
         let tokenizer = self.tokenizer()?;
-        let prompt = self.prompt(&writing.prompt, writing.tokens, writing.too_long)?;
-        let tokens = self.room(prompt.len(), writing.tokens)?;
-        let mut tellers: Vec<Teller> = (0..writing.samples)
-            .map(|_| Teller::new(tokenizer.stream().keep_special(writing.keep_special), &writing.stop))
+        let prompt = self.prompt(&options.prompt, options.tokens, options.too_long)?;
+        let tokens = self.room(prompt.len(), options.tokens)?;
+        let mut streamers: Vec<TextStreamer> = (0..options.samples)
+            .map(|_| TextStreamer::new(tokenizer.stream().keep_special(options.keep_special), &options.stop))
             .collect();
         let request = Request {
             prompt: &prompt,
-            samples: writing.samples,
-            first: writing.first,
+            samples: options.samples,
+            first: options.first,
             tokens,
-            sampling: writing.sampling,
-            rules: writing.constraints.rules(self.ends(), self.begun(prompt.len()), tokens),
+            sampling: options.sampling,
+            rules: options.constraints.rules(self.ends(), self.begun(prompt.len()), tokens),
             through: false,
         };
-        let (ids, ends, stats) = self.write_ids_with(&request, &mut |new| {
+        let (ids, ends, stats) = self.generate_ids_with(&request, &mut |new| {
             let mut going = vec![true; new.len()];
-            for (sample, (teller, new)) in tellers.iter_mut().zip(new).enumerate() {
+            for (sample, (streamer, new)) in streamers.iter_mut().zip(new).enumerate() {
                 let text = new
                     .ids
                     .iter()
-                    .filter(|id| !new.ended || Some(*id) != new.ids.last() || writing.keep_special);
-                let text = teller.hear(text.copied(), new.ended || new.last);
+                    .filter(|id| !new.ended || Some(*id) != new.ids.last() || options.keep_special);
+                let text = streamer.hear(text.copied(), new.ended || new.last);
                 if !text.is_empty() {
                     report(Piece { sample, text: &text })?;
                 }
-                going[sample] = teller.stopped.is_none();
+                going[sample] = streamer.stopped.is_none();
             }
             Ok(going)
         })?;
-        let ended = tellers.iter().zip(&ends).map(|(teller, &end)| match &teller.stopped {
+        let ended = streamers.iter().zip(&ends).map(|(streamer, &end)| match &streamer.stopped {
             Some(stop) => Ended::Stop(stop.clone()),
             None if end => Ended::EndToken,
             None => Ended::Length,
         });
         let ended = ended.collect();
-        Ok(Written { texts: tellers.into_iter().map(|t| t.told).collect(), ids, ended, stats })
+        Ok(GeneratedTexts { texts: streamers.into_iter().map(|t| t.told).collect(), ids, ended, stats })
     }
 
     /// Tokens of a prompt: what GPT-2 goes on with (its end token, if the prompt is empty), what T5 reads.
@@ -233,9 +237,9 @@ impl TextSession {
     /// (`through` goes on behind it).
     ///
     /// # Errors
-    /// As [`TextSession::write`].
-    pub fn greedy(&self, prompt: &[u32], tokens: usize, through: bool) -> Result<(Vec<u32>, WritingStats)> {
-        self.need(Task::Write)?;
+    /// As [`TextSession::generate`].
+    pub fn greedy(&self, prompt: &[u32], tokens: usize, through: bool) -> Result<(Vec<u32>, GenerateStats)> {
+        self.need(Task::Generate)?;
         if let Some(id) = prompt.iter().find(|&&id| id as usize >= self.info().vocabulary) {
             return Err(Error::usage(
                 format!("token {id} of a vocabulary of {}", self.info().vocabulary),
@@ -248,7 +252,7 @@ impl TextSession {
         let tokens = self.room(prompt.len(), Some(tokens))?;
         let (sampling, rules) = (Sampling::greedy(), LogitsRules::default());
         let request = Request { prompt, samples: 1, first: 0, tokens, sampling, rules, through };
-        let (mut ids, _, stats) = self.write_ids_with(&request, &mut |new| Ok(vec![true; new.len()]))?;
+        let (mut ids, _, stats) = self.generate_ids_with(&request, &mut |new| Ok(vec![true; new.len()]))?;
         Ok((ids.remove(0), stats))
     }
 
@@ -313,11 +317,11 @@ impl TextSession {
     }
 
     /// Draws tokens until all samples have ended. `tell` hears what is new of each and says which go on.
-    fn write_ids_with(
+    fn generate_ids_with(
         &self,
         request: &Request,
         tell: &mut dyn FnMut(&[Heard]) -> Result<Vec<bool>>,
-    ) -> Result<(Vec<Vec<u32>>, Vec<bool>, WritingStats)> {
+    ) -> Result<(Vec<Vec<u32>>, Vec<bool>, GenerateStats)> {
         let &Request { prompt, samples, first, tokens, sampling, ref rules, through } = request;
         let begun = Instant::now();
         let extent = self.extent(prompt.len(), samples, tokens);
@@ -338,7 +342,7 @@ impl TextSession {
         let entropy = vec![0.0; samples * extent.tokens];
         token_loop.write(ENTROPY, HostTensor::f32([samples, extent.tokens], entropy))?;
 
-        let mut stats = WritingStats { prompt_tokens: prompt.len(), ..WritingStats::default() };
+        let mut stats = GenerateStats { prompt_tokens: prompt.len(), ..GenerateStats::default() };
         let start = Instant::now();
         token_loop.submit(&[(PROMPT, 1)])?;
         token_loop.finish()?;
@@ -413,8 +417,8 @@ struct Heard {
     last: bool,
 }
 
-fn check(writing: &Writing) -> Result<()> {
-    let Sampling { temperature, top_p, .. } = writing.sampling;
+fn check(options: &GenerateOptions) -> Result<()> {
+    let Sampling { temperature, top_p, .. } = options.sampling;
     let wrong = |what: String, help: &str| Err(Error::usage(what, help));
     if !(0.0..=1e6).contains(&temperature) {
         return wrong(format!("temperature {temperature}"), "it is 0 (the likeliest token) to 1000000");
@@ -422,14 +426,14 @@ fn check(writing: &Writing) -> Result<()> {
     if !(top_p > 0.0 && top_p <= 1.0) {
         return wrong(format!("top-p {top_p}"), "it is above 0, at most 1");
     }
-    let penalty = writing.constraints.repetition_penalty;
+    let penalty = options.constraints.repetition_penalty;
     if !(penalty > 0.0 && penalty <= 1e6) {
         return wrong(format!("repetition penalty {penalty}"), "it is above 0, at most 1000000; 1 is none");
     }
-    if !(1..=MAX_SAMPLES).contains(&writing.samples) {
-        return wrong(format!("{} samples", writing.samples), "ask for 1 to 64 at a time");
+    if !(1..=MAX_SAMPLES).contains(&options.samples) {
+        return wrong(format!("{} samples", options.samples), "ask for 1 to 64 at a time");
     }
-    if writing.stop.iter().any(String::is_empty) {
+    if options.stop.iter().any(String::is_empty) {
         return wrong("a stop text is empty".to_owned(), "it would end every text at once");
     }
     Ok(())

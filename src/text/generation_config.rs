@@ -1,5 +1,5 @@
 //! What a checkpoint says of how it is to be sampled: `generation_config.json`, or the same keys of
-//! `config.json` in older folders. What is followed goes into [`super::Writing::by`]; what is not becomes a warning.
+//! `config.json` in older folders. What is followed goes into [`super::GenerateOptions::by`]; what is not becomes a warning.
 //!
 //! Source: transformers 5.23, `generation/configuration_utils.py`.
 

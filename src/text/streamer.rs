@@ -3,7 +3,7 @@
 use crate::tokenizer::Stream;
 
 /// Turns tokens to text and holds back what may be the beginning of a stop text.
-pub(super) struct Teller<'a> {
+pub(super) struct TextStreamer<'a> {
     stream: Stream<'a>,
     stop: &'a [String],
     held: String,
@@ -13,7 +13,7 @@ pub(super) struct Teller<'a> {
     pub(super) stopped: Option<String>,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> TextStreamer<'a> {
     pub(super) fn new(stream: Stream<'a>, stop: &'a [String]) -> Self {
         Self { stream, stop, held: String::new(), told: String::new(), stopped: None }
     }

@@ -1,4 +1,4 @@
-//! The ways a linear layer or a convolution can be computed: one row of [`WAYS`] each, a kernel with
+//! The kernel variants of a linear layer or a convolution: one row of [`VARIANTS`] each, a kernel with
 //! its constants. All share one interface (`lib/matmul_io.wgsl`, `lib/conv_io.wgsl`), one weight layout
 //! and one epilogue, so that a plan may take any of them for any matmul it fits. Which is first is a
 //! static estimate: the time of the workgroups that run one after the other. Nothing here measures.
@@ -59,11 +59,11 @@ static ROWS: Kernel = Kernel {
     params: MatMulParams::FIELDS,
 };
 
-/// One way: a kernel, its constants, and what it is good for.
-pub(crate) struct Way {
+/// A kernel variant: a kernel, its constants, and what it is good for.
+pub(crate) struct KernelVariant {
     pub(super) name: &'static str,
     kernel: &'static Kernel,
-    /// The kernel that computes convolutions this way, if there is one.
+    /// The kernel that computes convolutions with it, if there is one.
     conv: Option<&'static Kernel>,
     consts: &'static [(&'static str, usize)],
     /// Rows and columns that one workgroup makes.
@@ -97,7 +97,7 @@ enum Reads {
     Either,
 }
 
-const WAY: Way = Way {
+const PLAIN: KernelVariant = KernelVariant {
     name: "",
     kernel: &TILE.linear,
     conv: Some(&TILE.conv),
@@ -113,10 +113,10 @@ const WAY: Way = Way {
     step: None,
 };
 
-/// Every way. A kernel is added here and nowhere else.
-static WAYS: &[Way] = &[
-    Way { name: "tile64", memory: 8448, speed: (1.3, 1.0), ..WAY },
-    Way {
+/// Every v. A kernel is added here and nowhere else.
+static VARIANTS: &[KernelVariant] = &[
+    KernelVariant { name: "tile64", memory: 8448, speed: (1.3, 1.0), ..PLAIN },
+    KernelVariant {
         name: "quads32",
         kernel: &QUADS.linear,
         conv: Some(&QUADS.conv),
@@ -126,9 +126,9 @@ static WAYS: &[Way] = &[
         memory: 6400,
         x: Reads::Fours,
         speed: (1.2, 0.9),
-        ..WAY
+        ..PLAIN
     },
-    Way {
+    KernelVariant {
         name: "quads64",
         kernel: &QUADS.linear,
         conv: Some(&QUADS.conv),
@@ -137,9 +137,9 @@ static WAYS: &[Way] = &[
         memory: 8448,
         x: Reads::Fours,
         speed: (1.4, 0.9),
-        ..WAY
+        ..PLAIN
     },
-    Way {
+    KernelVariant {
         name: "quads128",
         kernel: &QUADS.linear,
         conv: Some(&QUADS.conv),
@@ -148,9 +148,9 @@ static WAYS: &[Way] = &[
         memory: 8320,
         x: Reads::Fours,
         speed: (1.6, 0.8),
-        ..WAY
+        ..PLAIN
     },
-    Way {
+    KernelVariant {
         name: "rows",
         kernel: &ROWS,
         conv: None,
@@ -158,7 +158,7 @@ static WAYS: &[Way] = &[
         memory: 4096,
         max_rows: 16,
         speed: (0.25, 0.5),
-        ..WAY
+        ..PLAIN
     },
     lanes("lanes1", &[("TM", 1), ("WG", 16)], 1, 2.0),
     lanes("lanes2", &[("TM", 2), ("WG", 16)], 2, 4.0),
@@ -195,11 +195,11 @@ static WAYS: &[Way] = &[
     coop("coop8_32x32", &Tile { side: 8, size: (32, 32, 32), grid: (1, 1, 4), stages: 2, resident: 1 }, 0.7),
 ];
 
-const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> Way {
+const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> KernelVariant {
     let (rows, cols, _) = tile.size;
     // Software adapters take matrices apart element by element: right, and hopelessly slow.
     let (speed, tile) = ((speed, 0.01), (tile, (rows, cols)));
-    Way {
+    KernelVariant {
         name,
         kernel: &coop::QUADS.linear,
         conv: Some(&coop::QUADS.conv),
@@ -208,7 +208,7 @@ const fn coop(name: &'static str, tile: &'static Tile, speed: f64) -> Way {
         x: Reads::Fours,
         speed,
         coop: Some(tile.0),
-        ..WAY
+        ..PLAIN
     }
 }
 
@@ -217,10 +217,20 @@ const fn lanes(
     consts: &'static [(&'static str, usize)],
     rows: usize,
     cpu_speed: f64,
-) -> Way {
+) -> KernelVariant {
     let speed = (0.02, cpu_speed);
     let (kernel, conv) = (&LANES.linear, Some(&LANES.conv));
-    Way { name, kernel, conv, consts, tile: (rows, 64), lanes: 16, x: Reads::Either, speed, ..WAY }
+    KernelVariant {
+        name,
+        kernel,
+        conv,
+        consts,
+        tile: (rows, 64),
+        lanes: 16,
+        x: Reads::Either,
+        speed,
+        ..PLAIN
+    }
 }
 
 /// Rows, and quads of columns of a lane.
@@ -229,11 +239,22 @@ const fn cast(
     consts: &'static [(&'static str, usize)],
     (rows, span): (usize, usize),
     cpu_speed: f64,
-) -> Way {
+) -> KernelVariant {
     let speed = (0.01, cpu_speed);
     let tile = (rows, 32 * span);
     let (kernel, conv) = (&CAST.linear, Some(&CAST.conv));
-    Way { name, kernel, conv, consts, tile, lanes: 8, x: Reads::Either, subgroup: 8, speed, ..WAY }
+    KernelVariant {
+        name,
+        kernel,
+        conv,
+        consts,
+        tile,
+        lanes: 8,
+        x: Reads::Either,
+        subgroup: 8,
+        speed,
+        ..PLAIN
+    }
 }
 
 const fn lines(
@@ -241,11 +262,11 @@ const fn lines(
     consts: &'static [(&'static str, usize)],
     cols: usize,
     gpu_speed: f64,
-) -> Way {
+) -> KernelVariant {
     let step = Some(&step::LINES);
     let (tile, speed) = ((step::MAX_ROWS, cols), (gpu_speed, 0.5));
     let max_rows = step::MAX_ROWS;
-    Way {
+    KernelVariant {
         name,
         consts,
         tile,
@@ -256,7 +277,7 @@ const fn lines(
         speed,
         step,
         conv: None,
-        ..WAY
+        ..PLAIN
     }
 }
 
@@ -266,62 +287,74 @@ const fn step_lanes(
     consts: &'static [(&'static str, usize)],
     most: (usize, usize),
     cpu_speed: f64,
-) -> Way {
+) -> KernelVariant {
     let step = Some(&step::LANES);
     let (tile, speed) = ((step::MAX_ROWS, most.1), (0.02, cpu_speed));
-    Way { name, consts, tile, lanes: 16, max_rows: most.0, x: Reads::Either, speed, step, conv: None, ..WAY }
+    KernelVariant {
+        name,
+        consts,
+        tile,
+        lanes: 16,
+        max_rows: most.0,
+        x: Reads::Either,
+        speed,
+        step,
+        conv: None,
+        ..PLAIN
+    }
 }
 
-/// Names of all ways.
+/// Names of all variants.
 pub(crate) fn names() -> Vec<&'static str> {
-    WAYS.iter().map(|w| w.name).collect()
+    VARIANTS.iter().map(|w| w.name).collect()
 }
 
-/// Names of the ways that compute convolutions too.
+/// Names of the variants that compute convolutions too.
 pub(crate) fn conv_names() -> Vec<&'static str> {
-    WAYS.iter().filter(|w| w.conv.is_some()).map(|w| w.name).collect()
+    VARIANTS.iter().filter(|w| w.conv.is_some()).map(|w| w.name).collect()
 }
 
-/// Kernels of all ways, with repetitions.
+/// Kernels of all variants, with repetitions.
 pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
     let steps = [&step::LINES, &step::LANES].into_iter().flat_map(|pair| [&pair.plain, &pair.cache]);
-    WAYS.iter()
+    VARIANTS
+        .iter()
         .flat_map(|w| [Some(w.kernel), w.conv])
         .flatten()
         .chain([&coop::SCALARS.linear, &coop::SCALARS.conv])
         .chain(steps)
 }
 
-pub(crate) fn by_name(name: &str) -> &'static Way {
-    WAYS.iter().find(|w| w.name == name).expect("the name comes from a list of candidates")
+pub(crate) fn by_name(name: &str) -> &'static KernelVariant {
+    VARIANTS.iter().find(|w| w.name == name).expect("the name comes from a list of candidates")
 }
 
-/// The ways that can compute a linear layer on a target, best first by the estimate.
+/// The variants that can compute a linear layer on a target, best first by the estimate.
 pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
     let Problem { rows, inner, cols, x, w, y, .. } = problem;
     let few = if problem.needs.few { " few" } else { "" };
     let key = format!("matmul {}x{inner}x{cols} {x} {w} {y}{few}", rows.next_power_of_two());
-    ranked(WAYS.iter(), key, target, problem)
+    ranked(VARIANTS.iter(), key, target, problem)
 }
 
-/// The ways that can compute a convolution of so many taps on a target, best first by the estimate.
+/// The variants that can compute a convolution of so many taps on a target, best first by the estimate.
 pub(crate) fn conv_candidates(target: &Target, problem: &Problem, taps: usize) -> Candidates {
     let Problem { rows, inner, cols, x, w, y, .. } = problem;
     let key = format!("conv2d {}x{taps}x{inner}x{cols} {x} {w} {y}", rows.next_power_of_two());
-    ranked(WAYS.iter().filter(|w| w.conv.is_some()), key, target, problem)
+    ranked(VARIANTS.iter().filter(|w| w.conv.is_some()), key, target, problem)
 }
 
 fn ranked(
-    ways: impl Iterator<Item = &'static Way>,
+    variants: impl Iterator<Item = &'static KernelVariant>,
     key: String,
     target: &Target,
     problem: &Problem,
 ) -> Candidates {
-    let able = ways.filter(|w| w.fits(target, problem)).map(|w| (w.name, w.estimate(target, problem)));
+    let able = variants.filter(|v| v.fits(target, problem)).map(|v| (v.name, v.estimate(target, problem)));
     Candidates::ranked(key, target.cpu, able)
 }
 
-impl Way {
+impl KernelVariant {
     /// Workgroups of a launch for `cols` columns.
     pub(crate) fn groups(&self, rows: usize, cols: usize) -> usize {
         rows.div_ceil(self.tile.0) * cols.div_ceil(self.tile.1)
@@ -337,7 +370,7 @@ impl Way {
         if self.coop.is_some() {
             return &Tile::kernels(target).conv;
         }
-        self.conv.expect("the way is on a list of candidates for convolutions")
+        self.conv.expect("the variant is on a list of candidates for convolutions")
     }
 
     /// The constants and the type x, with rows of `inner` elements, is read as.
