@@ -1,7 +1,7 @@
-//! Measures the ways an op can be computed, on the very adapter, and remembers the fastest.
+//! Measures the kernel variants of an op, on the very adapter, and remembers the fastest.
 //!
 //! Every launch of a plan that had a choice is run alone, on buffers of its size that hold zeros,
-//! once for each contender on its list. What was found is a preference between ways that `doctor`
+//! once for each contender on its list. What was found is a preference between variants that `doctor`
 //! and the kernel tests all check, so it changes speed and nothing else. It is kept in a file keyed
 //! by adapter, driver and the text of the kernels; a file that cannot be read is as good as none.
 

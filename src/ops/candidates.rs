@@ -1,4 +1,4 @@
-//! The ways that can compute an op on a target, best first by a static estimate.
+//! The kernel variants that can compute an op on a target, best first by a static estimate.
 
 /// Ways that can compute one op on one target, best first; never empty.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +13,7 @@ pub struct Candidates {
     pub contenders: usize,
 }
 
-/// What the order of ways rests on until one of them is measured.
+/// What the order of variants rests on until one of them is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     /// Time, in units that mean something only beside another estimate of the same list.
@@ -23,7 +23,7 @@ pub struct Estimate {
 }
 
 impl Candidates {
-    /// Sorts the ways that can do it by their estimates.
+    /// Sorts the variants that can do it by their estimates.
     pub(super) fn ranked(
         key: String,
         cpu: bool,

@@ -1,6 +1,6 @@
-//! Which of several ways an op is computed. An op that has more than one lists those that can do
+//! Which of several kernel variants computes an op. An op that has more than one lists those that can do
 //! it on a target, best first by a static estimate ([`Candidates`]); a measurement made on the very
-//! adapter, or the user, may prefer another of the list ([`Choices`]). Every way on a list is exact
+//! adapter, or the user, may prefer another of the list ([`Choices`]). Every variant on a list is exact
 //! within the tolerance of the storage types in use, so that a choice can change speed only.
 
 use std::collections::BTreeMap;

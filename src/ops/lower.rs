@@ -83,7 +83,7 @@ impl<'a> LowerCx<'a> {
         Self { target, choices, choice, inputs, output, output_desc, in_place, dispatches, scratch }
     }
 
-    /// Decides between the ways an op can be computed; launches pushed from here on carry it.
+    /// Decides between the kernel variants of an op; launches pushed from here on carry it.
     pub fn choose(&mut self, op: &'static str, candidates: Candidates) -> &'static str {
         let choice = self.choices.choose(op, candidates);
         let name = choice.name;

@@ -1,10 +1,10 @@
-//! Every op that can be computed in several ways.
+//! Every op that has several kernel variants.
 
 use super::choice::Choices;
 use super::{attention, matmul};
 use crate::error::{Error, Result};
 
-/// Every op that can be computed in several ways, and their names.
+/// Every op that has several kernel variants, and their names.
 pub fn variants() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![("matmul", matmul::names()), ("attention", attention::names()), ("conv2d", matmul::conv_names())]
 }

@@ -1,6 +1,6 @@
 //! What runs the graphs of a checkpoint, whatever it answers: its weights, a device, what is known of the
-//! fastest ways there, executors by what they are for, and what a user should hear. Images, images and
-//! texts have one each; a checkpoint beside another one on the same device has one of its own.
+//! fastest kernel variants there, executors by what they are for, and what a user should hear. Images, generated images
+//! and texts have one each; a checkpoint beside another one on the same device has one of its own.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ impl Runtime {
         Ok(Self { name, checkpoint, precision, engine, device, fuse, tuning, warnings, executors })
     }
 
-    /// Another checkpoint on the same device: executors, what is known of ways and what users should hear are
+    /// Another checkpoint on the same device: executors, what is known of variants and what users should hear are
     /// shared.
     pub(crate) fn beside(&self, name: String, checkpoint: Checkpoint) -> Self {
         let engine = match &self.engine {
@@ -125,7 +125,7 @@ impl Runtime {
         Ok(tensor)
     }
 
-    /// A graph made ready, in the ways that are known to be fastest here or are measured now, over the weights
+    /// A graph made ready, by the variants that are known to be fastest here or are measured now, over the weights
     /// of this runtime; and what it took, tuning counted from `begun`.
     fn ready(&self, graph: &Graph, states: &States, begun: Instant) -> Result<(Executor, Preparation)> {
         let (gpu, store) = self.on_device()?;
@@ -240,7 +240,7 @@ impl Runtime {
         }
     }
 
-    /// Measures the ways of computing a graph, and keeps the fastest; `fresh` forgets what is known. `None`
+    /// Measures the kernel variants of a graph, and keeps the fastest; `fresh` forgets what is known. `None`
     /// on the reference, which has one way.
     ///
     /// # Errors

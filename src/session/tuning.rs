@@ -1,4 +1,4 @@
-//! What a session knows of the fastest ways on its device: what the user forced, what earlier runs
+//! What a session knows of the fastest kernel variants on its device: what the user forced, what earlier runs
 //! measured and kept, and what is measured now, on the first use of a shape.
 
 use std::path::{Path, PathBuf};

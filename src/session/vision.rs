@@ -150,7 +150,7 @@ impl Session {
         self.runtime.plan(&self.graph(batch, size, outputs)?)
     }
 
-    /// Measures the ways of computing a batch of images of (height, width), and keeps the fastest;
+    /// Measures the kernel variants for a batch of images of (height, width), and keeps the fastest;
     /// `fresh` forgets what is known. `None` on the reference, which has one way.
     ///
     /// # Errors

@@ -156,11 +156,8 @@ impl TextSession {
         let (ids, ends, stats) = self.generate_ids_with(&request, &mut |new| {
             let mut going = vec![true; new.len()];
             for (sample, (streamer, new)) in streamers.iter_mut().zip(new).enumerate() {
-                let text = new
-                    .ids
-                    .iter()
-                    .filter(|id| !new.ended || Some(*id) != new.ids.last() || options.keep_special);
-                let text = streamer.hear(text.copied(), new.ended || new.last);
+                // An end token is special as a rule; where it is a word (a full stop), it is part of the text.
+                let text = streamer.hear(new.ids.iter().copied(), new.ended || new.last);
                 if !text.is_empty() {
                     report(Piece { sample, text: &text })?;
                 }

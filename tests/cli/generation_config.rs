@@ -42,6 +42,10 @@ fn ends_and_lengths() {
     let first = plain.iter().position(|id| *id == end).expect("it is there");
     let model = with("gpt2", &json!({"eos_token_id": [3, end], "max_new_tokens": 9, "max_length": 4}));
     assert_eq!(ids(&model, &["-n", "12"]), plain[..=first]);
+    // A word that ends a text is part of it.
+    let text =
+        |more: &[&str]| on(&["--device", "reference"], &model, more).json()["samples"][0]["text"].clone();
+    assert_eq!(text(&["-n", "12"]), text(&["-n", "12", "--keep-special"]));
     assert_eq!(ids(&with("gpt2", &json!({"max_new_tokens": 3})), &[]), plain[..3]);
     assert_eq!(ids(&with("gpt2", &json!({"max_new_tokens": 3})), &["-n", "7"]), plain[..7], "flags win");
     // No end before its time.
