@@ -29,7 +29,7 @@ fn inspect_shows_a_model_that_draws() {
         "\nprompt ",
         "\ntoken ",
         "; must read ",
-        "\npicture        96 launches",
+        "\nimage          96 launches",
         "with and without its class",
     ] {
         assert!(text.contains(part), "{part}: {text}");
