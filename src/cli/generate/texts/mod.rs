@@ -182,6 +182,9 @@ fn way(args: &GenerateArgs, generation: &GenerationConfig, talk: Talk) -> Result
     let asked = how.temperature.is_some() || how.top_k.is_some() || how.top_p.is_some();
     if let Some(Search { beams, length_penalty, early }) = generation.search.filter(|_| !asked) {
         if write.stop.is_empty() && samples(args) <= beams {
+            if how.seed.is_some() {
+                talk.note("--seed changes nothing: a search draws nothing; --temperature 1 draws");
+            }
             talk.note(format_args!(
                 "the checkpoint asks for a search of {beams} beams (--temperature 0 takes the likeliest token each time)"
             ));
