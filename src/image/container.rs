@@ -52,6 +52,18 @@ pub(super) fn png_size(bytes: &[u8]) -> Option<(u64, u64)> {
     (bytes.get(12..16) == Some(b"IHDR")).then_some((side(16)?, side(20)?))
 }
 
+/// Bytes of a PNG's palette that is none, of colours of three bytes and at most 256: the decoder relies on that.
+pub(super) fn png_bad_palette(bytes: &[u8]) -> Option<usize> {
+    let mut at = 8;
+    while let (Some(length), Some(kind)) = (number(bytes, at, 4, true), bytes.get(at + 4..at + 8)) {
+        if kind == b"PLTE" && (length % 3 != 0 || length > 3 * 256) {
+            return Some(length);
+        }
+        at = at.saturating_add(12).saturating_add(length);
+    }
+    None
+}
+
 /// A PNG file with an end where it has none: all of its pixels may be there, and Pillow takes it so. What is
 /// left of a chunk that was begun behind them goes.
 pub(super) fn png_ended(bytes: &[u8]) -> Cow<'_, [u8]> {

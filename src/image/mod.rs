@@ -107,32 +107,7 @@ pub fn decode_bytes(name: &str, bytes: &[u8], options: &DecodeOptions) -> Result
     };
     let mut notes = Vec::new();
     let facts = container::facts(format, bytes);
-    let mut picture = match format {
-        Format::Jpeg => jpeg::decode(&source, &mut notes)?,
-        Format::Gif => {
-            let mut picture = source.decode(format, gif::GifDecoder::new(source.reader()), &mut notes)?;
-            container::paint_gif_border(bytes, &mut picture);
-            picture
-        }
-        Format::Png => {
-            // The decoder's own limits would speak first, and not of pixels.
-            if let Some((width, height)) = container::png_size(bytes) {
-                source.check_size(width, height)?;
-            }
-            let limits = source.limits(options.max_pixels.saturating_mul(8));
-            let whole = container::png_ended(bytes);
-            let decoder = png::PngDecoder::with_limits(Cursor::new(&whole[..]), limits);
-            source.decode(format, decoder, &mut notes)?
-        }
-        Format::WebP => source.decode(format, webp::WebPDecoder::new(source.reader()), &mut notes)?,
-        Format::Bmp => source.decode(format, bmp::BmpDecoder::new(source.reader()), &mut notes)?,
-        Format::Dib => {
-            let decoder = bmp::BmpDecoder::new_without_file_header(source.reader());
-            source.decode(format, decoder, &mut notes)?
-        }
-        Format::Tiff => source.decode(format, tiff::TiffDecoder::new(source.reader()), &mut notes)?,
-        Format::Pnm => source.decode(format, pnm::PnmDecoder::new(source.reader()), &mut notes)?,
-    };
+    let mut picture = source.guarded(format, || decode(&source, format, &mut notes))?;
     if facts.parts > 1 {
         let (part, kind) =
             if format == Format::Tiff { ("pages", "multi-page") } else { ("frames", "animated") };
@@ -146,4 +121,83 @@ pub fn decode_bytes(name: &str, bytes: &[u8], options: &DecodeOptions) -> Result
     Ok(Decoded { width, height, rgb, notes })
 }
 
+/// The pixels of a file of a known format.
+fn decode(source: &Source, format: Format, notes: &mut Vec<String>) -> Result<convert::Picture> {
+    match format {
+        Format::Jpeg => jpeg::decode(source, notes),
+        Format::Gif => {
+            let mut picture = source.decode(format, gif::GifDecoder::new(source.reader()), notes)?;
+            container::paint_gif_border(source.bytes, &mut picture);
+            Ok(picture)
+        }
+        Format::Png => {
+            // The decoder's own limits would speak first, and not of pixels.
+            if let Some((width, height)) = container::png_size(source.bytes) {
+                source.check_size(width, height)?;
+            }
+            if let Some(bytes) = container::png_bad_palette(source.bytes) {
+                let what = format!("damaged PNG file: its palette of {bytes} bytes is none");
+                return Err(source.error(what, "export or download it again"));
+            }
+            let limits = source.limits(source.options.max_pixels.saturating_mul(8));
+            let whole = container::png_ended(source.bytes);
+            let decoder = png::PngDecoder::with_limits(Cursor::new(&whole[..]), limits);
+            source.decode(format, decoder, notes)
+        }
+        Format::WebP => source.decode(format, webp::WebPDecoder::new(source.reader()), notes),
+        Format::Bmp => source.decode(format, bmp::BmpDecoder::new(source.reader()), notes),
+        Format::Dib => {
+            let decoder = bmp::BmpDecoder::new_without_file_header(source.reader());
+            source.decode(format, decoder, notes)
+        }
+        Format::Tiff => source.decode(format, tiff::TiffDecoder::new(source.reader()), notes),
+        Format::Pnm => source.decode(format, pnm::PnmDecoder::new(source.reader()), notes),
+    }
+}
+
 const SUPPORTED: &str = "supported are PNG, JPEG, GIF, WebP, BMP, TIFF and PNM";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// The checksum of PNG's chunks.
+    fn crc(bytes: &[u8]) -> u32 {
+        let bit = |c: u32, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 };
+        !bytes.iter().fold(!0, |c, &byte| (0..8).fold(c ^ u32::from(byte), bit))
+    }
+
+    fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+        let named = [&kind[..], data].concat();
+        [&(data.len() as u32).to_be_bytes()[..], &named, &crc(&named).to_be_bytes()].concat()
+    }
+
+    /// One pixel of the first colour of a palette of so many bytes.
+    fn indexed(palette: usize) -> Vec<u8> {
+        let header = [0, 0, 0, 1, 0, 0, 0, 1, 8, 3, 0, 0, 0];
+        let stored = [0x78, 1, 1, 2, 0, 0xfd, 0xff, 0, 0, 0, 2, 0, 1];
+        let chunks =
+            [(b"IHDR", &header[..]), (b"PLTE", &vec![7; palette]), (b"IDAT", &stored), (b"IEND", &[])];
+        let chunks: Vec<u8> = chunks.iter().flat_map(|(kind, data)| chunk(kind, data)).collect();
+        [b"\x89PNG\r\n\x1a\n", &chunks[..]].concat()
+    }
+
+    #[test]
+    fn palettes_that_are_none() {
+        let decoded = |palette| decode_bytes("a.png", &indexed(palette), &DecodeOptions::default());
+        assert_eq!(decoded(3).unwrap().rgb, [7; 3]);
+        assert_eq!(decoded(768).unwrap().rgb, [7; 3]);
+        for palette in [1, 49, 771] {
+            let e = decoded(palette).unwrap_err().to_string();
+            assert!(e.contains(&format!("its palette of {palette} bytes is none")), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_decoder_that_panics_fails_the_file_alone() {
+        let source = Source { name: "a.png", bytes: &[], options: &DecodeOptions::default() };
+        let e = source.guarded(Format::Png, || -> Result<()> { panic!("a bug") }).unwrap_err().to_string();
+        assert!(e.contains("a.png") && e.contains("damaged PNG file that its decoder fails at"), "{e}");
+    }
+}

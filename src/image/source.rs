@@ -1,6 +1,7 @@
 //! A file that is being decoded: what it may cost, and its decoder's errors in our words.
 
 use std::io::{Cursor, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::image::{DynamicImage, ImageDecoder, ImageError, Limits};
 
@@ -95,6 +96,15 @@ impl<'a> Source<'a> {
                 format!("{} with floating-point samples is not supported", format.name()),
                 "convert it to 8 or 16 bits per sample",
             )
+        })
+    }
+
+    /// Runs a decoder of another crate. What is known to make one panic is checked for beforehand; should a file
+    /// find another way, it fails as a damaged one, and the process lives.
+    pub(super) fn guarded<T>(&self, format: Format, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+        catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
+            let what = format!("{} file that its decoder fails at", format.name());
+            Err(self.error(format!("damaged {what}"), "export or download it again"))
         })
     }
 
