@@ -6,7 +6,6 @@
 //! a file that is replaced as a whole and ignored if anything about it is off.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +131,7 @@ fn driver_copy(timer: &Timer, work: &CopyWork) -> Result<f64> {
     let commands = work.by_driver(gpu);
     let start = timer.now();
     let submission = gpu.queue.submit([commands]);
-    gpu.wait("a copy", &submission, Duration::from_secs(60))?;
+    gpu.wait("a copy", &submission, gpu.patience())?;
     Ok(timer.now() - start)
 }
 

@@ -32,6 +32,12 @@ impl Gpu {
         (made, first)
     }
 
+    /// How long work may take that a device does in a moment: a minute. Ten on a CPU, whose driver compiles kernels
+    /// when they first run, on cores that others may be using.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs(if self.report.kind == "cpu" { 600 } else { 60 })
+    }
+
     /// Ends with a submission, at the latest with the deadline. Polling is what waits here, so it sleeps.
     pub(super) async fn finished(
         &self,

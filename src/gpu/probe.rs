@@ -150,7 +150,7 @@ impl Arithmetic {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         self.launch.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
         let submission = gpu.queue.submit([encoder.finish()]);
-        gpu.wait("work to raise the clocks", &submission, Duration::from_secs(60))
+        gpu.wait("work to raise the clocks", &submission, gpu.patience())
     }
 
     /// Floating-point operations of one run.

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::{Gpu, parallel};
 use crate::error::{Error, Result};
@@ -131,5 +130,5 @@ impl Staging<'_> {
 }
 
 fn wait(gpu: &Gpu, submission: &wgpu::SubmissionIndex) -> Result<()> {
-    gpu.wait("the upload of weights", submission, Duration::from_secs(60))
+    gpu.wait("the upload of weights", submission, gpu.patience())
 }

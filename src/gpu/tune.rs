@@ -292,7 +292,7 @@ impl<'a> Bench<'a> {
             }
         }
         let submission = self.gpu.queue.submit([encoder.finish()]);
-        self.gpu.wait("tuning", &submission, Duration::from_secs(60))?;
+        self.gpu.wait("tuning", &submission, self.gpu.patience())?;
         Ok(start.elapsed())
     }
 }

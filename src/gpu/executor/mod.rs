@@ -134,8 +134,8 @@ impl Executor {
             "discrete" => 200_000_000_000,
             _ => 20_000_000_000,
         };
-        // A minute, and twice the time that half a GFLOP/s takes.
-        let deadline = Duration::from_secs(60 + plan.cost().flops / 250_000_000);
+        // And twice the time that half a GFLOP/s takes.
+        let deadline = gpu.patience() + Duration::from_secs(plan.cost().flops / 250_000_000);
         let outputs = plan.outputs.clone().into();
         let idle = Idle::default();
         let executor =
