@@ -161,7 +161,7 @@ fn the_decoder_agrees_with_the_llamagen_golden() {
 fn encoder_and_decoder_agree_with_pytorch() {
     let temporary = tempfile::tempdir().unwrap();
     let checkpoint = made(temporary.path());
-    let picture = golden("vq", "in.image");
+    let picture = golden("vq", "in.picture");
     for (kind, unit) in [("unit", true), ("plain", false)] {
         let mut config = json(&folder("vq/config.json"));
         config["codebook_l2_norm"] = unit.into();
@@ -180,7 +180,7 @@ fn encoder_and_decoder_agree_with_pytorch() {
             let least = if tolerance == TOLERANCE { 120 } else { 112 };
             assert!(same(&got) >= least, "{name} {kind}: {} of 120 tokens agree", same(&got));
             let got = run(&decode, &checkpoint, &ids);
-            let want = golden("vq", &format!("out.image.{kind}"));
+            let want = golden("vq", &format!("out.picture.{kind}"));
             common::compare(&got, &want, tolerance, tolerance)
                 .unwrap_or_else(|e| panic!("{name} {kind}: {e}"));
         }
