@@ -52,9 +52,12 @@ pub(super) fn png_size(bytes: &[u8]) -> Option<(u64, u64)> {
     (bytes.get(12..16) == Some(b"IHDR")).then_some((side(16)?, side(20)?))
 }
 
-/// Bytes of a PNG's palette that is none, of colours of three bytes and at most 256: the decoder relies on that.
+/// Bytes of the palette of an indexed PNG that is none, of colours of three bytes and at most 256: the decoder
+/// relies on that. Of others it is advice that nobody reads.
 pub(super) fn png_bad_palette(bytes: &[u8]) -> Option<usize> {
-    let mut at = 8;
+    /// Colour type of pixels that are indices.
+    const INDEXED: u8 = 3;
+    let mut at = if bytes.get(25) == Some(&INDEXED) { 8 } else { bytes.len() };
     while let (Some(length), Some(kind)) = (number(bytes, at, 4, true), bytes.get(at + 4..at + 8)) {
         if kind == b"PLTE" && (length % 3 != 0 || length > 3 * 256) {
             return Some(length);
