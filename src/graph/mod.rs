@@ -8,6 +8,7 @@
 //! Builders never fail one by one: the first shape error is kept and returned by
 //! [`Graph::check`], so that model code stays straight-line.
 
+mod differentiate;
 mod recipe;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::ops::Op;
 use crate::tensor::{Shape, TensorDesc};
+pub use differentiate::{Backward, Gradient, differentiate};
 pub use recipe::{BatchNorm, Epsilon, Part, PositionFilter, Transform, Weight};
 
 /// One tensor of one [`Graph`].

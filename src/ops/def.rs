@@ -4,6 +4,7 @@ use super::lower::LowerCx;
 use super::target::Target;
 use super::weights::WeightLayout;
 use crate::error::Result;
+use crate::graph::{Backward, Gradient};
 use crate::tensor::{HostTensor, Shape, TensorDesc};
 
 /// What an op costs: the basis of GFLOP/s, GB/s and of where submissions are split.
@@ -75,6 +76,12 @@ pub trait OpDef {
     /// rows share; none where rows mix.
     fn row_operands(&self, _inputs: &[TensorDesc]) -> Vec<usize> {
         vec![]
+    }
+
+    /// Writes the gradients of the operands, one for each, from that of the result: the product of a vector
+    /// with the op's Jacobian. `None` if the op cannot be trained through.
+    fn vjp(&self, _at: &mut Backward) -> Option<Vec<Gradient>> {
+        None
     }
 
     /// Pushes the launches that compute the result.

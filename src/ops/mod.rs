@@ -19,6 +19,7 @@ mod def;
 mod elementwise;
 mod embed;
 mod embed_ordered;
+mod fill;
 mod gather;
 mod group_norm;
 mod layout;
@@ -48,6 +49,7 @@ pub use def::{Cost, OpDef};
 pub use elementwise::{Act, Binary, BinaryKind, Glu, Unary};
 pub use embed::EmbedSequence;
 pub use embed_ordered::EmbedOrdered;
+pub use fill::Fill;
 pub use gather::Gather;
 pub use group_norm::{GroupApply, GroupFactors, GroupStats};
 pub use layout::{ConcatTokens, ConcatWidth, MeanTokens, Reshape, SliceTokens, SplitHeads};
@@ -149,6 +151,8 @@ computed! {
     Binary,
     /// Gated linear unit over packed halves.
     Glu,
+    /// One number everywhere.
+    Fill,
     /// Rows of a table by index.
     Gather,
     /// Rows of a table by the ids of a sequence in the making.
