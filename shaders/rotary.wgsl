@@ -1,5 +1,5 @@
 // Rotary position embedding: one lane turns one pair of neighbouring elements; pairs from `turned` on
-// are copied. Prelude: types X, Y; u32 WG.
+// are copied. Prelude: types X, Y; bool BACK (by the opposite angle); u32 WG.
 
 struct Params { count: u32, turned: u32, tokens: u32, width: u32, positions: u32 }
 
@@ -30,7 +30,7 @@ fn main(
     let place = min(step[0] + row % p.tokens, p.positions - 1u);
     let at = place * p.width + 2u * i % p.width;
     let c = table[at];
-    let s = table[at + 1u];
+    let s = select(table[at + 1u], -table[at + 1u], BACK);
     y[2u * i] = Y(a * c - b * s);
     y[2u * i + 1u] = Y(b * c + a * s);
 }

@@ -55,6 +55,12 @@ pub trait OpDef {
         WeightLayout::Plain
     }
 
+    /// Whether operand `i` may be computed although a weight there has a layout of its own: the op brings it
+    /// into that layout itself.
+    fn packs(&self, _i: usize) -> bool {
+        false
+    }
+
     /// An operand whose buffer the result may take over, because each element of the result is
     /// computed by the one invocation that reads that element of the operand.
     fn in_place(&self) -> Option<usize> {

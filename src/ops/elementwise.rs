@@ -3,7 +3,7 @@
 use super::def::{OpDef, arity, f32s, is_suffix};
 use super::lower::{LowerCx, to_u32};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Backward, Gradient, Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{HostTensor, TensorDesc};
 
@@ -55,6 +55,35 @@ impl Act {
             Act::Silu => x * sigmoid(x),
             Act::Tanh => x.tanh(),
             Act::Sigmoid => sigmoid(x),
+        };
+        y as f32
+    }
+}
+
+impl Act {
+    /// Its derivative, evaluated in f64; that of `Relu` at 0 is 0.
+    pub fn slope(self, x: f32) -> f32 {
+        let x = f64::from(x);
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let y = match self {
+            Act::Gelu => {
+                let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
+                0.5 * (1.0 + erf(x / std::f64::consts::SQRT_2)) + x * density
+            }
+            Act::GeluTanh => {
+                let c = (2.0 / std::f64::consts::PI).sqrt();
+                let t = (c * (x + 0.044715 * x * x * x)).tanh();
+                0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * c * (1.0 + 3.0 * 0.044715 * x * x)
+            }
+            Act::QuickGelu => {
+                let s = sigmoid(1.702 * x);
+                s + 1.702 * x * s * (1.0 - s)
+            }
+            Act::Relu if x.is_nan() => x,
+            Act::Relu => f64::from(u8::from(x > 0.0)),
+            Act::Silu => sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x))),
+            Act::Tanh => 1.0 - x.tanh() * x.tanh(),
+            Act::Sigmoid => sigmoid(x) * (1.0 - sigmoid(x)),
         };
         y as f32
     }
@@ -197,6 +226,14 @@ impl OpDef for Unary {
         vec![0]
     }
 
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let (x, dy) = (at.inputs[0], at.dy);
+        Some(vec![Gradient::Whole(match self.act {
+            Some(act) => at.g.act_grad(x, dy, act, self.factor),
+            None => at.g.scale(dy, self.factor),
+        })])
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let count = cx.output().shape.elements();
         let variant = Variant::new()
@@ -247,6 +284,22 @@ impl OpDef for Binary {
         }
     }
 
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let ([a, b], dy) = ([at.inputs[0], at.inputs[1]], at.dy);
+        let shape = at.g.shape(b);
+        Some(match self.kind {
+            BinaryKind::Add => vec![at.of(0, |_| dy), at.of(1, |g| g.sum_to(dy, shape))],
+            BinaryKind::Mul => {
+                let da = at.of(0, |g| g.mul(dy, b));
+                let db = at.of(1, |g| {
+                    let product = g.mul(dy, a);
+                    g.sum_to(product, shape)
+                });
+                vec![da, db]
+            }
+        })
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let count = cx.output().shape.elements();
         let variant = Variant::new()
@@ -295,6 +348,11 @@ impl OpDef for Glu {
 
     fn row_operands(&self, _inputs: &[TensorDesc]) -> Vec<usize> {
         vec![0]
+    }
+
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let (x, dy) = (at.inputs[0], at.dy);
+        Some(vec![Gradient::Whole(at.g.glu_grad(x, dy, self.act))])
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {

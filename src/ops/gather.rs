@@ -7,7 +7,7 @@ use super::lower::{LowerCx, to_u32};
 use super::target::Target;
 use super::weights::WeightLayout;
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Backward, Gradient, Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{DType, Elements, HostTensor, Shape, TensorDesc};
 
@@ -67,6 +67,11 @@ impl OpDef for Gather {
 
     fn cost_bytes(&self, inputs: &[TensorDesc], out: &TensorDesc) -> Option<u64> {
         Some((inputs[1].bytes() + 2 * out.bytes()) as u64)
+    }
+
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let (rows, ids, dy) = (at.g.shape(at.inputs[0]).dims()[0], at.inputs[1], at.dy);
+        Some(vec![at.of(0, |g| g.scatter_rows(dy, ids, rows)), Gradient::None])
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {

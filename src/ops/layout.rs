@@ -1,13 +1,11 @@
 //! The only ops that move data without computing: splitting heads, joining and slicing tokens,
 //! reshaping; and the mean over tokens. All moves are one strided copy kernel.
 
-use std::ops::Range;
-
 use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
 use super::lower::{LowerCx, to_u32};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Backward, Gradient, Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{HostTensor, Shape, TensorDesc};
 
@@ -29,20 +27,6 @@ pub struct ConcatTokens {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConcatWidth;
 
-/// A range of tokens: (B,T,C) to (B,len,C).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SliceTokens {
-    /// Which tokens.
-    pub range: Range<usize>,
-}
-
-/// Mean over a range of tokens: (B,T,C) to (B,C).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MeanTokens {
-    /// Which tokens.
-    pub range: Range<usize>,
-}
-
 /// The same elements under another shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reshape {
@@ -59,13 +43,7 @@ params! {
     }
 }
 
-params! {
-    /// Parameters of the mean kernel.
-    struct MeanParams { count: u32, width: u32, tokens: u32, first: u32, length: u32 }
-}
-
 static COPY: Kernel = Kernel { name: "copy", source: shader!("copy.wgsl"), params: CopyParams::FIELDS };
-static MEAN: Kernel = Kernel { name: "mean", source: shader!("mean.wgsl"), params: MeanParams::FIELDS };
 
 impl Graph {
     /// (B,T,C) to (B,H,T,D), D = C/H.
@@ -83,25 +61,6 @@ impl Graph {
         self.push(ConcatWidth, parts.to_vec())
     }
 
-    /// Some tokens. x: (B,T,C); returns (B,len,C).
-    pub fn slice_tokens(&mut self, x: Value, range: Range<usize>) -> Value {
-        self.push(SliceTokens { range }, vec![x])
-    }
-
-    /// One token. x: (B,T,C); returns (B,C).
-    pub fn token(&mut self, x: Value, i: usize) -> Value {
-        let all = self.shape(x).dims() == [self.shape(x).rows(), 1, self.shape(x).width()];
-        let sliced = if all && i == 0 { x } else { self.slice_tokens(x, i..i + 1) };
-        let dims = self.shape(sliced);
-        let (batch, width) = (dims.dims()[0], dims.width());
-        self.reshape(sliced, [batch, width])
-    }
-
-    /// Mean over some tokens. x: (B,T,C); returns (B,C).
-    pub fn mean_tokens(&mut self, x: Value, range: Range<usize>) -> Value {
-        self.push(MeanTokens { range }, vec![x])
-    }
-
     /// The same elements under another shape.
     pub fn reshape(&mut self, x: Value, shape: impl Into<Shape>) -> Value {
         self.push(Reshape { shape: shape.into() }, vec![x])
@@ -109,14 +68,14 @@ impl Graph {
 }
 
 /// Extent and element strides of one copy, outermost first.
-struct Copy4 {
-    extent: [usize; 4],
-    src: (usize, [usize; 4]),
-    dst: (usize, [usize; 4]),
+pub(super) struct Copy4 {
+    pub(super) extent: [usize; 4],
+    pub(super) src: (usize, [usize; 4]),
+    pub(super) dst: (usize, [usize; 4]),
 }
 
 impl Copy4 {
-    fn lower(&self, cx: &mut LowerCx, input: usize) -> Result<()> {
+    pub(super) fn lower(&self, cx: &mut LowerCx, input: usize) -> Result<()> {
         let count: usize = self.extent.iter().product();
         to_u32("copied elements", cx.input(input).shape.elements().max(cx.output().shape.elements()))?;
         let variant = Variant::new()
@@ -180,6 +139,10 @@ impl OpDef for SplitHeads {
         true
     }
 
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        Some(vec![Gradient::Whole(at.g.merge_heads(at.dy))])
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [b, h, t, d]: [usize; 4] = dims("out", &cx.output()).expect("infer made it");
         let copy = Copy4 {
@@ -235,6 +198,21 @@ impl OpDef for ConcatTokens {
         0
     }
 
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let mut first = 0;
+        let gradients = at.inputs.iter().zip(at.needed).map(|(&v, &needed)| {
+            let shape = at.g.shape(v);
+            let tokens = shape.dims()[shape.dims().len() - 2];
+            first += tokens;
+            if !needed {
+                return Gradient::None;
+            }
+            let part = at.g.slice_tokens(at.dy, first - tokens..first);
+            Gradient::Whole(at.g.sum_to(part, shape))
+        });
+        Some(gradients.collect())
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [batch, tokens, width]: [usize; 3] = dims("out", &cx.output()).expect("infer made it");
         let mut first = 0;
@@ -284,6 +262,20 @@ impl OpDef for ConcatWidth {
         0
     }
 
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let mut first = 0;
+        let gradients = at.inputs.iter().zip(at.needed).map(|(&v, &needed)| {
+            let width = at.g.shape(v).width();
+            first += width;
+            if needed {
+                Gradient::Whole(at.g.slice_width(at.dy, first - width..first))
+            } else {
+                Gradient::None
+            }
+        });
+        Some(gradients.collect())
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let (rows, total) = (cx.output().shape.rows(), cx.output().shape.width());
         let mut first = 0;
@@ -300,93 +292,6 @@ impl OpDef for ConcatWidth {
             i += 1;
         }
         Ok(())
-    }
-}
-
-fn checked_range(range: &Range<usize>, tokens: usize) -> Result<(), String> {
-    if range.start < range.end && range.end <= tokens {
-        Ok(())
-    } else {
-        Err(format!("tokens {}..{} of {tokens}", range.start, range.end))
-    }
-}
-
-impl OpDef for SliceTokens {
-    fn name(&self) -> &'static str {
-        "slice_tokens"
-    }
-
-    fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String> {
-        arity(inputs, 1)?;
-        let [b, t, c] = dims("x", &inputs[0])?;
-        checked_range(&self.range, t)?;
-        Ok(TensorDesc::f32([b, self.range.len(), c]))
-    }
-
-    fn reference(&self, inputs: &[&HostTensor], out: &TensorDesc) -> HostTensor {
-        let [_, t, c]: [usize; 3] = dims("x", &inputs[0].desc()).expect("checked by infer");
-        let pictures = f32s(inputs[0]).chunks(t * c);
-        let y = pictures.flat_map(|x| &x[self.range.start * c..self.range.end * c]).copied();
-        HostTensor::f32(out.shape, y.collect())
-    }
-
-    fn flops(&self, _inputs: &[TensorDesc], _out: &TensorDesc) -> u64 {
-        0
-    }
-
-    fn lower(&self, cx: &mut LowerCx) -> Result<()> {
-        let [b, t, c]: [usize; 3] = dims("x", &cx.input(0)).expect("checked by infer");
-        let length = self.range.len();
-        let copy = Copy4 {
-            extent: [1, b, length, c],
-            src: (self.range.start * c, [0, t * c, c, 1]),
-            dst: (0, [0, length * c, c, 1]),
-        };
-        copy.lower(cx, 0)
-    }
-}
-
-impl OpDef for MeanTokens {
-    fn name(&self) -> &'static str {
-        "mean_tokens"
-    }
-
-    fn infer(&self, inputs: &[TensorDesc]) -> Result<TensorDesc, String> {
-        arity(inputs, 1)?;
-        let [b, t, c] = dims("x", &inputs[0])?;
-        checked_range(&self.range, t)?;
-        Ok(TensorDesc::f32([b, c]))
-    }
-
-    fn reference(&self, inputs: &[&HostTensor], out: &TensorDesc) -> HostTensor {
-        let [_, t, c]: [usize; 3] = dims("x", &inputs[0].desc()).expect("checked by infer");
-        let x = f32s(inputs[0]);
-        let mean = |i: usize| {
-            let at = |ti: usize| x[(i / c * t + ti) * c + i % c];
-            self.range.clone().map(at).sum::<f32>() / self.range.len() as f32
-        };
-        HostTensor::f32(out.shape, (0..out.shape.elements()).map(mean).collect())
-    }
-
-    fn flops(&self, inputs: &[TensorDesc], _out: &TensorDesc) -> u64 {
-        inputs[0].shape.elements() as u64
-    }
-
-    fn lower(&self, cx: &mut LowerCx) -> Result<()> {
-        let [b, t, c]: [usize; 3] = dims("x", &cx.input(0)).expect("checked by infer");
-        to_u32("mean operand", b * t * c)?;
-        let variant = Variant::new()
-            .with_type("X", cx.input(0).dtype)
-            .with_type("Y", cx.output().dtype)
-            .with_u32("WG", LANES);
-        let params = MeanParams {
-            count: (b * c) as u32,
-            width: c as u32,
-            tokens: t as u32,
-            first: self.range.start as u32,
-            length: self.range.len() as u32,
-        };
-        cx.dispatch(&MEAN, variant, params, vec![cx.operand(0), cx.result()], (b * c).div_ceil(LANES))
     }
 }
 
@@ -409,6 +314,11 @@ impl OpDef for Reshape {
 
     fn flops(&self, _inputs: &[TensorDesc], _out: &TensorDesc) -> u64 {
         0
+    }
+
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let shape = at.g.shape(at.inputs[0]);
+        Some(vec![Gradient::Whole(at.g.reshape(at.dy, shape))])
     }
 
     /// Nothing: the plan gives a reshape its operand's buffer.

@@ -121,6 +121,11 @@ impl<'a> LowerCx<'a> {
         }
     }
 
+    /// True if operand `i` is a weight, stored as the op asks; else it is computed.
+    pub fn is_weight(&self, i: usize) -> bool {
+        self.inputs[i].weight.is_some()
+    }
+
     /// Row ranges in which operand `i` is stored.
     pub fn parts(&self, i: usize) -> Vec<std::ops::Range<usize>> {
         match &self.inputs[i].weight {

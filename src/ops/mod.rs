@@ -11,6 +11,7 @@
 //! Shape letters, everywhere: B batch, T tokens, S keys, C width, H heads, D head width (C = H·D),
 //! F hidden width of the MLP, V vocabulary, P patch side.
 
+mod act_grad;
 mod attention;
 mod candidates;
 mod choice;
@@ -28,17 +29,23 @@ mod lower;
 mod matmul;
 mod nearest;
 mod norm;
+mod norm_grad;
 mod patchify;
 mod pool;
 mod process_logits;
 mod ragged;
 mod rotary;
 mod sample;
+mod scatter;
 mod softmax;
+mod split;
+mod sum;
 mod target;
+mod tokens;
 mod variants;
 mod weights;
 
+pub use act_grad::{ActGrad, GluGrad};
 pub use attention::{
     Attention, AttentionWeights, Cache, CachedAttention, CrossAttention, Scores, cache_shape,
 };
@@ -52,21 +59,26 @@ pub use embed_ordered::EmbedOrdered;
 pub use fill::Fill;
 pub use gather::Gather;
 pub use group_norm::{GroupApply, GroupFactors, GroupStats};
-pub use layout::{ConcatTokens, ConcatWidth, MeanTokens, Reshape, SliceTokens, SplitHeads};
+pub use layout::{ConcatTokens, ConcatWidth, Reshape, SplitHeads};
 pub use likelihood::LogProbability;
 pub use lower::{Dispatch, LowerCx, LowerInput, Operand};
 pub(crate) use matmul::DECODE_ROWS;
-pub use matmul::{CacheWrite, DecodeLinear, HeadSplit, MatMul};
+pub use matmul::{CacheWrite, DecodeLinear, HeadSplit, MatMul, Product, Transpose};
 pub use nearest::NearestCode;
 pub use norm::{Norm, NormKind};
+pub use norm_grad::{NormFactorsGrad, NormGrad};
 pub use patchify::{Normalise, Patchify};
 pub use pool::MaxPool;
 pub use process_logits::{LogitsRules, ProcessLogits};
 pub use ragged::{MeanOf, TakeTokens};
 pub use rotary::Rotary;
 pub use sample::{Guidance, Sample, Sampling};
+pub use scatter::{PutTokens, ScatterRows};
 pub use softmax::Softmax;
+pub use split::{MergeHeads, SliceWidth};
+pub use sum::SumTo;
 pub use target::{Matrices, Target};
+pub use tokens::{MeanTokens, SliceTokens, SpreadTokens};
 pub use variants::{kernel_text, variants};
 pub use weights::{WeightLayout, WeightSlot};
 
@@ -187,6 +199,30 @@ computed! {
     LogProbability,
     /// The same elements under another shape; costs nothing.
     Reshape,
+    /// (R,C) to (C,R).
+    Transpose,
+    /// Product of two computed matrices.
+    Product,
+    /// Sum over outer dimensions.
+    SumTo,
+    /// Way back of an activation.
+    ActGrad,
+    /// Way back of a gated linear unit.
+    GluGrad,
+    /// Way back of a norm, to what it normalised.
+    NormGrad,
+    /// Way back of a norm, to its gain and bias.
+    NormFactorsGrad,
+    /// Way back of rows by index.
+    ScatterRows,
+    /// Way back of tokens by place.
+    PutTokens,
+    /// Way back of a mean over tokens.
+    SpreadTokens,
+    /// (B,H,T,D) to (B,T,C).
+    MergeHeads,
+    /// A range of columns.
+    SliceWidth,
 }
 
 impl Op {

@@ -3,7 +3,7 @@
 use super::def::{OpDef, arity, f32s};
 use super::lower::{LowerCx, to_u32};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Backward, Gradient, Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{HostTensor, TensorDesc};
 
@@ -105,6 +105,27 @@ impl OpDef for Norm {
 
     fn row_operands(&self, _inputs: &[TensorDesc]) -> Vec<usize> {
         vec![0]
+    }
+
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let ([x, gain], dy) = ([at.inputs[0], at.inputs[1]], at.dy);
+        let mut gradients = vec![at.of(0, |g| g.norm_grad(x, gain, dy, *self))];
+        if !at.needed[1..].contains(&true) {
+            gradients.resize(at.inputs.len(), Gradient::None);
+            return Some(gradients);
+        }
+        // A row for the gain, and one for the bias of a layer norm.
+        let rows = at.inputs.len() - 1;
+        let factors = at.g.norm_factors_grad(x, dy, *self);
+        let factors = at.g.reshape(factors, [1, rows, at.g.shape(x).width()]);
+        for i in 1..=rows {
+            let shape = at.g.shape(at.inputs[i]);
+            gradients.push(at.of(i, |g| {
+                let row = g.slice_tokens(factors, i - 1..i);
+                g.reshape(row, shape)
+            }));
+        }
+        Some(gradients)
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {

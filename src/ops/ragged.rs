@@ -5,7 +5,7 @@ use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
 use super::lower::{LowerCx, to_u32};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Backward, Gradient, Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
@@ -82,6 +82,11 @@ impl OpDef for TakeTokens {
         true
     }
 
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let (tokens, places, dy) = (at.g.shape(at.inputs[0]).dims()[1], at.inputs[1], at.dy);
+        Some(vec![at.of(0, |g| g.put_tokens(dy, places, tokens)), Gradient::None])
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [b, t, c]: [usize; 3] = dims("x", &cx.input(0)).expect("checked by infer");
         let out = cx.output();
@@ -126,6 +131,11 @@ impl OpDef for MeanOf {
 
     fn flops(&self, inputs: &[TensorDesc], _out: &TensorDesc) -> u64 {
         inputs[0].shape.elements() as u64
+    }
+
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let (tokens, lengths, dy) = (at.g.shape(at.inputs[0]).dims()[1], at.inputs[1], at.dy);
+        Some(vec![at.of(0, |g| g.spread_tokens(dy, tokens, 0..tokens, Some(lengths))), Gradient::None])
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {

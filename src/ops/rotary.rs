@@ -7,7 +7,7 @@ use super::def::{OpDef, arity, dims, f32s};
 use super::elementwise::LANES;
 use super::lower::{LowerCx, to_u32};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Backward, Gradient, Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
@@ -18,6 +18,8 @@ use crate::tensor::{DType, HostTensor, TensorDesc};
 pub struct Rotary {
     /// x holds q, k and v.
     pub packed: bool,
+    /// Turned by the opposite angle: the way back.
+    pub back: bool,
 }
 
 params! {
@@ -31,7 +33,7 @@ static ROTARY: Kernel =
 impl Graph {
     /// Rotates heads by their places. x: (B,H,T,D), table: (P,D), step: u32; returns (B,H,T,D).
     pub fn rotary(&mut self, x: Value, table: Value, step: Value) -> Value {
-        self.push(Rotary { packed: false }, vec![x, table, step])
+        self.push(Rotary { packed: false, back: false }, vec![x, table, step])
     }
 }
 
@@ -81,7 +83,13 @@ impl OpDef for Rotary {
     }
 
     fn reference(&self, inputs: &[&HostTensor], _out: &TensorDesc) -> HostTensor {
-        turn(inputs[0], inputs[1], inputs[2], if self.packed { 2.0 / 3.0 } else { 1.0 })
+        let share = if self.packed { 2.0 / 3.0 } else { 1.0 };
+        if !self.back {
+            return turn(inputs[0], inputs[1], inputs[2], share);
+        }
+        let sines = |(i, &x): (usize, &f32)| if i % 2 == 1 { -x } else { x };
+        let table = f32s(inputs[1]).iter().enumerate().map(sines).collect();
+        turn(inputs[0], &HostTensor::f32(inputs[1].shape(), table), inputs[2], share)
     }
 
     fn flops(&self, _inputs: &[TensorDesc], out: &TensorDesc) -> u64 {
@@ -92,6 +100,14 @@ impl OpDef for Rotary {
         true
     }
 
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let inputs = vec![at.dy, at.inputs[1], at.inputs[2]];
+        let back = Rotary { back: !self.back, ..*self };
+        // The table is computed, not learned.
+        let fixed = !at.needed[1];
+        fixed.then(|| vec![at.of(0, |g| g.push(back, inputs)), Gradient::None, Gradient::None])
+    }
+
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
         let [_, _, t, d]: [usize; 4] = dims("x", &cx.output()).expect("infer made it");
         let pairs = cx.output().shape.elements() / 2;
@@ -99,6 +115,7 @@ impl OpDef for Rotary {
         let variant = Variant::new()
             .with_type("X", cx.input(0).dtype)
             .with_type("Y", cx.output().dtype)
+            .with_bool("BACK", self.back)
             .with_u32("WG", LANES);
         let params = RotaryParams {
             count: to_u32("rotary pairs", 2 * pairs)? / 2,

@@ -236,7 +236,7 @@ impl Builder<'_> {
                 }
                 _ => {
                     let layout = def.weight_layout(i, self.target);
-                    if !matches!(layout, WeightLayout::Plain | WeightLayout::Table) {
+                    if !matches!(layout, WeightLayout::Plain | WeightLayout::Table) && !def.packs(i) {
                         return Err(Error::usage(
                             format!("{}: operand {i} of {} is computed", node.label, node.op.name()),
                             "make it a weight: kernels read that operand as weights are stored",

@@ -1,22 +1,25 @@
 //! Linear layers: y = act(x·Wᵀ + bias) · scale + residual, with every part but the product optional and
 //! usually put there by `plan::fuse`. The kernels are in [`variants`].
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
+use super::pack;
 use super::problem::{MatMulParams, Needs, Problem};
 use super::step::{self, Along};
 use super::variants;
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Backward, Gradient, Graph, Value};
 use crate::kernel::Variant;
 use crate::ops::def::{OpDef, arity, dims, f32s, is_suffix};
 use crate::ops::elementwise::Act;
-use crate::ops::lower::{LowerCx, to_u32};
+use crate::ops::lower::{LowerCx, Operand, to_u32};
 use crate::ops::target::Target;
 use crate::ops::weights::WeightLayout;
-use crate::tensor::{HostTensor, TensorDesc};
+use crate::tensor::{DType, HostTensor, TensorDesc};
 
-/// A linear layer. Operands: x (…, K), weight (N, K), then those of bias (N), scale (N) and residual that are
+/// A linear layer. Operands: x (…, K), weight (N, K), which may be computed, then those of bias (N), scale (N) and residual that are
 /// set, in that order. Result (…, N), or (…, N/2) if `gated`, or head-split if `heads` is set.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct MatMul {
@@ -137,19 +140,32 @@ impl MatMul {
 
     /// The launches of the layer, with what rides along in a decode step.
     pub(super) fn launch(&self, cx: &mut LowerCx, along: Along) -> Result<()> {
+        let (x, w) = (cx.input(0), cx.input(1));
+        let (rows, inner, cols) = (x.shape.rows(), x.shape.width(), w.shape.dims()[0]);
+        let (weight, w_type) = if cx.is_weight(1) {
+            let parts = cx.parts(1).into_iter().enumerate();
+            (parts.map(|(part, range)| (range, cx.part(1, part))).collect(), w.dtype)
+        } else {
+            let packed = pack::as_weight(cx, 1, [cols, inner], false, inner)?;
+            (std::iter::once((0..cols, packed)).collect(), DType::F32)
+        };
+        let sides = Sides { x: cx.operand(0), x_type: x.dtype, rows, inner, weight, w_type, cols };
+        self.push(cx, sides, along)
+    }
+
+    /// The launches for what is multiplied.
+    pub(super) fn push(&self, cx: &mut LowerCx, sides: Sides, along: Along) -> Result<()> {
+        let Sides { x, x_type, rows, inner, weight, w_type, cols: total_cols } = sides;
         let at = self.operands();
         let in_place = at.residual.is_some() && cx.in_place();
         let residual = at.residual.filter(|_| !in_place);
-        let x = cx.input(0);
-        let (rows, inner) = (x.shape.rows(), x.shape.width());
-        let total_cols = cx.input(1).shape.dims()[0];
         let split = self.heads.unwrap_or(HeadSplit { parts: 1, heads: 1 });
-        let tokens = if self.heads.is_some() { x.shape.dims()[1] } else { 1 };
+        let tokens = if self.heads.is_some() { cx.input(0).shape.dims()[1] } else { 1 };
         let residual_desc = residual.map(|i| cx.input(i));
         let head_width = total_cols / (split.parts * split.heads);
         let variant = Variant::new()
-            .with_type("W", cx.input(1).dtype)
-            .with_type("R", residual_desc.map_or(x.dtype, |d| d.dtype))
+            .with_type("W", w_type)
+            .with_type("R", residual_desc.map_or(x_type, |d| d.dtype))
             .with_type("Y", cx.output().dtype)
             .with_u32("ACT", self.act.map_or(0, Act::code))
             .with_bool("BIAS", self.bias)
@@ -161,12 +177,12 @@ impl MatMul {
             .with_u32("D", if self.heads.is_some() { head_width } else { 4 })
             .with_bool("GATED", self.gated)
             .with_bool("SLABS", self.weight_layout(1, cx.target) == WeightLayout::Slabs);
-        to_u32("matmul operand", x.shape.elements())?;
+        to_u32("matmul operand", rows * inner)?;
         to_u32("matmul result", cx.output().shape.elements())?;
-        let (w, y) = (cx.input(1).dtype, cx.output().dtype);
+        let y = cx.output().dtype;
         let fours = total_cols.is_multiple_of(4) && head_width.is_multiple_of(4);
         let needs = Needs { few: along.any(), gated: self.gated, scale: self.scale };
-        let problem = Problem { rows, inner, cols: total_cols, x: x.dtype, w, y, fours, needs };
+        let problem = Problem { rows, inner, cols: total_cols, x: x_type, w: w_type, y, fours, needs };
         let chosen = variants::by_name(cx.choose("matmul", variants::candidates(cx.target, &problem)));
         let variant = chosen.specialise(variant, cx.target, &problem);
         let residual_rows = residual_desc.map_or(1, |d| (d.shape.elements() / total_cols).max(1) as u32);
@@ -183,11 +199,11 @@ impl MatMul {
             groups: 0,
         };
         if let Some(pair) = chosen.step {
-            let launch = step::Launch { pair, variant, params, bias: at.bias, residual, along };
+            let launch = step::Launch { pair, variant, params, x, weight, bias: at.bias, residual, along };
             return launch.push(cx, |cols| chosen.groups(rows, cols));
         }
         let kernel = chosen.kernel(cx.target);
-        for (part, range) in cx.parts(1).into_iter().enumerate() {
+        for (range, part) in weight {
             let cols = range.len();
             to_u32("matmul weight", inner * cols.next_multiple_of(WeightLayout::SLAB))?;
             let groups = chosen.groups(rows, cols);
@@ -198,19 +214,25 @@ impl MatMul {
                 groups: to_u32("matmul workgroups", groups)?,
                 ..params
             };
-            let or_x = |i: Option<usize>, cx: &LowerCx| cx.operand(i.unwrap_or(0));
-            let binds = vec![
-                cx.operand(0),
-                cx.part(1, part),
-                or_x(at.bias, cx),
-                or_x(at.scale, cx),
-                or_x(residual, cx),
-                cx.result(),
-            ];
+            let or_x = |i: Option<usize>| i.map_or(x, |i| cx.operand(i));
+            let binds = vec![x, part, or_x(at.bias), or_x(at.scale), or_x(residual), cx.result()];
             cx.dispatch(kernel, variant.clone(), params, binds, groups)?;
         }
         Ok(())
     }
+}
+
+/// What is multiplied, as the kernels read it: rows of x, and the weight, by ranges of its outputs.
+pub(super) struct Sides {
+    pub(super) x: Operand,
+    pub(super) x_type: DType,
+    pub(super) rows: usize,
+    /// K.
+    pub(super) inner: usize,
+    pub(super) weight: Vec<(Range<usize>, Operand)>,
+    pub(super) w_type: DType,
+    /// N.
+    pub(super) cols: usize,
 }
 
 impl OpDef for MatMul {
@@ -272,6 +294,19 @@ impl OpDef for MatMul {
             1 => WeightLayout::Columns,
             _ => WeightLayout::Plain,
         }
+    }
+
+    fn packs(&self, i: usize) -> bool {
+        i == 1
+    }
+
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        if *self != Self::default() {
+            return None;
+        }
+        let ([x, w], dy) = ([at.inputs[0], at.inputs[1]], at.dy);
+        let dx = at.of(0, |g| g.product([dy, w], [false, false]));
+        Some(vec![dx, at.of(1, |g| g.product([dy, x], [true, false]))])
     }
 
     fn in_place(&self) -> Option<usize> {

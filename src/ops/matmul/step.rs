@@ -1,6 +1,8 @@
 //! The kernels of linear layers of at most [`MAX_ROWS`] rows, and how they are launched. They can normalise
 //! the rows of x first, and enter k and v into a cache.
 
+use std::ops::Range;
+
 use super::problem::{MatMulParams, Problem};
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, shader};
@@ -115,6 +117,9 @@ pub(super) struct Launch {
     pub(super) variant: Variant,
     /// What does not depend on the part of the weight.
     pub(super) params: MatMulParams,
+    pub(super) x: Operand,
+    /// The weight, by ranges of its outputs.
+    pub(super) weight: Vec<(Range<usize>, Operand)>,
     /// Operand that is the bias.
     pub(super) bias: Option<usize>,
     /// Operand that is the residual, where it is not read in place.
@@ -125,7 +130,7 @@ pub(super) struct Launch {
 impl Launch {
     /// Pushes a launch for each part of the weight, of so many workgroups for its columns.
     pub(super) fn push(self, cx: &mut LowerCx, groups: impl Fn(usize) -> usize) -> Result<()> {
-        let Self { pair, mut variant, params: all, bias, residual, along } = self;
+        let Self { pair, mut variant, params: all, x, weight, bias, residual, along } = self;
         let kv = along.cache.map(|(kv, _)| cx.input(kv));
         if let Some(kv) = kv {
             to_u32("cache", kv.shape.elements())?;
@@ -134,7 +139,7 @@ impl Launch {
         let norm = along.norm.map(|(norm, _)| norm);
         let kind = norm.map_or(0, |norm| if norm.kind == NormKind::Rms { 1 } else { 2 });
         let variant = variant.with_u32("NORM", kind);
-        for (part, range) in cx.parts(1).into_iter().enumerate() {
+        for (range, part) in weight {
             let cols = range.len();
             let params = StepParams {
                 rows: all.rows,
@@ -150,10 +155,9 @@ impl Launch {
                 positions: kv.map_or(0, |kv| kv.shape.dims()[2] as u32),
                 eps: norm.map_or(0.0, |norm| norm.eps),
             };
-            let or_x = |i: Option<usize>| cx.operand(i.unwrap_or(0));
+            let or_x = |i: Option<usize>| i.map_or(x, |i| cx.operand(i));
             let gain = or_x(along.norm.map(|(_, i)| i));
-            let mut binds: Vec<Operand> =
-                vec![cx.operand(0), cx.part(1, part), or_x(bias.or(along.rotary)), gain];
+            let mut binds: Vec<Operand> = vec![x, part, or_x(bias.or(along.rotary)), gain];
             let kernel = match along.cache {
                 Some((kv, step)) => {
                     binds.extend([cx.operand(step), cx.operand(kv)]);

@@ -60,10 +60,11 @@ impl Rewriter<'_> {
         }
     }
 
-    /// True if `old` is a weight of one row.
+    /// True if `old` is a weight or a parameter of one row.
     fn is_vector(&self, old: Value) -> bool {
         let node = self.old.node(old);
-        matches!(node.op, Op::Weight(_)) && node.desc.shape.elements() == node.desc.shape.width()
+        matches!(node.op, Op::Weight(_) | Op::State { .. })
+            && node.desc.shape.elements() == node.desc.shape.width()
     }
 
     /// Inserts `matmul` with one operand more than `node` had, in the place of `of`.
@@ -225,7 +226,7 @@ impl Rewriter<'_> {
         if self.uses[old.index()] != 1 {
             return None;
         }
-        if let Op::Rotary(Rotary { packed: false }) = node.op {
+        if let Op::Rotary(Rotary { packed: false, back: false }) = node.op {
             let rotary = Some((self.at(node.inputs[1]), self.at(node.inputs[2])));
             let inner = self.projection(node.inputs[0])?;
             return inner.rotary.is_none().then_some(Projection { rotary, ..inner });
@@ -288,7 +289,7 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     };
     let mut qkv = r.new.push(op, inputs);
     if let (Some((table, step)), false) = (q.rotary, few) {
-        qkv = r.new.push(Op::Rotary(Rotary { packed: true }), vec![qkv, table, step]);
+        qkv = r.new.push(Op::Rotary(Rotary { packed: true, back: false }), vec![qkv, table, step]);
     }
     let op = match node.op {
         Op::Attention(attention) => Op::Attention(Attention { packed: true, ..attention }),
