@@ -36,6 +36,7 @@ mod rotary;
 mod sample;
 mod softmax;
 mod target;
+mod training;
 mod variants;
 mod weights;
 
@@ -67,6 +68,10 @@ pub use rotary::Rotary;
 pub use sample::{Guidance, Sample, Sampling};
 pub use softmax::Softmax;
 pub use target::{Matrices, Target};
+pub use training::{
+    AdamW, ClipFactor, CrossEntropy, CrossEntropyGrad, Lion, Sgd, SquareSum, SquaredError, SquaredErrorGrad,
+    WeightedSum,
+};
 pub use variants::{kernel_text, variants};
 pub use weights::{WeightLayout, WeightSlot};
 
@@ -185,6 +190,26 @@ computed! {
     MeanOf,
     /// Log-softmax of rows at one column each.
     LogProbability,
+    /// Cross entropy of rows with one class each.
+    CrossEntropy,
+    /// Gradient of cross entropy with regard to the logits.
+    CrossEntropyGrad,
+    /// Mean of the squared difference of rows.
+    SquaredError,
+    /// Gradient of the squared error with regard to the prediction.
+    SquaredErrorGrad,
+    /// Sum of rows by weight.
+    WeightedSum,
+    /// Sum of the squares of a tensor, into a state.
+    SquareSum,
+    /// What gradients are multiplied by so that their norm is not too large.
+    ClipFactor,
+    /// A step of AdamW.
+    AdamW,
+    /// A step of stochastic gradient descent.
+    Sgd,
+    /// A step of Lion.
+    Lion,
     /// The same elements under another shape; costs nothing.
     Reshape,
 }
