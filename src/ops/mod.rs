@@ -42,6 +42,7 @@ mod split;
 mod sum;
 mod target;
 mod tokens;
+mod training;
 mod variants;
 mod weights;
 
@@ -79,6 +80,10 @@ pub use split::{MergeHeads, SliceWidth};
 pub use sum::SumTo;
 pub use target::{Matrices, Target};
 pub use tokens::{MeanTokens, SliceTokens, SpreadTokens};
+pub use training::{
+    AdamW, ClipFactor, CrossEntropy, CrossEntropyGrad, Lion, Sgd, SquareSum, SquaredError, SquaredErrorGrad,
+    WeightedSum,
+};
 pub use variants::{kernel_text, variants};
 pub use weights::{WeightLayout, WeightSlot};
 
@@ -197,6 +202,26 @@ computed! {
     MeanOf,
     /// Log-softmax of rows at one column each.
     LogProbability,
+    /// Cross entropy of rows with one class each.
+    CrossEntropy,
+    /// Gradient of cross entropy with regard to the logits.
+    CrossEntropyGrad,
+    /// Mean of the squared difference of rows.
+    SquaredError,
+    /// Gradient of the squared error with regard to the prediction.
+    SquaredErrorGrad,
+    /// Sum of rows by weight.
+    WeightedSum,
+    /// Sum of the squares of a tensor, into a state.
+    SquareSum,
+    /// What gradients are multiplied by so that their norm is not too large.
+    ClipFactor,
+    /// A step of AdamW.
+    AdamW,
+    /// A step of stochastic gradient descent.
+    Sgd,
+    /// A step of Lion.
+    Lion,
     /// The same elements under another shape; costs nothing.
     Reshape,
     /// (R,C) to (C,R).

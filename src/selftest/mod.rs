@@ -12,6 +12,7 @@ mod poisoned;
 mod quick;
 mod sequence;
 mod text;
+mod training;
 
 pub use case::{Case, weight};
 pub use checks::{Check, Outcome, checks, largest, quick, variant_name};
@@ -40,5 +41,6 @@ fn healthy() -> Vec<Case> {
     sequence::all(&mut cases);
     text::all(&mut cases);
     pictures::all(&mut cases);
+    training::all(&mut cases);
     cases
 }

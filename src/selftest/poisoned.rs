@@ -32,6 +32,17 @@ const POISONED: &[&str] = &[
     "group_norm 2x3x5x36 by 4",
     "max_pool 2x7x6x5, 3x3 stride 2",
     "nearest_code 7x8 of 50",
+    "cross_entropy 7x257, 0.1",
+    "cross_entropy_grad 7x257, 0.1",
+    "squared_error 5x31",
+    "squared_error_grad 5x31",
+    "weighted_sum 257",
+    "clip_factor 257",
+    "square_sum of 8193, clipped to 1",
+    "clipped step",
+    "adamw [7, 9]",
+    "sgd nesterov [7, 9]",
+    "lion [7, 9]",
 ];
 
 /// Those of some cases, poisoned.

@@ -39,6 +39,17 @@ pub(super) const QUICK: &[&str] = &[
     "group_norm 1x7x5x9 by 3",
     "max_pool 2x7x6x5, 3x3 stride 2",
     "nearest_code 7x8 of 50",
+    "cross_entropy 29x7, 0.1",
+    "cross_entropy_grad 29x7, 0.1",
+    "cross_entropy of ignored rows that are infinite, gradient=true",
+    "squared_error 5x31",
+    "squared_error_grad 5x31",
+    "weighted_sum without rows that are infinite",
+    "square_sum of 8193, clipped to 1",
+    "clipped step",
+    "adamw [7, 9]",
+    "sgd nesterov [7, 9]",
+    "lion [7, 9]",
     "NaN in Relu",
     "NaN in Tanh",
     "NaN in GeluTanh",
@@ -49,6 +60,8 @@ pub(super) const QUICK: &[&str] = &[
     "NaN in softmax 7x255",
     "NaN in max_pool 2x7x6x5, 3x3 stride 2",
     "NaN in nearest_code 7x8 of 50",
+    "NaN in clipped step",
+    "NaN in lion [7, 9]",
 ];
 
 /// Those that it also runs with f16 storage, in every variant there is for that.

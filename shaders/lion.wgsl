@@ -1,0 +1,29 @@
+// A step of Lion, an element a lane. Prelude: type G; u32 WG.
+
+struct Params { count: u32, beta1: f32, beta2: f32, decay: f32 }
+
+@group(0) @binding(0) var<storage, read> gradient: array<G>;           // (count)
+@group(0) @binding(1) var<storage, read> clip: array<f32>;             // factor, norm, whether that is finite
+@group(0) @binding(2) var<storage, read> rates: array<f32>;            // the first is the learning rate
+@group(0) @binding(3) var<storage, read_write> parameter: array<f32>;  // (count)
+@group(0) @binding(4) var<storage, read_write> momentum: array<f32>;   // (count)
+@group(0) @binding(5) var<uniform> p: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) wgs: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = (wg.y * wgs.x + wg.x) * WG + lane;
+    if i >= p.count || clip[2] == 0.0 {
+        return;
+    }
+    let g = f32(gradient[i]) * clip[0];
+    let m = momentum[i];
+    let mixed = p.beta1 * m + (1.0 - p.beta1) * g;
+    // The sign of a NaN is left open.
+    let direction = select(sign(mixed), mixed, is_nan(mixed));
+    momentum[i] = p.beta2 * m + (1.0 - p.beta2) * g;
+    parameter[i] = parameter[i] * (1.0 - rates[0] * p.decay) - rates[0] * direction;
+}
