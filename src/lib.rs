@@ -66,7 +66,7 @@
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
 //! `error`, `tensor`, `printable`, `textfile`, `clock` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
 //! `records`, `image`, `tokenizer`, `checkpoint` | `gpu`, `hub`, `synthetic` | `selftest` | `session` |
-//! `generate`, `text` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
+//! `generate`, `text` | `train` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
 
 pub mod checkpoint;
 #[cfg(feature = "cli")]
@@ -98,6 +98,7 @@ pub mod tensor;
 pub mod text;
 mod textfile;
 pub mod tokenizer;
+pub mod train;
 pub mod verify;
 
 pub use error::{Error, Result};

@@ -257,7 +257,7 @@ fn dims_after(transform: &Transform, dims: &[usize]) -> std::result::Result<Vec<
 }
 
 /// Carries out a transform on elements of a tensor of dimensions `dims`, which `dims_after` accepted.
-fn transformed(transform: &Transform, dims: &[usize], data: Vec<f32>) -> Vec<f32> {
+pub(crate) fn transformed(transform: &Transform, dims: &[usize], data: Vec<f32>) -> Vec<f32> {
     let last = dims.last().copied().unwrap_or(1);
     match transform {
         Transform::None => data,

@@ -20,6 +20,8 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::open::AnySession;
 use crate::plan::Precision;
+use crate::session::{ModelFiles, Options};
+use crate::textfile;
 use crate::verify::compare::{Tolerance, Verdict};
 use crate::verify::{images, sequences, texts};
 use clap::Args;
@@ -29,22 +31,34 @@ pub(super) const VERIFY_HELP: &str = "\
 Examples:
     vit-gpu verify -m FOLDER
     vit-gpu verify -m FOLDER --golden recorded.safetensors --format json
+    vit-gpu verify -m FOLDER --training
 
 The golden file holds `in.pixel_values` (B,3,H,W) and any of `out.logits`, `out.hidden.N`,
 `out.attention.N`, `out.last_hidden_state`, `out.pooler_output`, `out.image_embeds`, `out.features`,
 `out.cls_logits`, `out.distillation_logits`, `out.embedding`. Images of another size are
 `in.pixel_values.SUFFIX` with `out.interpolated.SUFFIX`.
 
+The file of --training holds the batch (`in.*`), `losses` (before each step, and after the last),
+`grad_norm`, and `grad.NAME` and `after.NAME` for each trained tensor; a .json beside it the settings
+of AdamW and which tensors decay. A gradient is compared by the length of the difference.
+
 max rel is taken over the elements whose expected size is above the absolute tolerance. For logits,
 the first class must agree too, unless the expected first two are closer than the tolerance.
 
 Exit code 0 if every output agrees, 1 if one does not or cannot be produced.";
+
+/// Most bytes of a recorded run's settings.
+const MOST_SETTINGS: u64 = 16 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// Recorded inputs and outputs [default: golden.safetensors in the model's folder]
     #[arg(long, value_name = "FILE")]
     pub golden: Option<PathBuf>,
+    /// Compare a recorded training run instead: losses, gradients, weights after its steps [default:
+    /// training.safetensors in the model's folder, settings beside it as .json]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["golden", "atol", "rtol"])]
+    pub training: Option<Option<PathBuf>>,
     /// Absolute tolerance [default: 1e-4, with --dtype f16 2e-2]
     #[arg(long, value_name = "X", value_parser = tolerance)]
     pub atol: Option<f32>,
@@ -71,7 +85,7 @@ struct Document<'a> {
 
 /// Runs the command and yields its exit code: 1 if an output differs or is missing.
 pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> Outcome {
-    if args.model.model.is_none() && args.golden.is_none() {
+    if args.model.model.is_none() && args.golden.is_none() && args.training.is_none() {
         return Err(Error::usage(
             "no model to verify",
             "pass -m DIR, or --golden FILE for the built-in model",
@@ -80,6 +94,9 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
     }
     let found = locate(&args.model, talk)?.read(!args.model.no_mmap)?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
+    if let Some(path) = &args.training {
+        return training(args, path.as_deref(), found.files, &options, talk, out);
+    }
     let path = match (&args.golden, &found.files.folder) {
         (Some(path), _) => path.clone(),
         (None, Some(folder)) => folder.join("golden.safetensors"),
@@ -99,7 +116,7 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
     };
     open::say_device(device, talk);
     warnings.iter().for_each(|w| talk.warn(w));
-    let golden = golden(&path, options.mmap)?;
+    let golden = recorded(&path, options.mmap, "out.")?;
     let verdicts = match &session {
         AnySession::Text(session) => texts::verdicts(session, &golden, tolerance)?,
         AnySession::Generator(generator) => sequences::verdicts(generator, &golden, tolerance)?,
@@ -108,7 +125,8 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
     if out.format == Plain::Text {
         verdicts.iter().try_for_each(|v| line(v, args.allow_missing, out))?;
     }
-    conclude(args, verdicts, [&device.name, &precision.to_string()], tolerance, out)
+    let near = format!("{:e} + {:e}|x|", tolerance.atol, tolerance.rtol);
+    conclude(args, verdicts, [&device.name, &precision.to_string()], &near, out)
         .inspect(|&compared| {
             if compared.0 == 0 {
                 talk.warn(format_args!("{}: nothing could be compared", path.display()));
@@ -117,12 +135,48 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
         .map(|(_, code)| code)
 }
 
+/// Steps of training against recorded ones.
+fn training(
+    args: &VerifyArgs,
+    path: Option<&Path>,
+    files: ModelFiles,
+    options: &Options,
+    talk: Talk,
+    out: &mut Sink<'_, Plain>,
+) -> Outcome {
+    let path = match (path, &files.folder) {
+        (Some(path), _) => path.to_owned(),
+        (None, Some(folder)) => folder.join("training.safetensors"),
+        (None, None) => {
+            let what = "the built-in model has no recorded training run";
+            return Err(Error::usage(what, "pass --training FILE").into());
+        }
+    };
+    let recorded = recorded(&path, options.mmap, "losses")?;
+    let settings = path.with_extension("json");
+    let read = textfile::read_json(&settings, MOST_SETTINGS);
+    let json =
+        read.map_err(|wrong| Error::model(settings.display(), wrong.what, wrong.help))?.ok_or_else(|| {
+            let help = "a recorded run has its settings (lr, betas, eps, weight_decay, …) beside it";
+            Error::model(settings.display(), "is not there", help)
+        })?;
+    let (verdicts, device) = crate::verify::training::verdicts(files, options, &recorded, &json)?;
+    open::say_device(&device, talk);
+    if out.format == Plain::Text {
+        verdicts.iter().try_for_each(|v| line(v, args.allow_missing, out))?;
+    }
+    let name = [&device.name[..], "f32"];
+    let (_, code) =
+        conclude(args, verdicts, name, "losses 1e-5, gradients 1e-4 of their length, weights 1e-4", out)?;
+    Ok(code)
+}
+
 /// Prints the last line, or the document; yields how many outputs were compared and the exit code.
 fn conclude(
     args: &VerifyArgs,
     mut verdicts: Vec<Verdict>,
     [device, dtype]: [&str; 2],
-    tolerance: Tolerance,
+    tolerance: &str,
     out: &mut Sink<'_, Plain>,
 ) -> Result<(usize, u8), super::outcome::Stop> {
     let compared = verdicts.iter().filter(|v| !v.missing).count();
@@ -137,12 +191,11 @@ fn conclude(
             let word = if pass { "pass" } else { "FAIL" };
             writeln!(
                 out,
-                "{word}: {agree} of {compared} outputs agree, {} not produced ({}, {}, tolerance {:e} + {:e}|x|)",
+                "{word}: {agree} of {compared} outputs agree, {} not produced ({}, {}, tolerance {})",
                 verdicts.len() - compared,
                 device,
                 dtype,
-                tolerance.atol,
-                tolerance.rtol
+                tolerance
             )?;
         }
     }
@@ -159,10 +212,11 @@ fn line(v: &Verdict, allow_missing: bool, out: &mut impl Write) -> io::Result<()
     };
     write!(
         out,
-        "{:<24} {shape:<16} max abs {:<9} max rel {:<9} {word}",
+        "{:<24} {shape:<16} max abs {:<9} {} {:<9} {word}",
         escaped(&v.name),
         number(v.max_abs),
-        number(v.max_rel)
+        if v.of_norm.is_some() { "of norm" } else { "max rel" },
+        number(v.of_norm.or(v.max_rel))
     )?;
     match &v.reason {
         Some(reason) => writeln!(out, ": {}", escaped(reason))?,
@@ -171,18 +225,18 @@ fn line(v: &Verdict, allow_missing: bool, out: &mut impl Write) -> io::Result<()
     out.flush()
 }
 
-/// The file of recorded inputs and outputs.
-fn golden(path: &Path, mmap: bool) -> Result<Checkpoint> {
+/// A file of recorded inputs and outputs, with tensors that are named so.
+fn recorded(path: &Path, mmap: bool, start: &str) -> Result<Checkpoint> {
     let name = path.display();
     if !path.exists() {
-        let help = "pass --golden FILE: a safetensors file with in.pixel_values and out.* tensors";
+        let help = "pass a safetensors file; `vit-gpu verify --help` lists the names of its tensors";
         return Err(Error::model(name, "there are no recorded outputs", help));
     }
     outfile::protect(path)?;
     let file = Checkpoint::open(path, mmap)?;
-    if !file.index().keys().any(|n| n.starts_with("out.")) {
+    if !file.index().keys().any(|n| n.starts_with(start)) {
         let help = "see `vit-gpu verify --help` for the names";
-        return Err(Error::model(name, "holds no tensor named out.*", help));
+        return Err(Error::model(name, format!("holds no tensor named {start}*"), help));
     }
     Ok(file)
 }

@@ -2,6 +2,7 @@
 //! real sizes. The kernel tests, the shader tests, the benchmarks and `vit-gpu doctor` share this
 //! list; `doctor` runs the cases marked quick.
 
+mod backward;
 mod basic;
 mod case;
 mod checks;
@@ -42,5 +43,6 @@ fn healthy() -> Vec<Case> {
     text::all(&mut cases);
     pictures::all(&mut cases);
     training::all(&mut cases);
+    backward::all(&mut cases);
     cases
 }

@@ -43,6 +43,16 @@ const POISONED: &[&str] = &[
     "adamw [7, 9]",
     "sgd nesterov [7, 9]",
     "lion [7, 9]",
+    "product 33x65x31 turned=true,false",
+    "matmul of computed weight 33x65x31",
+    "Layer norm's way back 7x255",
+    "Rms norm's factors 65x36",
+    "Relu's way back",
+    "Tanh's way back",
+    "Gelu's way back",
+    "glu Silu's way back",
+    "sum of 65 rows of 64",
+    "scatter 70 rows of 200",
 ];
 
 /// Those of some cases, poisoned.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::tensor::HostTensor;
 
 /// What came of one recorded output.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Verdict {
     /// Of the recorded tensor.
     pub name: String,
@@ -16,6 +16,9 @@ pub struct Verdict {
     pub max_abs: Option<f32>,
     /// Largest |got - want| / |want| where |want| is above the absolute tolerance.
     pub max_rel: Option<f32>,
+    /// Length of the difference as a share of the recorded tensor's, where that is what counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_norm: Option<f32>,
     /// Whether the two agree.
     pub pass: bool,
     /// Why nothing was compared, or why it failed beyond numbers.
@@ -37,15 +40,8 @@ pub struct Tolerance {
 
 /// One output against its record. NaN on either side never passes.
 pub fn compare(name: &str, got: &HostTensor, want: &HostTensor, tolerance: Tolerance) -> Verdict {
-    let mut verdict = Verdict {
-        name: name.to_owned(),
-        shape: want.shape().dims().to_vec(),
-        max_abs: None,
-        max_rel: None,
-        pass: false,
-        reason: None,
-        missing: false,
-    };
+    let mut verdict =
+        Verdict { name: name.to_owned(), shape: want.shape().dims().to_vec(), ..Verdict::default() };
     if got.shape() != want.shape() {
         verdict.reason = Some(format!("the model yields shape {}", got.shape()));
         return verdict;
@@ -85,6 +81,32 @@ pub fn compare(name: &str, got: &HostTensor, want: &HostTensor, tolerance: Toler
         verdict.reason = first_class(&got, &want, width, tolerance);
     }
     verdict.pass = verdict.reason.is_none();
+    verdict
+}
+
+/// A gradient against its record, by the length of the difference: at most so much of the recorded length, and
+/// so much of `total`, the length of all gradients together. NaN on either side never passes.
+pub fn compare_norm(
+    name: &str,
+    got: &HostTensor,
+    want: &HostTensor,
+    total: f32,
+    [of_norm, of_total]: [f32; 2],
+) -> Verdict {
+    let loose = Tolerance { atol: f32::INFINITY, rtol: 0.0 };
+    let mut verdict = compare(name, got, want, loose);
+    if got.shape() != want.shape() {
+        return verdict;
+    }
+    let length = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+    let (got, want) = (got.to_f32(), want.to_f32());
+    let pairs = got.iter().zip(&want);
+    let apart = length(&mut pairs.map(|(g, w)| f64::from(*g) - f64::from(*w)));
+    let recorded = length(&mut want.iter().map(|w| f64::from(*w)));
+    verdict.max_rel = None;
+    verdict.of_norm = Some((apart / recorded) as f32).filter(|x| x.is_finite());
+    verdict.pass = apart <= f64::from(of_norm) * recorded + f64::from(of_total * total);
+    verdict.reason = (!verdict.pass).then(|| format!("apart by {apart:.3e}, its length is {recorded:.3e}"));
     verdict
 }
 

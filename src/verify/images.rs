@@ -88,7 +88,7 @@ impl Case {
         let missing = |name: &str, reason: String| {
             let shape = file.index().get(name).map(|s| s.dims().to_vec()).unwrap_or_default();
             let (name, reason) = (name.to_owned(), Some(reason));
-            Verdict { name, shape, max_abs: None, max_rel: None, pass: false, reason, missing: true }
+            Verdict { name, shape, reason, missing: true, ..Verdict::default() }
         };
         let input = match (&self.input, &self.reason) {
             (Some(input), None) => input,

@@ -4,3 +4,4 @@ pub mod compare;
 pub mod images;
 pub mod sequences;
 pub mod texts;
+pub mod training;

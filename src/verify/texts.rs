@@ -61,7 +61,7 @@ impl Record<'_> {
     fn missing(&self, name: &str, reason: impl Into<String>) -> Verdict {
         let shape = self.file.index().get(name).map(|s| s.dims().to_vec()).unwrap_or_default();
         let (name, reason) = (name.to_owned(), Some(reason.into()));
-        Verdict { name, shape, max_abs: None, max_rel: None, pass: false, reason, missing: true }
+        Verdict { name, shape, reason, missing: true, ..Verdict::default() }
     }
 
     /// Rows of ids; absent if the file has none.

@@ -1,0 +1,138 @@
+//! What is to become small: a loss behind the forward pass of each kind of model.
+//!
+//! Every loss is a weighted sum over rows: of the cross entropy of the scores of classes or tokens, or of the
+//! squared error of patches. The weights are an input, so that means, padding, accumulation over micro-batches
+//! and mixtures are all the caller's numbers: the mean over what counts is a weight of 1/n for each row that
+//! counts and 0 for the others.
+
+use super::sequences;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Value};
+use crate::models::Model;
+use crate::models::sequence::{ImageDecoder, New, Sequence};
+use crate::models::text::{Kind, Task, Text, TextModel, TextSizes};
+use crate::tensor::{DType, TensorDesc};
+
+/// Name of the output that is the loss, and of the inputs that every loss reads.
+pub const LOSS: &str = "loss";
+/// Labels (N) u32; one beyond the classes is ignored.
+pub const LABELS: &str = "labels";
+/// Weight of each row in the loss (N) f32.
+pub const WEIGHTS: &str = "weights";
+/// First and last tokens of answers (B) u32.
+pub const ANSWERS: [&str; 2] = ["start", "end"];
+
+/// Cross entropy of a vision model's classes. Inputs: `image` (B,Ch,H,W) f32, normalised, `labels`, `weights` (B).
+///
+/// # Errors
+/// If the model has no classes; shape errors of the graph.
+pub fn classes_of_images(model: &dyn Model, batch: usize, smoothing: f32) -> Result<Graph> {
+    let info = model.info();
+    let mut g = Graph::new();
+    let (height, width) = (info.image_size.height, info.image_size.width);
+    let image = g.input("image", TensorDesc::f32([batch, info.channels, height, width]));
+    model.build(&mut g, image)?;
+    let logits = output(&g, "logits")?;
+    let loss = cross_entropy(&mut g, logits, smoothing);
+    finished(g, loss)
+}
+
+/// What a text model is trained for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextObjective {
+    /// Classes of texts: rows are texts.
+    Classes,
+    /// Scores of the vocabulary at places: the next token, masked words, what a decoder writes. Rows are places.
+    Tokens,
+    /// Where an answer begins and ends: two rows a text, each weighed by `weights` (B).
+    Answer,
+}
+
+/// The loss of a text model. Inputs are those of [`Text::declare`] that it reads, `weights`, and `labels`, or
+/// `start` and `end` of answers.
+///
+/// # Errors
+/// If the model has no such head; shape errors of the graph.
+pub fn texts(model: &dyn TextModel, sizes: TextSizes, objective: TextObjective) -> Result<Graph> {
+    let mut g = Graph::new();
+    let text = Text::declare(&mut g, sizes);
+    model.build(&mut g, &text)?;
+    let loss = match objective {
+        TextObjective::Classes | TextObjective::Tokens => {
+            let logits = output(&g, "logits")?;
+            cross_entropy(&mut g, logits, 0.0)
+        }
+        TextObjective::Answer => answers(&mut g, sizes.batch)?,
+    };
+    finished(g, loss)
+}
+
+/// What the heads of a text model are usually trained for.
+pub fn usual(model: &dyn TextModel) -> TextObjective {
+    let info = model.info();
+    match (info.can(Task::Answer), info.can(Task::FillMask) || info.kind != Kind::Encoder) {
+        (true, _) => TextObjective::Answer,
+        (false, true) if info.classes.is_none() => TextObjective::Tokens,
+        (false, _) => TextObjective::Classes,
+    }
+}
+
+/// Cross entropy of the next token of an image, given its class or the start token. Inputs: `read` (B,S), the
+/// tokens before the last (behind the start token, in models that have one), `classes` (B) in models that have
+/// some, `labels` and `weights` (B·N).
+///
+/// # Errors
+/// Shape errors of the graph; models that draw in any order, which have an objective of their own.
+pub fn next_patch(model: &dyn ImageDecoder, batch: usize) -> Result<Graph> {
+    let info = model.info();
+    if info.any_order {
+        let what = format!("{} draws in any order, which cannot be trained yet", info.architecture);
+        return Err(Error::usage(what, "train a model that draws in the order of a raster"));
+    }
+    let mut g = Graph::new();
+    let new = New::Prompt(info.tokens - 1);
+    let sequence = Sequence::declare(&mut g, info.extent(batch, false), new);
+    let x = model.build(&mut g, &sequence, new)?;
+    let logits = model.head(&mut g, x); // (B,N,V)
+    g.check()?;
+    let loss = cross_entropy(&mut g, logits, 0.0);
+    sequences::whole(&finished(g, loss)?)
+}
+
+/// Rows of scores (…,V) against labels, weighed.
+fn cross_entropy(g: &mut Graph, logits: Value, smoothing: f32) -> Value {
+    let (rows, v) = (g.shape(logits).rows(), g.shape(logits).width());
+    g.scope(LOSS);
+    let logits = g.reshape(logits, [rows, v]);
+    let labels = g.input(LABELS, TensorDesc::new(DType::U32, [rows]));
+    let weights = g.input(WEIGHTS, TensorDesc::f32([rows]));
+    let losses = g.cross_entropy(logits, labels, smoothing);
+    g.weighted_sum(losses, weights)
+}
+
+fn answers(g: &mut Graph, batch: usize) -> Result<Value> {
+    let scores = [output(g, "start_logits")?, output(g, "end_logits")?]; // (B,T)
+    g.scope(LOSS);
+    let weights = g.input(WEIGHTS, TensorDesc::f32([batch]));
+    let [start, end] = [0, 1].map(|i| {
+        let labels = g.input(ANSWERS[i], TensorDesc::new(DType::U32, [batch]));
+        let losses = g.cross_entropy(scores[i], labels, 0.0);
+        g.weighted_sum(losses, weights)
+    });
+    Ok(g.add(start, end))
+}
+
+fn output(g: &Graph, name: &str) -> Result<Value> {
+    let found = g.outputs().iter().find(|(n, _)| n == name);
+    found.map(|(_, v)| *v).ok_or_else(|| {
+        Error::usage(
+            format!("the model has no output `{name}` to train"),
+            "it needs a head for what it is to learn",
+        )
+    })
+}
+
+fn finished(mut g: Graph, loss: Value) -> Result<Graph> {
+    g.output(LOSS, loss);
+    g.select(&[LOSS])
+}

@@ -1,0 +1,142 @@
+//! A model in training: its parameters and the optimizer's memory on the device, and the graph of one step.
+
+use super::parameters::{Parameter, Parameterised, parameterise};
+use super::recipe::{self, CLIP, RATES, Recipe, gradient_of};
+use crate::checkpoint::materialise::materialise;
+use crate::error::{Error, Result};
+use crate::gpu::{Executor, States};
+use crate::graph::Graph;
+use crate::ops::AdamW;
+use crate::reference;
+use crate::session::Runtime;
+use crate::tensor::HostTensor;
+
+/// What a step gave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// The loss, before the step changed anything.
+    pub loss: f32,
+    /// Norm of all gradients together, before clipping. Where it is not finite nothing was changed.
+    pub norm: f32,
+}
+
+/// A model in training.
+pub struct Trainer {
+    runtime: Runtime,
+    forward: Parameterised,
+    step: Graph,
+    optimizer: AdamW,
+    held: Held,
+    /// Steps taken.
+    steps: u32,
+}
+
+/// Where the states lie.
+enum Held {
+    Device { executor: Box<Executor>, states: States },
+    Reference(reference::States),
+}
+
+impl Trainer {
+    /// Makes a loss ready to be trained on: `graph` as [`super::objective`] builds it, of a model whose weights
+    /// `runtime` has; `trained` names the tensors of the file that are to change; `constants` are states that the
+    /// graph reads besides.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if a tensor cannot be trained; whatever making an executor may meet.
+    pub(crate) fn new(
+        runtime: Runtime,
+        graph: &Graph,
+        trained: &dyn Fn(&str) -> bool,
+        constants: Vec<(String, HostTensor)>,
+        recipe: &Recipe,
+    ) -> Result<Self> {
+        let mut forward = parameterise(graph, runtime.checkpoint.index(), trained)?;
+        if forward.parameters.is_empty() {
+            return Err(Error::usage("nothing is to be trained", "name at least one tensor"));
+        }
+        forward.constants.extend(constants);
+        let step = recipe::step(&forward.graph, &forward.parameters, recipe)?;
+        let mut contents = forward.constants.clone();
+        for parameter in &forward.parameters {
+            let value = materialise(&parameter.initial, parameter.shape, &runtime.checkpoint)?;
+            contents.push((parameter.name.clone(), value));
+        }
+        let held = match runtime.gpu() {
+            None => Held::Reference(contents.into_iter().collect()),
+            Some(gpu) => {
+                let states = States::new();
+                let executor = Box::new(runtime.executor(&step, &states)?);
+                for (name, value) in contents {
+                    states.write(gpu, &name, value)?;
+                }
+                Held::Device { executor, states }
+            }
+        };
+        Ok(Self { runtime, forward, step, optimizer: recipe.optimizer, held, steps: 0 })
+    }
+
+    /// The tensors that are trained.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.forward.parameters
+    }
+
+    /// One step at a learning rate. Inputs by name, as the objective declares them.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a missing or misshapen input; device errors.
+    pub fn step(&mut self, inputs: &[(&str, HostTensor)], rate: f32) -> Result<Progress> {
+        let rates = self.optimizer.rates(rate, self.steps.saturating_add(1));
+        let inputs: Vec<(&str, HostTensor)> = inputs.iter().cloned().chain([(RATES, rates)]).collect();
+        let results = match &mut self.held {
+            Held::Reference(states) => self.runtime.reference(&self.step, &inputs, states)?,
+            Held::Device { executor, .. } => {
+                let inputs: Vec<(&str, &HostTensor)> = inputs.iter().map(|(name, t)| (*name, t)).collect();
+                executor.run(&inputs)?
+            }
+        };
+        self.steps += 1;
+        let [loss, norm] = [(super::objective::LOSS, 0), (CLIP, 1)].map(|(name, i)| {
+            let at = self.step.outputs().iter().position(|(n, _)| n == name);
+            at.and_then(|at| results[at].as_f32()).map_or(f32::NAN, |values| values[i])
+        });
+        Ok(Progress { loss, norm })
+    }
+
+    /// Loss and gradients for a batch, by parameter, without changing anything.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn gradients(&mut self, inputs: &[(&str, HostTensor)]) -> Result<(f32, Vec<(String, HostTensor)>)> {
+        let graph = recipe::gradients(&self.forward.graph, &self.forward.parameters)?;
+        let results = match &mut self.held {
+            Held::Reference(states) => self.runtime.reference(&graph, inputs, states)?,
+            Held::Device { states, .. } => {
+                let inputs: Vec<(&str, &HostTensor)> = inputs.iter().map(|(name, t)| (*name, t)).collect();
+                self.runtime.executor(&graph, states)?.run(&inputs)?
+            }
+        };
+        let mut loss = f32::NAN;
+        let mut gradients = Vec::new();
+        for ((name, _), result) in graph.outputs().iter().zip(results) {
+            match self.forward.parameters.iter().find(|p| gradient_of(&p.name) == *name) {
+                Some(parameter) => gradients.push((parameter.name.clone(), result)),
+                None => loss = result.as_f32().map_or(f32::NAN, |values| values[0]),
+            }
+        }
+        Ok((loss, gradients))
+    }
+
+    /// What a parameter holds now.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for one that is not trained; device errors.
+    pub fn parameter(&self, name: &str) -> Result<HostTensor> {
+        let unknown = || Error::usage(format!("`{name}` is not trained"), "see Trainer::parameters");
+        match (&self.held, self.runtime.gpu()) {
+            (Held::Device { states, .. }, Some(gpu)) => states.read(gpu, name),
+            (Held::Reference(states), _) => states.get(name).cloned().ok_or_else(unknown),
+            (Held::Device { .. }, None) => Err(unknown()),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A recorded training run: losses, gradients and the weights after some steps, against those of the same
+//! steps made here.
+//!
+//! The file holds the batch (`in.*`), `losses` (before each step, and after the last), `grad.NAME` of the first
+//! loss for each tensor that is trained, and `after.NAME`; beside it lies a JSON file of the same name with
+//! the optimizer's settings and the names of the tensors that decay.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value as Json;
+
+use super::compare::{Tolerance, Verdict, compare, compare_norm};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::models::sequence::{CLASSES, ImageDecoder, ROTARY};
+use crate::models::text::{Kind, TextModel, TextSizes};
+use crate::models::{self, AnyModel, Model};
+use crate::session::{DeviceInfo, ModelFiles, Options, Runtime};
+use crate::tensor::{HostTensor, Shape};
+use crate::train::objective::{ANSWERS, LABELS, TextObjective, WEIGHTS};
+use crate::train::sequences::READ;
+use crate::train::{AdamW, Recipe, Trainer, objective};
+
+/// Losses agree to this, relative to each.
+const LOSSES: Tolerance = Tolerance { atol: 0.0, rtol: 1e-5 };
+/// Weights after the steps agree to this.
+const WEIGHTS_AFTER: Tolerance = Tolerance { atol: 1e-4, rtol: 0.0 };
+/// Gradients agree to this share of their norm, and of the norm of all together: what is zero but for rounding
+/// has no norm of its own to speak of.
+const GRADIENT: [f32; 2] = [1e-4, 1e-6];
+
+/// What a label of -100 becomes: no class.
+const IGNORED: u32 = u32::MAX;
+
+type Inputs = Vec<(&'static str, HostTensor)>;
+
+/// A loss, its inputs, and states that it reads besides.
+struct Task {
+    graph: Graph,
+    inputs: Inputs,
+    constants: Vec<(String, HostTensor)>,
+}
+
+/// One verdict for the losses and for each recorded gradient and weight, and the device that was asked.
+///
+/// # Errors
+/// Files that cannot be read, or do not fit the model; device errors.
+pub fn verdicts(
+    files: ModelFiles,
+    options: &Options,
+    file: &Checkpoint,
+    settings: &Json,
+) -> Result<(Vec<Verdict>, DeviceInfo)> {
+    let model = models::from_config(&files.config, files.checkpoint.index(), None)
+        .map_err(|e| e.within(&files.name))?;
+    let record = Record { file, settings };
+    let task = match &model {
+        AnyModel::Vision(model) => record.images(&**model)?,
+        AnyModel::Text(model) => record.texts(&**model)?,
+        AnyModel::Generator(model) => record.sequences(&**model)?,
+    };
+    let trained: BTreeSet<&str> = file.index().keys().filter_map(|name| name.strip_prefix("grad.")).collect();
+    let decayed: BTreeSet<&str> =
+        settings["decayed"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+    let recipe = Recipe {
+        optimizer: AdamW {
+            beta1: record.number("/betas/0")?,
+            beta2: record.number("/betas/1")?,
+            eps: record.number("/eps")?,
+            decay: record.number("/weight_decay")?,
+        },
+        clip: record.number("/clip_grad_norm")?,
+        decays: &|p| decayed.contains(p.name.as_str()),
+    };
+    let runtime = Runtime::open(files.name, files.checkpoint, files.warnings, options)?;
+    let device = runtime.device.clone();
+    let mut trainer =
+        Trainer::new(runtime, &task.graph, &|name| trained.contains(name), task.constants, &recipe)?;
+    let mut all = record.run(&mut trainer, &task.inputs)?;
+    let known: BTreeSet<&str> = trainer.parameters().iter().map(|p| p.name.as_str()).collect();
+    all.extend(trained.difference(&known).map(|name| {
+        let reason = Some("the loss does not read it".to_owned());
+        Verdict { name: format!("grad.{name}"), reason, missing: true, ..Verdict::default() }
+    }));
+    Ok((all, device))
+}
+
+struct Record<'a> {
+    file: &'a Checkpoint,
+    settings: &'a Json,
+}
+
+impl Record<'_> {
+    fn number(&self, at: &str) -> Result<f32> {
+        self.settings.pointer(at).and_then(Json::as_f64).map(|n| n as f32).ok_or_else(|| {
+            let what = format!("the settings of the recorded run have no number at {at}");
+            Error::model(self.file.name(), what, "they are a JSON file beside the recorded tensors")
+        })
+    }
+
+    /// The steps that were recorded.
+    fn run(&self, trainer: &mut Trainer, inputs: &Inputs) -> Result<Vec<Verdict>> {
+        let want = self.file.read("losses")?;
+        let steps = want.shape().elements().saturating_sub(1);
+        let rate = self.number("/lr")?;
+        let (_, gradients) = trainer.gradients(inputs)?;
+        let mut losses = Vec::with_capacity(steps + 1);
+        for _ in 0..steps {
+            losses.push(trainer.step(inputs, rate)?.loss);
+        }
+        losses.push(trainer.gradients(inputs)?.0);
+        let mut all = vec![compare("losses", &HostTensor::f32([steps + 1], losses), &want, LOSSES)];
+        let total = self.file.read("grad_norm")?.to_f32()[0];
+        for (name, got) in &gradients {
+            let name = format!("grad.{name}");
+            all.push(compare_norm(&name, got, &self.file.read(&name)?, total, GRADIENT));
+        }
+        for (name, _) in &gradients {
+            let after = format!("after.{name}");
+            all.push(compare(&after, &trainer.parameter(name)?, &self.file.read(&after)?, WEIGHTS_AFTER));
+        }
+        Ok(all)
+    }
+
+    /// Labels, flat.
+    fn labels(&self, name: &str) -> Result<Vec<u32>> {
+        Ok(self.file.labels(name)?.as_u32().unwrap_or_default().to_vec())
+    }
+
+    /// Labels and the weights of their mean.
+    fn mean_of(&self, labels: Vec<u32>) -> Inputs {
+        let counted = labels.iter().filter(|&&l| l != IGNORED).count().max(1);
+        let weight = |&l: &u32| if l == IGNORED { 0.0 } else { 1.0 / counted as f32 };
+        let weights = labels.iter().map(weight).collect();
+        let n = labels.len();
+        vec![(LABELS, HostTensor::u32([n], labels)), (WEIGHTS, HostTensor::f32([n], weights))]
+    }
+
+    fn images(&self, model: &dyn Model) -> Result<Task> {
+        let image = self.file.read("in.pixel_values")?;
+        let said = self.settings["objective"].as_str().unwrap_or_default();
+        let smoothing = said.split("label smoothing ").nth(1).and_then(|n| n.trim().parse().ok());
+        let batch = image.shape().dims()[0];
+        let graph = objective::classes_of_images(model, batch, smoothing.unwrap_or(0.0))?;
+        let mut inputs = self.mean_of(self.labels("in.labels")?);
+        inputs.push(("image", image));
+        Ok(Task { graph, inputs, constants: vec![] })
+    }
+
+    fn sequences(&self, model: &dyn ImageDecoder) -> Result<Task> {
+        let info = model.info();
+        let [read, labels] =
+            if info.classes.is_some() { ["in.ids", "in.targets"] } else { ["in.input_ids", "in.labels"] };
+        let read = self.file.ids(read)?;
+        let graph = objective::next_patch(model, read.shape().dims()[0])?;
+        let mut inputs = self.mean_of(self.labels(labels)?);
+        inputs.push((READ, read));
+        if info.classes.is_some() {
+            inputs.push((CLASSES, self.file.ids("in.labels")?));
+        }
+        let order: Vec<u32> = (0..info.tokens as u32).collect();
+        let constants = model.rotary(&order).map(|table| (ROTARY.to_owned(), table));
+        Ok(Task { graph, inputs, constants: constants.into_iter().collect() })
+    }
+
+    fn texts(&self, model: &dyn TextModel) -> Result<Task> {
+        let info = model.info();
+        let ids = self.file.ids("in.input_ids")?;
+        let &[batch, tokens] = ids.shape().dims() else {
+            return Err(Error::model(self.file.name(), "in.input_ids is no matrix", "record (B,T)"));
+        };
+        let lengths: Vec<u32> = match self.file.contains("in.attention_mask") {
+            true => self.labels("in.attention_mask")?.chunks(tokens).map(|row| row.iter().sum()).collect(),
+            false => vec![tokens as u32; batch],
+        };
+        let wants = objective::usual(model);
+        let written = match info.kind {
+            Kind::EncoderDecoder => self.file.labels("in.labels")?.shape().width(),
+            _ => 0,
+        };
+        let places: Vec<Vec<u32>> = match (wants, info.kind) {
+            (TextObjective::Tokens, Kind::Decoder) => vec![(0..tokens as u32 - 1).collect(); batch],
+            (TextObjective::Tokens, Kind::Encoder) => vec![(0..tokens as u32).collect(); batch],
+            (TextObjective::Tokens, Kind::EncoderDecoder) => vec![(0..written as u32).collect(); batch],
+            _ => {
+                let rows = ids.as_u32().unwrap_or_default().chunks(tokens);
+                let last =
+                    |row: &[u32]| row.iter().rposition(|&id| Some(id) != info.pad).unwrap_or(tokens - 1);
+                rows.map(|row| vec![last(row) as u32]).collect()
+            }
+        };
+        let sizes = TextSizes { batch, tokens, written, places: places[0].len() };
+        let graph = objective::texts(model, sizes, wants)?;
+        let words = |dims: &[usize], data: Vec<u32>| HostTensor::u32(Shape::new(dims), data);
+        let positions = (0..batch * tokens).map(|i| (i % tokens) as u32).collect();
+        let types = match self.file.contains("in.token_type_ids") {
+            true => self.file.ids("in.token_type_ids")?,
+            false => words(&[batch, tokens], vec![0; batch * tokens]),
+        };
+        let mut inputs = vec![
+            ("ids", ids),
+            ("positions", words(&[batch, tokens], positions)),
+            ("types", types),
+            ("lengths", words(&[batch], lengths)),
+            ("places", words(&[batch, places[0].len()], places.concat())),
+        ];
+        match wants {
+            TextObjective::Answer => {
+                let rows = ["in.start_positions", "in.end_positions"];
+                for (input, recorded) in ANSWERS.into_iter().zip(rows) {
+                    inputs.push((input, self.file.ids(recorded)?));
+                }
+                // The mean of both losses, each the mean over texts.
+                inputs.push((WEIGHTS, HostTensor::f32([batch], vec![0.5 / batch as f32; batch])));
+            }
+            TextObjective::Classes => inputs.extend(self.mean_of(self.labels("in.labels")?)),
+            TextObjective::Tokens => {
+                let labels = self.labels("in.labels")?;
+                if written > 0 {
+                    let start = info.start.unwrap_or(0);
+                    let moved = labels.chunks(written).flat_map(|row| moved_right(row, start)).collect();
+                    inputs.push(("written", words(&[batch, written], moved)));
+                }
+                // What follows each token is to be told, where texts are written from left to right.
+                let told = match info.kind {
+                    Kind::Decoder => labels.chunks(tokens).flat_map(|row| &row[1..]).copied().collect(),
+                    _ => labels,
+                };
+                inputs.extend(self.mean_of(told));
+            }
+        }
+        Ok(Task { graph, inputs, constants: vec![] })
+    }
+}
+
+/// What a decoder reads to write a row of labels: the start token, then all but the last; ignored ones as 0.
+fn moved_right(row: &[u32], start: u32) -> Vec<u32> {
+    let read = row[..row.len() - 1].iter().map(|&l| if l == IGNORED { 0 } else { l });
+    std::iter::once(start).chain(read).collect()
+}
