@@ -26,6 +26,7 @@
 mod block;
 mod fields;
 pub mod generative;
+pub mod masked;
 mod model;
 mod names;
 mod parts;
@@ -35,6 +36,7 @@ pub mod text;
 mod timm;
 mod vision;
 
+pub use masked::MaskedAutoencoder;
 pub use model::{Model, ModelInfo};
 pub use registry::{AnyModel, FAMILIES, Family, ModelKind, from_config, kind};
 

@@ -1,5 +1,6 @@
 //! What a vision model is to the rest: what it says of itself, and its forward pass.
 
+use super::MaskedAutoencoder;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::tensor::Size;
@@ -15,6 +16,11 @@ pub trait Model: Send + Sync {
     /// # Errors
     /// If the image does not fit the model, or the first shape error of the graph.
     fn build(&self, g: &mut Graph, image: Value) -> Result<()>;
+
+    /// The model as an autoencoder of masked patches, if it is one and has its decoder.
+    fn masked(&self) -> Option<&dyn MaskedAutoencoder> {
+        None
+    }
 }
 
 /// What a model is, for `info`, for preprocessing, and for error messages.

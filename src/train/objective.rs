@@ -19,6 +19,10 @@ pub const LOSS: &str = "loss";
 pub const LABELS: &str = "labels";
 /// Weight of each row in the loss (N) f32.
 pub const WEIGHTS: &str = "weights";
+/// Which patches are seen (B,K) u32, and where each patch is to be found among them (B,N) u32.
+pub const MASK: [&str; 2] = ["kept", "restore"];
+/// Pixels that are to be painted (B·N,P·P·Ch) f32.
+pub const TARGET: &str = "target";
 /// First and last tokens of answers (B) u32.
 pub const ANSWERS: [&str; 2] = ["start", "end"];
 
@@ -34,6 +38,36 @@ pub fn classes_of_images(model: &dyn Model, batch: usize, smoothing: f32) -> Res
     model.build(&mut g, image)?;
     let logits = output(&g, "logits")?;
     let loss = cross_entropy(&mut g, logits, smoothing);
+    finished(g, loss)
+}
+
+/// Squared error of the hidden patches of a masked autoencoder, `keep` patches of each image being kept. Inputs:
+/// `image` (B,Ch,H,W) f32, normalised, `kept` and `restore` as [`Mask`](crate::models::masked::Mask) has them,
+/// `target` (B·N,P·P·Ch), and `weights` (B·N), 0 for the patches that are seen.
+///
+/// # Errors
+/// If the model has no decoder; shape errors of the graph.
+pub fn masked_patches(model: &dyn Model, batch: usize, keep: usize) -> Result<Graph> {
+    let info = model.info();
+    let Some(masked) = model.masked() else {
+        let what = format!("{} has no decoder that paints masked patches", info.architecture);
+        return Err(Error::usage(what, "train its head, or take a checkpoint of pretraining"));
+    };
+    let mut g = Graph::new();
+    let (height, width) = (info.image_size.height, info.image_size.width);
+    let image = g.input("image", TensorDesc::f32([batch, info.channels, height, width]));
+    let [rows, columns] = info.grid();
+    let n = rows * columns;
+    let kept = g.input(MASK[0], TensorDesc::new(DType::U32, [batch, keep]));
+    let restore = g.input(MASK[1], TensorDesc::new(DType::U32, [batch, n]));
+    let painted = masked.build_masked(&mut g, image, kept, restore)?; // (B,N,P·P·Ch)
+    g.scope(LOSS);
+    let elements = g.shape(painted).width();
+    let painted = g.reshape(painted, [batch * n, elements]);
+    let target = g.input(TARGET, TensorDesc::f32([batch * n, elements]));
+    let weights = g.input(WEIGHTS, TensorDesc::f32([batch * n]));
+    let errors = g.squared_error(painted, target);
+    let loss = g.weighted_sum(errors, weights);
     finished(g, loss)
 }
 

@@ -13,12 +13,13 @@ use super::compare::{Tolerance, Verdict, compare, compare_norm};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::models::masked::{Mask, pixels_of_patches};
 use crate::models::sequence::{CLASSES, ImageDecoder, ROTARY};
 use crate::models::text::{Kind, TextModel, TextSizes};
 use crate::models::{self, AnyModel, Model};
 use crate::session::{DeviceInfo, ModelFiles, Options, Runtime};
 use crate::tensor::{HostTensor, Shape};
-use crate::train::objective::{ANSWERS, LABELS, TextObjective, WEIGHTS};
+use crate::train::objective::{ANSWERS, LABELS, MASK, TARGET, TextObjective, WEIGHTS};
 use crate::train::sequences::READ;
 use crate::train::{AdamW, Recipe, Trainer, objective};
 
@@ -139,12 +140,36 @@ impl Record<'_> {
 
     fn images(&self, model: &dyn Model) -> Result<Task> {
         let image = self.file.read("in.pixel_values")?;
+        if self.file.contains("in.noise") {
+            return self.masked(model, image);
+        }
         let said = self.settings["objective"].as_str().unwrap_or_default();
         let smoothing = said.split("label smoothing ").nth(1).and_then(|n| n.trim().parse().ok());
         let batch = image.shape().dims()[0];
         let graph = objective::classes_of_images(model, batch, smoothing.unwrap_or(0.0))?;
         let mut inputs = self.mean_of(self.labels("in.labels")?);
         inputs.push(("image", image));
+        Ok(Task { graph, inputs, constants: vec![] })
+    }
+
+    fn masked(&self, model: &dyn Model, image: HostTensor) -> Result<Task> {
+        let (noise, batch) = (self.file.read("in.noise")?, image.shape().dims()[0]);
+        let ratio = model.masked().map_or(0.0, |masked| masked.mask_ratio());
+        let mask = Mask::from_noise(&noise.to_f32(), batch, ratio);
+        let graph = objective::masked_patches(model, batch, mask.keep())?;
+        let normalised = model.masked().is_some_and(|masked| masked.normalised_pixels());
+        let target = pixels_of_patches(&image, model.info(), normalised)?;
+        let hidden = mask.hidden();
+        let count = hidden.iter().filter(|hidden| **hidden).count();
+        let weights = hidden.iter().map(|&hidden| if hidden { 1.0 / count as f32 } else { 0.0 }).collect();
+        let [kept, restore] = mask.tensors();
+        let inputs = vec![
+            ("image", image),
+            (MASK[0], kept),
+            (MASK[1], restore),
+            (TARGET, target),
+            (WEIGHTS, HostTensor::f32([hidden.len()], weights)),
+        ];
         Ok(Task { graph, inputs, constants: vec![] })
     }
 

@@ -102,8 +102,10 @@ impl Model for Vit {
     }
 }
 
-/// Pre-norm encoder of ViT, DeiT and ViT-MAE.
+/// Pre-norm layers of ViT, DeiT and ViT-MAE, whose decoder has them too.
 pub(crate) struct Encoder {
+    /// What the names of layers begin with.
+    pub(crate) stem: &'static str,
     pub(crate) layers: usize,
     pub(crate) hidden: usize,
     pub(crate) heads: usize,
@@ -117,6 +119,7 @@ impl Encoder {
     /// Reads the fields that ViT, DeiT and ViT-MAE share, with their defaults.
     pub(crate) fn read(fields: &Fields) -> Result<Self> {
         let encoder = Self {
+            stem: "encoder.layer",
             layers: fields.depth("num_hidden_layers", 12)?,
             hidden: fields.width("hidden_size", 768)?,
             heads: fields.depth("num_attention_heads", 12)?,
@@ -169,7 +172,7 @@ impl Encoder {
         };
         g.output("hidden.0", x);
         for l in 0..self.layers {
-            let p = format!("encoder.layer.{l}");
+            let p = format!("{}.{l}", self.stem);
 
             g.scope(format!("layer.{l}.attention"));
             x = block.residual(g, x, &format!("{p}.layernorm_before"), |g, h| {
