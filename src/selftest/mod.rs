@@ -2,6 +2,7 @@
 //! real sizes. The kernel tests, the shader tests, the benchmarks and `vit-gpu doctor` share this
 //! list; `doctor` runs the cases marked quick.
 
+mod attention_backward;
 mod basic;
 mod case;
 mod checks;
@@ -40,5 +41,6 @@ fn healthy() -> Vec<Case> {
     sequence::all(&mut cases);
     text::all(&mut cases);
     pictures::all(&mut cases);
+    attention_backward::all(&mut cases);
     cases
 }
