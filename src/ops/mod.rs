@@ -48,7 +48,8 @@ mod weights;
 
 pub use act_grad::{ActGrad, GluGrad};
 pub use attention::{
-    Attention, AttentionWeights, Cache, CachedAttention, CrossAttention, Scores, cache_shape,
+    Attention, AttentionGradBias, AttentionGradKv, AttentionGradQ, AttentionRows, AttentionWeights, Cache,
+    CachedAttention, CrossAttention, Scores, cache_shape,
 };
 pub use candidates::{Candidates, Estimate};
 pub use choice::{Choice, Choices, Reason};
@@ -160,6 +161,14 @@ computed! {
     CrossAttention,
     /// The softmax weights of attention, for images of them.
     AttentionWeights,
+    /// What the gradients of attention need to know of each query.
+    AttentionRows,
+    /// Gradient of attention's queries.
+    AttentionGradQ,
+    /// Gradients of attention's keys and values.
+    AttentionGradKv,
+    /// Gradient of attention's bias.
+    AttentionGradBias,
     /// Softmax over rows.
     Softmax,
     /// Activation or scaling of every element.

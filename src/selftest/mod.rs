@@ -2,6 +2,7 @@
 //! real sizes. The kernel tests, the shader tests, the benchmarks and `vit-gpu doctor` share this
 //! list; `doctor` runs the cases marked quick.
 
+mod attention_backward;
 mod backward;
 mod basic;
 mod case;
@@ -44,5 +45,6 @@ fn healthy() -> Vec<Case> {
     pictures::all(&mut cases);
     training::all(&mut cases);
     backward::all(&mut cases);
+    attention_backward::all(&mut cases);
     cases
 }

@@ -53,6 +53,12 @@ const POISONED: &[&str] = &[
     "glu Silu's way back",
     "sum of 65 rows of 64",
     "scatter 70 rows of 200",
+    // Some rows see it, others do not and stay numbers.
+    "rows of attention 1x1x9x9x12 causal=true bias=None",
+    "gradient of queries of attention 1x1x9x9x12 causal=true bias=None",
+    "gradients of keys and values of attention of lengths 1x1x3x9x12 causal=false bias=None",
+    "gradients of keys and values of attention 2x3x5x7x12 causal=false bias=Whole",
+    "gradient of bias of attention 1x2x17x31x10 causal=true bias=Distance",
 ];
 
 /// Those of some cases, poisoned.

@@ -7,7 +7,7 @@ use super::problem::{AttentionParams, Problem};
 use super::rules::{BiasAt, Scores, Sizes, bias_row, sizes, visible, weights_row};
 use super::variants;
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Backward, Gradient, Graph, Value};
 use crate::kernel::Variant;
 use crate::ops::def::{OpDef, arity, f32s};
 use crate::ops::lower::{LowerCx, Operand, to_u32};
@@ -105,6 +105,23 @@ impl OpDef for Attention {
 
     fn narrows(&self) -> bool {
         true
+    }
+
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        // Operands are packed by fusion, which comes after differentiation.
+        if self.packed {
+            return None;
+        }
+        let count = at.inputs.len();
+        let bias = self.bias.then(|| at.inputs[3]);
+        let lengths = self.lengths.then(|| at.inputs[count - 1]);
+        let scores = Scores { scale: self.scale, bias, causal: self.causal, lengths };
+        let qkv = [at.inputs[0], at.inputs[1], at.inputs[2]];
+        let needed = [0, 1, 2, 3].map(|i| (i < 3 || self.bias) && at.needed[i]);
+        let found = at.g.attention_backward(qkv, [at.y, at.dy], scores, needed);
+        // Lengths, behind the bias, are no numbers that could change.
+        let of = |i: usize| found.get(i).copied().flatten().map_or(Gradient::None, Gradient::Whole);
+        Some((0..count).map(of).collect())
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
