@@ -6,6 +6,7 @@ struct Params {
     width: u32,
     count: u32,   // tokens of dy a sequence
     tokens: u32,
+    padding: u32,
 }
 
 @group(0) @binding(0) var<storage, read> dy: array<DY>;        // (B, count, width)

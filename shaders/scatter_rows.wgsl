@@ -1,8 +1,8 @@
-// Rows added up by id: one workgroup makes one row of the table. Its lanes look at WG ids at a time; where
+// Rows added up by id: one workgroup makes one row of the table, zeros for that of padding. Its lanes look at WG ids at a time; where
 // some are the row's, all lanes add that row of dy, each to its own columns, in the order of the ids.
 // Prelude: type DY; u32 WG.
 
-struct Params { rows: u32, width: u32, count: u32, tokens: u32 }
+struct Params { rows: u32, width: u32, count: u32, tokens: u32, padding: u32 }
 
 @group(0) @binding(0) var<storage, read> dy: array<DY>;        // (count, width)
 @group(0) @binding(1) var<storage, read> ids: array<u32>;      // (count)
@@ -27,12 +27,13 @@ fn main(
     for (var c = lane; c < p.width; c += WG) {
         y[row * p.width + c] = 0.0;
     }
-    for (var first = 0u; first < p.count; first += WG) {
+    let count = select(p.count, 0u, row == p.padding);
+    for (var first = 0u; first < count; first += WG) {
         if lane < WORDS {
             atomicStore(&found[lane], 0u);
         }
         workgroupBarrier();
-        if first + lane < p.count && ids[first + lane] == row {
+        if first + lane < count && ids[first + lane] == row {
             atomicOr(&found[lane / 32u], 1u << (lane % 32u));
         }
         workgroupBarrier();

@@ -14,7 +14,10 @@ use crate::tensor::{DType, Elements, HostTensor, Shape, TensorDesc};
 /// Rows of a table. Operands: table (V,C), ids (…) of u32. Result (…, C). An id of V or more gives
 /// a row of zeros; callers check ids against the vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gather;
+pub struct Gather {
+    /// An id whose row is read, but learns nothing of that: `padding_idx` of PyTorch's `Embedding`.
+    pub padding: Option<u32>,
+}
 
 params! {
     /// Parameters of the gather kernel.
@@ -27,7 +30,13 @@ static GATHER: Kernel =
 impl Graph {
     /// Rows of a table. table: (V,C), ids: (…) u32; returns (…, C).
     pub fn gather(&mut self, table: Value, ids: Value) -> Value {
-        self.push(Gather, vec![table, ids])
+        self.push(Gather { padding: None }, vec![table, ids])
+    }
+
+    /// Rows of a table by index, of which the row of padding learns nothing. table: (V,C), ids: (…) u32;
+    /// returns (…, C).
+    pub fn gather_padded(&mut self, table: Value, ids: Value, padding: Option<u32>) -> Value {
+        self.push(Gather { padding }, vec![table, ids])
     }
 }
 
@@ -71,7 +80,7 @@ impl OpDef for Gather {
 
     fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
         let (rows, ids, dy) = (at.g.shape(at.inputs[0]).dims()[0], at.inputs[1], at.dy);
-        Some(vec![at.of(0, |g| g.scatter_rows(dy, ids, rows)), Gradient::None])
+        Some(vec![at.of(0, |g| g.scatter_rows(dy, ids, rows, self.padding)), Gradient::None])
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {

@@ -10,11 +10,13 @@ use crate::kernel::{Kernel, Variant, params, shader};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// The way back of [`super::Gather`]. Operands: dy (…,C), ids (…) u32. Result (V,C): row v is the sum of dy
-/// where the id is v.
+/// where the id is v, zeros for padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScatterRows {
     /// Rows V of the table.
     pub rows: usize,
+    /// The row that receives nothing.
+    pub padding: Option<u32>,
 }
 
 /// The way back of [`super::TakeTokens`]. Operands: dy (B,M,C), places (B,M) u32; a place of T or more is the
@@ -27,7 +29,7 @@ pub struct PutTokens {
 
 params! {
     /// Parameters of both kernels.
-    struct ScatterParams { rows: u32, width: u32, count: u32, tokens: u32 }
+    struct ScatterParams { rows: u32, width: u32, count: u32, tokens: u32, padding: u32 }
 }
 
 static SCATTER: Kernel =
@@ -36,9 +38,9 @@ static PUT: Kernel =
     Kernel { name: "put_tokens", source: shader!("put_tokens.wgsl"), params: ScatterParams::FIELDS };
 
 impl Graph {
-    /// Rows of dy (…,C) added up by ids (…) u32: (V,C).
-    pub fn scatter_rows(&mut self, dy: Value, ids: Value, rows: usize) -> Value {
-        self.push(ScatterRows { rows }, vec![dy, ids])
+    /// Rows of dy (…,C) added up by ids (…) u32, but for padding: (V,C).
+    pub fn scatter_rows(&mut self, dy: Value, ids: Value, rows: usize, padding: Option<u32>) -> Value {
+        self.push(ScatterRows { rows, padding }, vec![dy, ids])
     }
 
     /// Tokens of dy (B,M,C) added up at places (B,M) u32 of sequences of so many: (B,T,C).
@@ -83,6 +85,7 @@ impl OpDef for ScatterRows {
             width: dy.shape.width() as u32,
             count: to_u32("ids", dy.shape.elements())? / dy.shape.width() as u32,
             tokens: 0,
+            padding: self.padding.unwrap_or(u32::MAX),
         };
         // More lanes look for readers faster; a software adapter has no more than one register's.
         let lanes = if cx.target.cpu { 8 } else { LANES };
@@ -127,6 +130,7 @@ impl OpDef for PutTokens {
             width: dy.shape.width() as u32,
             count: dy.shape.dims()[1] as u32,
             tokens: self.tokens as u32,
+            padding: u32::MAX,
         };
         let variant = Variant::new().with_type("DY", dy.dtype).with_u32("WG", LANES);
         let binds = vec![cx.operand(0), cx.operand(1), cx.result()];

@@ -226,16 +226,17 @@ impl Builder<'_> {
         let Some(def) = node.op.def() else { return Ok(()) };
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for (i, &u) in node.inputs.iter().enumerate() {
-            let source = self.graph.node(u);
+            let source = self.graph.node(Value(self.homes.root[u.index()] as u32));
+            let layout = def.weight_layout(i, self.target);
             inputs.push(match &source.op {
-                Op::Weight(weight) => {
-                    let slot = self.store(weight, source.desc.shape, def.weight_layout(i, self.target))?;
+                // Under another shape a weight is what it is only where it lies row by row.
+                Op::Weight(weight) if source.desc == self.graph.desc(u) || layout == WeightLayout::Plain => {
+                    let slot = self.store(weight, source.desc.shape, layout)?;
                     let stored = self.plan.weights[slot].clone();
-                    let desc = TensorDesc::new(stored.dtype, stored.shape);
+                    let desc = TensorDesc::new(stored.dtype, self.graph.shape(u));
                     LowerInput { desc, value: None, weight: Some((slot, stored)) }
                 }
                 _ => {
-                    let layout = def.weight_layout(i, self.target);
                     if !matches!(layout, WeightLayout::Plain | WeightLayout::Table) && !def.packs(i) {
                         return Err(Error::usage(
                             format!("{}: operand {i} of {} is computed", node.label, node.op.name()),

@@ -111,7 +111,7 @@ fn rows(cases: &mut Vec<Case>) {
     for (count, width) in [(1, 1), (7, 33), (64, 8), (70, 200), (300, 12)] {
         cases.push(case(format!("scatter {count} rows of {width}"), 1e-4, |g| {
             let (dy, ids) = (input(g, "dy", [count, width]), words(g, "ids", [count]));
-            g.scatter_rows(dy, ids, VOCABULARY as usize)
+            g.scatter_rows(dy, ids, VOCABULARY as usize, Some(3))
         }));
     }
 }

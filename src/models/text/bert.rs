@@ -188,9 +188,11 @@ impl TextModel for Bert {
 
         g.scope("embeddings");
         let words = w.value(g, WORDS, [self.info.vocabulary, c]);
-        let mut x = g.gather(words, text.ids); // (B,T,C)
+        let mut x = g.gather_padded(words, text.ids, self.info.pad); // (B,T,C)
         let table = w.value(g, "embeddings.position_embeddings.weight", [self.positions, c]);
-        let positions = g.gather(table, text.positions);
+        // Where positions are counted, padding has one of its own.
+        let padding = self.info.pad.filter(|_| self.dialect.counted_positions);
+        let positions = g.gather_padded(table, text.positions, padding);
         x = g.add(x, positions);
         if self.info.types > 0 {
             let table = w.value(g, "embeddings.token_type_embeddings.weight", [self.info.types, c]);
