@@ -34,7 +34,7 @@ const TOLERANCE: f32 = 1e-4;
 /// The same with activations and matrix weights stored in f16.
 const F16_TOLERANCE: f32 = 2e-2;
 
-/// Outputs of pretraining that no model declares: ViT-MAE's decoder is not run.
+/// Outputs of pretraining, by a mask: `tests/training.rs` and `verify` run ViT-MAE's decoder.
 const NOT_PRODUCED: &[(&str, &[&str])] = &[("vit_mae", &["logits", "mask", "ids_restore", "loss"])];
 
 /// Checkpoints that are refused as a whole (pickles); `tests/checkpoints.rs` tests how.

@@ -14,6 +14,7 @@ mod positions;
 pub mod sniff;
 mod source;
 mod weights;
+mod whole;
 
 pub use weights::Checkpoint;
 pub(crate) use weights::{DECODER, INDEX, SINGLE, TOKENIZER, WeightFiles, find, is_plain_file_name, shards};

@@ -198,6 +198,16 @@ impl Session {
         Ok(g)
     }
 
+    /// The model, for what runs it in ways of its own.
+    pub(crate) fn model(&self) -> &dyn Model {
+        &*self.model
+    }
+
+    /// What runs its graphs.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// The device, unless it is the reference.
     pub fn gpu(&self) -> Option<&Arc<Gpu>> {
         self.runtime.gpu()

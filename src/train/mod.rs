@@ -6,6 +6,7 @@
 //! of the file; [`crate::graph::differentiate`] writes the gradients; [`recipe`] puts clipping and the
 //! optimizer behind; and a [`Trainer`] keeps all of it.
 
+mod measure;
 pub mod objective;
 pub mod parameters;
 pub mod recipe;
@@ -13,5 +14,6 @@ pub mod sequences;
 mod trainer;
 
 pub use crate::ops::AdamW;
+pub use measure::prepare_images;
 pub use recipe::Recipe;
 pub use trainer::{Progress, Trainer};

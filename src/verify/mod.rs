@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod images;
+mod masked;
 pub mod sequences;
 pub mod texts;
 pub mod training;

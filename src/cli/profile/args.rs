@@ -12,6 +12,7 @@ pub(crate) const PROFILE_HELP: &str = "\
 Examples:
     vit-gpu profile -m FOLDER -b 8 --roofline roofline.svg
     vit-gpu profile --synthetic vit-b/16 --trace trace.json --format md
+    vit-gpu profile --synthetic vit-ti/16 --train -b 8
     vit-gpu profile --generate -m FOLDER --dtype f16
 
 Launches are timed by timestamps that the device writes around each, if it has them and they pass
@@ -30,6 +31,9 @@ that copy or multiply and do nothing else, and kept beside the compiled pipeline
 Random weights take as long as trained ones: --synthetic takes the sizes vit-ti, vit-s, vit-b,
 vit-l, vit-h and vit-g with patches of 8, 14, 16, 28 or 32 pixels, as in vit-l/16.
 
+With --train a step of AdamW over all weights of a classifier is measured, its gradients clipped:
+launches of the backward half carry the layer's name and .backward, the optimizer's update.TENSOR.
+
 With --generate the model is one that generates images (-m FOLDER, or --synthetic llamagen-b, -l, -xl,
 -xxl, -3b, with /384 for the larger image), and three parts are measured one after the other: the
 prompt, one token in the middle of an image (guided where the model can be, so two rows a sample),
@@ -44,6 +48,9 @@ pub(crate) struct ProfileArgs {
     /// Profile generation: prompt, one token, and decoding of the image apart
     #[arg(long, conflicts_with = "image_size")]
     pub generate: bool,
+    /// Profile a step of training all weights: forward, backward, optimizer
+    #[arg(long, conflicts_with_all = ["image_size", "generate"])]
+    pub train: bool,
     /// Images computed at a time
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: u32,

@@ -22,6 +22,7 @@ use crate::gpu::ceilings::Ceilings;
 use crate::gpu::timer::{Clock, Timer};
 use crate::profile::Profile;
 use crate::session::Device;
+use crate::train;
 use document::{Picture, document, files, heading};
 
 /// Runs the command and yields its exit code.
@@ -94,7 +95,11 @@ fn measure(args: &ProfileArgs, opened: &Opened, talk: Talk) -> Result<(Profile, 
     let all = session.output_names(size)?;
     let outputs = default_outputs(&all);
     let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    let mut prepared = session.prepare(args.batch_size as usize, size, &names)?;
+    let batch = args.batch_size as usize;
+    let mut prepared = match args.train {
+        true => train::prepare_images(session, batch)?,
+        false => session.prepare(batch, size, &names)?,
+    };
     let runs = args.runs as usize;
     let mut bar = talk.progress("rounds", runs as u64, false);
     let profile = Profile::measure(session, &mut prepared, &mut timer, ceilings, runs, &mut |done| {

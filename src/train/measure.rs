@@ -1,0 +1,50 @@
+//! A step of training made ready to be timed.
+
+use super::objective::{self, LABELS, WEIGHTS};
+use super::parameters::parameterise;
+use super::recipe::{self, RATES, Recipe};
+use crate::checkpoint::materialise::materialise;
+use crate::clock::Instant;
+use crate::error::{Error, Result};
+use crate::gpu::States;
+use crate::ops::AdamW;
+use crate::plan::Precision;
+use crate::session::Session;
+use crate::session::measure::Prepared;
+use crate::tensor::HostTensor;
+
+/// Makes a step of AdamW over all weights of a classifier ready, for a batch of noise at the model's own size.
+///
+/// # Errors
+/// [`Error::Usage`] on the reference, in f16, for a batch of none, and for a model that cannot be trained.
+pub fn prepare_images(session: &Session, batch: usize) -> Result<Prepared> {
+    let (begun, runtime, model) = (Instant::now(), session.runtime(), session.model());
+    let classes = model.info().classes.unwrap_or(0);
+    if batch == 0 || runtime.precision != Precision::F32 {
+        return Err(Error::usage("training takes a batch of at least one, in f32", "leave --dtype away"));
+    }
+    let loss = objective::classes_of_images(model, batch, 0.0)?;
+    let made = parameterise(&loss, runtime.checkpoint.index(), &|_| true)?;
+    let optimizer = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 };
+    let recipe = Recipe { optimizer, clip: 1.0, decays: &|p| p.shape.dims().len() > 1 };
+    let step = recipe::step(&made.graph, &made.parameters, &recipe)?;
+    let info = model.info();
+    let dims = [batch, info.channels, info.image_size.height, info.image_size.width];
+    let pixels = (0..dims.iter().product()).map(|i: usize| (i * 37 % 211) as f32 / 105.0 - 1.0).collect();
+    let inputs = vec![
+        ("image".to_owned(), HostTensor::f32(dims, pixels)),
+        (LABELS.to_owned(), HostTensor::u32([batch], (0..batch).map(|i| (i % classes) as u32).collect())),
+        (WEIGHTS.to_owned(), HostTensor::f32([batch], vec![1.0 / batch as f32; batch])),
+        (RATES.to_owned(), optimizer.rates(1e-4, 1)),
+    ];
+    let states = States::new();
+    let prepared = runtime.prepare(&step, &states, inputs, begun)?;
+    if let Some(gpu) = runtime.gpu() {
+        for parameter in &made.parameters {
+            let value = materialise(&parameter.initial, parameter.shape, &runtime.checkpoint)?;
+            states.write(gpu, &parameter.name, value)?;
+        }
+        made.constants.into_iter().try_for_each(|(name, value)| states.write(gpu, &name, value))?;
+    }
+    Ok(prepared)
+}
