@@ -234,8 +234,11 @@ mod tests {
     use super::*;
     use crate::reference;
 
-    /// Loss and, behind it, its gradients of what `build` names, at these values of x and target.
-    fn run(build: &dyn Fn(&mut Graph, Value) -> Value, x: &[f32], shape: [usize; 2]) -> (f32, Vec<f32>) {
+    /// Makes the losses of rows from x.
+    type Losses<'a> = &'a dyn Fn(&mut Graph, Value) -> Value;
+
+    /// The weighted loss and its gradient with regard to x.
+    fn run(build: Losses, x: &[f32], shape: [usize; 2]) -> (f32, Vec<f32>) {
         let mut g = Graph::new();
         let v = g.input("x", TensorDesc::f32(shape));
         let losses = build(&mut g, v);
@@ -274,7 +277,7 @@ mod tests {
             let prediction = other(g);
             g.squared_error(prediction, x)
         };
-        let losses: [(&str, &dyn Fn(&mut Graph, Value) -> Value); 4] = [
+        let losses: [(&str, Losses); 4] = [
             ("cross entropy", &entropy(0.0)),
             ("smoothed", &entropy(0.2)),
             ("prediction", &prediction),

@@ -9,7 +9,7 @@ use crate::ops::norm::row_lanes;
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// Sum of the squares of a tensor. Operands: x of any shape; sums (M), a state stored as declared, of which
-/// one element is written. The result [1] marks the op in its graph and holds nothing: it is no operand.
+/// one element is written. The result (1) marks the op in its graph and holds nothing: it is no operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SquareSum {
     /// Which element of the sums.

@@ -12,8 +12,8 @@ use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// AdamW (Loshchilov & Hutter 2019) as `torch.optim.AdamW` computes it. Operands: parameter of any shape, first
 /// and second moment of the same, all three states stored as declared; gradient of as many elements; clip (3),
-/// see [`super::ClipFactor`]; rates (4), see [`AdamW::rates`]. Nothing changes where clip says that the norm is
-/// not finite. The result [1] marks the op in its graph and holds nothing: it is no operand.
+/// see [`ClipFactor`](super::ClipFactor); rates (4), see [`AdamW::rates`]. Nothing changes where clip says that
+/// the norm is not finite. The result (1) marks the op in its graph and holds nothing: it is no operand.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
     /// Decay of the first moment.
