@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Executor, States};
 use crate::graph::Graph;
 use crate::ops::AdamW;
+use crate::plan::Precision;
 use crate::reference;
 use crate::session::Runtime;
 use crate::tensor::HostTensor;
@@ -51,6 +52,9 @@ impl Trainer {
         constants: Vec<(String, HostTensor)>,
         recipe: &Recipe,
     ) -> Result<Self> {
+        if runtime.precision != Precision::F32 {
+            return Err(Error::usage("training is in f32", "leave the storage type at that"));
+        }
         let mut forward = parameterise(graph, runtime.checkpoint.index(), trained)?;
         if forward.parameters.is_empty() {
             return Err(Error::usage("nothing is to be trained", "name at least one tensor"));

@@ -140,6 +140,12 @@ impl Record<'_> {
 
     fn images(&self, model: &dyn Model) -> Result<Task> {
         let image = self.file.read("in.pixel_values")?;
+        let (info, shape) = (model.info(), image.shape());
+        let want = [info.channels, info.image_size.height, info.image_size.width];
+        if shape.dims().len() != 4 || shape.dims()[1..] != want {
+            let what = format!("in.pixel_values has shape {shape}, the model takes (B,Ch,H,W) of {want:?}");
+            return Err(Error::model(self.file.name(), what, "it was recorded for another model"));
+        }
         if self.file.contains("in.noise") {
             return self.masked(model, image);
         }
