@@ -44,6 +44,7 @@
 //!   with shapes; [`Session::output_names`] says what one model gives.
 //! - A model of your own: build a [`graph::Graph`], run it by [`reference::run`] or compile it by
 //!   [`plan::compile`] for a [`gpu::Executor`]; `examples/custom_model.rs` does both.
+//! - [`train`]: the backward half of a graph, and steps of an optimizer; `docs/training.md` tells how they are made.
 //! - Inputs that are wrong end in an [`Error`] with a hint, never in a panic.
 //! - `docs/architecture.md` walks from a file to a workgroup and back.
 //!

@@ -104,7 +104,9 @@ fn desk() -> TempDir {
         fs::copy(at("my-vit/golden.safetensors"), at(name)).unwrap();
     }
     copy(&root().join("assets/samples"), &at("photos"));
-    copy(&root().join("assets/samples"), &at("assets/samples"));
+    for folder in ["assets/samples", "tests/golden/vit"] {
+        copy(&root().join(folder), &at(folder));
+    }
     fs::create_dir(at("docs")).unwrap();
     desk
 }
