@@ -30,14 +30,7 @@ fn main(
     let s0 = (group / CHUNKS % blocks) * WG;
     let s = min(s0 + lane, p.keys - 1u);
 
-    var key: array<vec4<f32>, OWN>;
-    var value: array<vec4<f32>, OWN>;
-    if HELD {
-        for (var i = 0u; i < OWN; i++) {
-            key[i] = quad_of_k(key_at(bh, s), i);
-            value[i] = quad_of_v(key_at(bh, s), i);
-        }
-    }
+
     var dk: array<vec4<f32>, CHUNK>;
     var dv: array<vec4<f32>, CHUNK>;
     for (var i = 0u; i < CHUNK; i++) {
@@ -51,43 +44,29 @@ fn main(
     }
     for (var t0 = start; t0 < p.queries; t0 += STEP) {
         bring(lane, bh, t0);
-        // Not a constant, so that drivers do not unroll queries times quads.
-        let count = min(STEP, p.queries - t0);
-        var weight: array<f32, STEP>;
-        var ds: array<f32, STEP>;
-        if HELD {
-            for (var j = 0u; j < count; j++) {
-                var product = vec4<f32>();
-                var dp = vec4<f32>();
-                for (var i = 0u; i < OWN; i++) {
-                    product = fma(key[i], first(bh, t0, j, i), product);
-                    dp = fma(value[i], second(bh, t0, j, i), dp);
-                }
-                weight[j] = weight_of(sum_of(product), bias_of(bh, t0 + j, s), bh, t0 + j);
-                ds[j] = score_gradient(weight[j], sum_of(dp), bh, t0 + j);
-            }
-        } else {
-            var product: array<f32, STEP>;
-            var dp: array<f32, STEP>;
+        var product: array<f32, STEP>;
+        var dp: array<f32, STEP>;
+        for (var j = 0u; j < STEP; j++) {
+            product[j] = 0.0;
+            dp[j] = 0.0;
+        }
+        for (var i = 0u; i < p.quads; i++) {
+            let own_k = quad_of_k(key_at(bh, s), i);
+            let own_v = quad_of_v(key_at(bh, s), i);
             for (var j = 0u; j < STEP; j++) {
-                product[j] = 0.0;
-                dp[j] = 0.0;
-            }
-            for (var i = 0u; i < p.quads; i++) {
-                let own_k = quad_of_k(key_at(bh, s), i);
-                let own_v = quad_of_v(key_at(bh, s), i);
-                for (var j = 0u; j < STEP; j++) {
-                    product[j] += dot(own_k, first(bh, t0, j, i));
-                    dp[j] += dot(own_v, second(bh, t0, j, i));
-                }
-            }
-            for (var j = 0u; j < STEP; j++) {
-                let t = min(t0 + j, p.queries - 1u);
-                let w = weight_of(product[j], bias_of(bh, t, s), bh, t);
-                weight[j] = w;
-                ds[j] = score_gradient(w, dp[j], bh, t);
+                product[j] += dot(own_k, first(bh, t0, j, i));
+                dp[j] += dot(own_v, second(bh, t0, j, i));
             }
         }
+        var weight: array<f32, STEP>;
+        var ds: array<f32, STEP>;
+        for (var j = 0u; j < STEP; j++) {
+            let t = min(t0 + j, p.queries - 1u);
+            weight[j] = weight_of(product[j], bias_of(bh, t, s), bh, t);
+            ds[j] = score_gradient(weight[j], dp[j], bh, t);
+        }
+        // Not a constant, so that drivers do not unroll queries times quads.
+        let count = min(STEP, p.queries - t0);
         for (var j = 0u; j < count; j++) {
             // What does not see this key may be NaN, and so may 0 times it.
             if s < seen_by(bh, t0 + j) {

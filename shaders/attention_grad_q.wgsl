@@ -1,9 +1,8 @@
 // Gradient of attention's queries: one query of one head a lane, WG of them a workgroup, which walks the keys
-// that they see in steps of STEP. Weights are made anew from the log-sum-exp of each query's scores.
+// that they see in steps of STEP. Weights are made anew from the log-sum-exp of each query's scores. A lane
+// reads its own rows again for each step: its registers are for the sums.
 // Prelude beside that of `attention_back_io.wgsl`: u32 WG, STEP; CHUNK, CHUNKS: quads of the head that one
-// workgroup sums up, and workgroups that share a head, each of which makes all weights (sums of a wide head
-// have no room in registers); bool HELD: a lane holds its rows in OWN = QUADS quads each, else it reads
-// them again for each step, and OWN is 1.
+// workgroup sums up, and workgroups that share a head, each of which makes all weights.
 
 fn walked() -> u32 {
     return p.keys;
@@ -35,55 +34,34 @@ fn main(
     let seen = seen_by(bh, t);
     let last_seen = seen_by(bh, min(t0 + WG, p.queries) - 1u);
 
-    var query: array<vec4<f32>, OWN>;
-    var dout: array<vec4<f32>, OWN>;
-    if HELD {
-        for (var i = 0u; i < OWN; i++) {
-            query[i] = quad_of_q(query_at(bh, t), i);
-            dout[i] = quad_of_dy(dy_at(bh, t), i);
-        }
-    }
     var dq: array<vec4<f32>, CHUNK>;
     for (var i = 0u; i < CHUNK; i++) {
         dq[i] = vec4<f32>();
     }
     for (var s0 = 0u; s0 < last_seen; s0 += STEP) {
         bring(lane, bh, s0);
-        // Not a constant, so that drivers do not unroll keys times quads.
-        let count = min(STEP, last_seen - s0);
-        var ds: array<f32, STEP>;
-        if HELD {
-            for (var j = 0u; j < count; j++) {
-                var product = vec4<f32>();
-                var dp = vec4<f32>();
-                for (var i = 0u; i < OWN; i++) {
-                    product = fma(query[i], first(bh, s0, j, i), product);
-                    dp = fma(dout[i], second(bh, s0, j, i), dp);
-                }
-                let weight = weight_of(sum_of(product), bias_of(bh, t, s0 + j), bh, t);
-                ds[j] = score_gradient(weight, sum_of(dp), bh, t);
-            }
-        } else {
-            var product: array<f32, STEP>;
-            var dp: array<f32, STEP>;
+        var product: array<f32, STEP>;
+        var dp: array<f32, STEP>;
+        for (var j = 0u; j < STEP; j++) {
+            product[j] = 0.0;
+            dp[j] = 0.0;
+        }
+        for (var i = 0u; i < p.quads; i++) {
+            let own_q = quad_of_q(query_at(bh, t), i);
+            let own_dy = quad_of_dy(dy_at(bh, t), i);
             for (var j = 0u; j < STEP; j++) {
-                product[j] = 0.0;
-                dp[j] = 0.0;
-            }
-            for (var i = 0u; i < p.quads; i++) {
-                let own_q = quad_of_q(query_at(bh, t), i);
-                let own_dy = quad_of_dy(dy_at(bh, t), i);
-                for (var j = 0u; j < STEP; j++) {
-                    product[j] += dot(own_q, first(bh, s0, j, i));
-                    dp[j] += dot(own_dy, second(bh, s0, j, i));
-                }
-            }
-            for (var j = 0u; j < STEP; j++) {
-                let s = min(s0 + j, p.keys - 1u);
-                let weight = weight_of(product[j], bias_of(bh, t, s), bh, t);
-                ds[j] = score_gradient(weight, dp[j], bh, t);
+                product[j] += dot(own_q, first(bh, s0, j, i));
+                dp[j] += dot(own_dy, second(bh, s0, j, i));
             }
         }
+        var ds: array<f32, STEP>;
+        for (var j = 0u; j < STEP; j++) {
+            let s = min(s0 + j, p.keys - 1u);
+            let weight = weight_of(product[j], bias_of(bh, t, s), bh, t);
+            ds[j] = score_gradient(weight, dp[j], bh, t);
+        }
+        // Not a constant, so that drivers do not unroll keys times quads.
+        let count = min(STEP, last_seen - s0);
         for (var j = 0u; j < count; j++) {
             // What a query does not see may be NaN, and so may 0 times it.
             if s0 + j < seen {

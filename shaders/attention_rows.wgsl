@@ -3,8 +3,7 @@
 // workgroup, which walks the keys in steps of STEP, read the same for all lanes: no workgroup memory.
 // Prelude: types QV, KV, VV, DV (q, k, y, dy, one or four elements, as `attention_scalars.wgsl` or
 // `attention_quads.wgsl` reads them); u32 D, WG, STEP; bool BIAS and LENGTHS (else bound to q and not read),
-// CAUSAL; bool HELD: a lane holds its query in OWN = QUADS quads, else (wide heads) it reads it again for
-// each step, and OWN is 1.
+// CAUSAL.
 
 struct Params {
     batch: u32,       // B
@@ -62,53 +61,33 @@ fn main(
     let own = (bh * p.queries + t) * D;
     let biases = p.bias_start + (bh % p.heads) * p.bias_head + t * p.bias_row;
 
-    var query: array<vec4<f32>, OWN>;
-    if HELD {
-        for (var i = 0u; i < OWN; i++) {
-            query[i] = quad_of_q(own, i);
-        }
-    }
     var top = LOWEST;
     var sum = 0.0;
     for (var s0 = 0u; s0 < last_seen; s0 += STEP) {
-        // Not a constant, so that drivers do not unroll keys times quads.
-        let count = min(STEP, last_seen - s0);
         var score: array<f32, STEP>;
-        if HELD {
-            for (var j = 0u; j < count; j++) {
-                var dots = vec4<f32>();
-                for (var i = 0u; i < OWN; i++) {
-                    dots = fma(query[i], quad_of_k((bh * p.keys + s0 + j) * D, i), dots);
-                }
-                score[j] = (dots.x + dots.y) + (dots.z + dots.w);
-            }
-        } else {
+        for (var j = 0u; j < STEP; j++) {
+            score[j] = 0.0;
+        }
+        for (var i = 0u; i < p.quads; i++) {
+            let own_q = quad_of_q(own, i);
             for (var j = 0u; j < STEP; j++) {
-                score[j] = 0.0;
-            }
-            for (var i = 0u; i < p.quads; i++) {
-                let own_q = quad_of_q(own, i);
-                for (var j = 0u; j < STEP; j++) {
-                    score[j] += dot(own_q, quad_of_k((bh * p.keys + min(s0 + j, p.keys - 1u)) * D, i));
-                }
+                score[j] += dot(own_q, quad_of_k((bh * p.keys + min(s0 + j, p.keys - 1u)) * D, i));
             }
         }
         var step_top = top;
-        for (var j = 0u; j < count; j++) {
-            if s0 + j < seen {
-                score[j] *= p.scale;
-                if BIAS {
-                    score[j] += bias[biases + s0 + j];
-                }
-                step_top = max(step_top, score[j]);
+        for (var j = 0u; j < STEP; j++) {
+            score[j] *= p.scale;
+            if BIAS {
+                score[j] += bias[biases + min(s0 + j, p.keys - 1u)];
             }
+            // What a query does not see may be NaN.
+            score[j] = select(LOWEST, score[j], s0 + j < seen);
+            step_top = max(step_top, score[j]);
         }
         sum *= exp(top - step_top);
         top = step_top;
-        for (var j = 0u; j < count; j++) {
-            if s0 + j < seen {
-                sum += exp(score[j] - top);
-            }
+        for (var j = 0u; j < STEP; j++) {
+            sum += select(0.0, exp(score[j] - top), s0 + j < seen);
         }
     }
     if t0 + lane < p.queries {

@@ -47,9 +47,9 @@ pub(super) const ROW: usize = 3;
 /// Keys that f32 counts without a gap.
 const MOST_KEYS: usize = 1 << 24;
 
-/// Quads of one row that a lane holds, at most: software drivers compile variables of wide heads for half a
-/// minute, and GPUs run out of registers.
-const MOST_HELD: usize = 32;
+/// Quads that a lane sums up, at most: software drivers compile more variables for half a minute, and GPUs run
+/// out of registers. Wider heads are shared by several workgroups.
+const MOST_SUMS: usize = 32;
 
 static QUADS: Kernel = Kernel {
     name: "attention_rows",
@@ -106,8 +106,6 @@ pub(super) struct Cut {
     chunk: usize,
     /// Workgroups that share a head.
     pub(super) chunks: usize,
-    /// A lane holds the rows that it owns.
-    held: bool,
     /// Rows that are walked are brought to workgroup memory.
     pub(super) staged: bool,
 }
@@ -116,30 +114,24 @@ impl Cut {
     /// For lanes that sum up so many rows of `width`.
     pub(super) fn new(target: &Target, width: usize, sums: usize) -> Self {
         let quads = width.div_ceil(4);
-        // A lane of a GPU has registers for its sums, or for its own rows.
-        let most = if target.cpu { MOST_HELD } else { MOST_HELD / sums };
+        let most = if target.cpu { MOST_SUMS } else { MOST_SUMS / sums };
         let chunks = quads.div_ceil(most);
         let chunk = quads.div_ceil(chunks);
         if target.cpu {
-            return Self { lanes: 16, step: 8, chunk, chunks, held: quads <= MOST_HELD, staged: false };
+            return Self { lanes: 16, step: 8, chunk, chunks, staged: false };
         }
         // Two tiles fill at most 16 KiB of workgroup memory.
         let step = (512 / quads).clamp(1, 16);
-        Self { lanes: 64, step, chunk, chunks, held: false, staged: true }
+        Self { lanes: 64, step, chunk, chunks, staged: true }
     }
 
-    pub(super) fn specialise(&self, variant: Variant, width: usize) -> Variant {
-        held(variant, self.held, width)
+    pub(super) fn specialise(&self, variant: Variant) -> Variant {
+        variant
             .with_u32("WG", self.lanes)
             .with_u32("STEP", self.step)
             .with_u32("CHUNK", self.chunk)
             .with_u32("CHUNKS", self.chunks)
     }
-}
-
-/// Whether lanes hold their own rows of that width.
-fn held(variant: Variant, held: bool, width: usize) -> Variant {
-    variant.with_bool("HELD", held).with_u32("OWN", if held { width.div_ceil(4) } else { 1 })
 }
 
 /// The types of the first four operands, read in quads or one by one, and the head width.
@@ -247,7 +239,7 @@ impl OpDef for AttentionRows {
         let lanes = if cx.target.cpu { 16 } else { 64 };
         let groups = sizes.b * sizes.h * sizes.t.div_ceil(lanes);
         let params = back_params(cx, &sizes, bias, groups, self.scale)?;
-        let variant = held(typed(cx, sizes.d), sizes.d.div_ceil(4) <= MOST_HELD, sizes.d)
+        let variant = typed(cx, sizes.d)
             .with_u32("WG", lanes)
             .with_u32("STEP", 8)
             .with_bool("BIAS", self.bias)

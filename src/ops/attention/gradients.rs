@@ -234,7 +234,7 @@ fn launch(cx: &mut LowerCx, kernel: &'static Four, bias: bool, scale: f32, sums:
     let rows = cx.output().shape.dims()[2];
     let groups = sizes.b * sizes.h * rows.div_ceil(cut.lanes) * cut.chunks;
     let params = back_params(cx, &sizes, at, groups, scale)?;
-    let variant = cut.specialise(typed(cx, sizes.d), sizes.d).with_bool("BIAS", bias);
+    let variant = cut.specialise(typed(cx, sizes.d)).with_bool("BIAS", bias);
     let twins = if cut.staged { &kernel.staged } else { &kernel.direct };
     cx.dispatch(twin(twins, &sizes), variant, params, binds(cx, bias), groups)
 }
