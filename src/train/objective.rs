@@ -9,9 +9,17 @@ use super::sequences;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::models::Model;
-use crate::models::sequence::{ImageDecoder, New, Sequence};
+use crate::models::sequence::{ImageDecoder, New, ROTARY, Sequence};
 use crate::models::text::{Kind, Task, Text, TextModel, TextSizes};
-use crate::tensor::{DType, TensorDesc};
+use crate::tensor::{DType, HostTensor, TensorDesc};
+
+/// A loss behind a forward pass, and what its graph reads besides inputs and weights.
+pub struct Objective {
+    /// The graph; its one output is [`LOSS`].
+    pub graph: Graph,
+    /// States that never change, and what they hold: a rotary table.
+    pub constants: Vec<(String, HostTensor)>,
+}
 
 /// Name of the output that is the loss, and of the inputs that every loss reads.
 pub const LOSS: &str = "loss";
@@ -30,7 +38,7 @@ pub const ANSWERS: [&str; 2] = ["start", "end"];
 ///
 /// # Errors
 /// If the model has no classes; shape errors of the graph.
-pub fn classes_of_images(model: &dyn Model, batch: usize, smoothing: f32) -> Result<Graph> {
+pub fn classes_of_images(model: &dyn Model, batch: usize, smoothing: f32) -> Result<Objective> {
     let info = model.info();
     let mut g = Graph::new();
     let (height, width) = (info.image_size.height, info.image_size.width);
@@ -47,7 +55,7 @@ pub fn classes_of_images(model: &dyn Model, batch: usize, smoothing: f32) -> Res
 ///
 /// # Errors
 /// If the model has no decoder; shape errors of the graph.
-pub fn masked_patches(model: &dyn Model, batch: usize, keep: usize) -> Result<Graph> {
+pub fn masked_patches(model: &dyn Model, batch: usize, keep: usize) -> Result<Objective> {
     let info = model.info();
     let Some(masked) = model.masked() else {
         let what = format!("{} has no decoder that paints masked patches", info.architecture);
@@ -87,7 +95,7 @@ pub enum TextObjective {
 ///
 /// # Errors
 /// If the model has no such head; shape errors of the graph.
-pub fn texts(model: &dyn TextModel, sizes: TextSizes, objective: TextObjective) -> Result<Graph> {
+pub fn texts(model: &dyn TextModel, sizes: TextSizes, objective: TextObjective) -> Result<Objective> {
     let mut g = Graph::new();
     let text = Text::declare(&mut g, sizes);
     model.build(&mut g, &text)?;
@@ -117,7 +125,7 @@ pub fn usual(model: &dyn TextModel) -> TextObjective {
 ///
 /// # Errors
 /// Shape errors of the graph; models that draw in any order, which have an objective of their own.
-pub fn next_patch(model: &dyn ImageDecoder, batch: usize) -> Result<Graph> {
+pub fn next_patch(model: &dyn ImageDecoder, batch: usize) -> Result<Objective> {
     let info = model.info();
     if info.any_order {
         let what = format!("{} draws in any order, which cannot be trained yet", info.architecture);
@@ -130,7 +138,10 @@ pub fn next_patch(model: &dyn ImageDecoder, batch: usize) -> Result<Graph> {
     let logits = model.head(&mut g, x); // (B,N,V)
     g.check()?;
     let loss = cross_entropy(&mut g, logits, 0.0);
-    sequences::whole(&finished(g, loss)?)
+    let graph = sequences::whole(&finished(g, loss)?.graph)?;
+    let order: Vec<u32> = (0..info.tokens as u32).collect();
+    let rotary = model.rotary(&order).map(|table| (ROTARY.to_owned(), table));
+    Ok(Objective { graph, constants: rotary.into_iter().collect() })
 }
 
 /// Rows of scores (…,V) against labels, weighed.
@@ -166,7 +177,7 @@ fn output(g: &Graph, name: &str) -> Result<Value> {
     })
 }
 
-fn finished(mut g: Graph, loss: Value) -> Result<Graph> {
+fn finished(mut g: Graph, loss: Value) -> Result<Objective> {
     g.output(LOSS, loss);
-    g.select(&[LOSS])
+    Ok(Objective { graph: g.select(&[LOSS])?, constants: vec![] })
 }

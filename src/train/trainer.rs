@@ -1,5 +1,6 @@
 //! A model in training: its parameters and the optimizer's memory on the device, and the graph of one step.
 
+use super::objective::{LOSS, Objective};
 use super::parameters::{Parameter, Parameterised, parameterise};
 use super::recipe::{self, CLIP, RATES, Recipe, gradient_of};
 use crate::checkpoint::materialise::materialise;
@@ -9,7 +10,7 @@ use crate::graph::Graph;
 use crate::ops::AdamW;
 use crate::plan::Precision;
 use crate::reference;
-use crate::session::Runtime;
+use crate::session::{DeviceInfo, ModelFiles, Options, Runtime};
 use crate::tensor::HostTensor;
 
 /// What a step gave.
@@ -39,27 +40,28 @@ enum Held {
 }
 
 impl Trainer {
-    /// Makes a loss ready to be trained on: `graph` as [`super::objective`] builds it, of a model whose weights
-    /// `runtime` has; `trained` names the tensors of the file that are to change; `constants` are states that the
-    /// graph reads besides.
+    /// Makes a model ready to be trained on an objective, which was built of it; `trained` names the tensors of
+    /// its file that are to change.
     ///
     /// # Errors
-    /// [`Error::Usage`] if a tensor cannot be trained; whatever making an executor may meet.
-    pub(crate) fn new(
-        runtime: Runtime,
-        graph: &Graph,
+    /// [`Error::Usage`] if a tensor cannot be trained, or not in the storage type asked for;
+    /// [`Error::NoDevice`], [`Error::Limit`], [`Error::OutOfMemory`].
+    pub fn open(
+        files: ModelFiles,
+        options: &Options,
+        objective: Objective,
         trained: &dyn Fn(&str) -> bool,
-        constants: Vec<(String, HostTensor)>,
         recipe: &Recipe,
     ) -> Result<Self> {
+        let runtime = Runtime::open(files.name, files.checkpoint, files.warnings, options)?;
         if runtime.precision != Precision::F32 {
             return Err(Error::usage("training is in f32", "leave the storage type at that"));
         }
-        let mut forward = parameterise(graph, runtime.checkpoint.index(), trained)?;
+        let mut forward = parameterise(&objective.graph, runtime.checkpoint.index(), trained)?;
         if forward.parameters.is_empty() {
             return Err(Error::usage("nothing is to be trained", "name at least one tensor"));
         }
-        forward.constants.extend(constants);
+        forward.constants.extend(objective.constants);
         let step = recipe::step(&forward.graph, &forward.parameters, recipe)?;
         let mut contents = forward.constants.clone();
         for parameter in &forward.parameters {
@@ -78,6 +80,11 @@ impl Trainer {
             }
         };
         Ok(Self { runtime, forward, step, optimizer: recipe.optimizer, held, steps: 0 })
+    }
+
+    /// The device that works.
+    pub fn device(&self) -> &DeviceInfo {
+        &self.runtime.device
     }
 
     /// The tensors that are trained.
@@ -100,7 +107,7 @@ impl Trainer {
             }
         };
         self.steps += 1;
-        let [loss, norm] = [(super::objective::LOSS, 0), (CLIP, 1)].map(|(name, i)| {
+        let [loss, norm] = [(LOSS, 0), (CLIP, 1)].map(|(name, i)| {
             let at = self.step.outputs().iter().position(|(n, _)| n == name);
             at.and_then(|at| results[at].as_f32()).map_or(f32::NAN, |values| values[i])
         });

@@ -12,14 +12,13 @@ use serde_json::Value as Json;
 use super::compare::{Tolerance, Verdict, compare, compare_norm};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::graph::Graph;
 use crate::models::masked::{Mask, pixels_of_patches};
-use crate::models::sequence::{CLASSES, ImageDecoder, ROTARY};
+use crate::models::sequence::{CLASSES, ImageDecoder};
 use crate::models::text::{Kind, TextModel, TextSizes};
 use crate::models::{self, AnyModel, Model};
-use crate::session::{DeviceInfo, ModelFiles, Options, Runtime};
+use crate::session::{DeviceInfo, ModelFiles, Options};
 use crate::tensor::{HostTensor, Shape};
-use crate::train::objective::{ANSWERS, LABELS, MASK, TARGET, TextObjective, WEIGHTS};
+use crate::train::objective::{ANSWERS, LABELS, MASK, Objective, TARGET, TextObjective, WEIGHTS};
 use crate::train::sequences::READ;
 use crate::train::{AdamW, Recipe, Trainer, objective};
 
@@ -36,12 +35,8 @@ const IGNORED: u32 = u32::MAX;
 
 type Inputs = Vec<(&'static str, HostTensor)>;
 
-/// A loss, its inputs, and states that it reads besides.
-struct Task {
-    graph: Graph,
-    inputs: Inputs,
-    constants: Vec<(String, HostTensor)>,
-}
+/// What is trained for, and the recorded batch.
+type Task = (Objective, Inputs);
 
 /// One verdict for the losses and for each recorded gradient and weight, and the device that was asked.
 ///
@@ -56,7 +51,7 @@ pub fn verdicts(
     let model = models::from_config(&files.config, files.checkpoint.index(), None)
         .map_err(|e| e.within(&files.name))?;
     let record = Record { file, settings };
-    let task = match &model {
+    let (objective, inputs) = match &model {
         AnyModel::Vision(model) => record.images(&**model)?,
         AnyModel::Text(model) => record.texts(&**model)?,
         AnyModel::Generator(model) => record.sequences(&**model)?,
@@ -74,17 +69,14 @@ pub fn verdicts(
         clip: record.number("/clip_grad_norm")?,
         decays: &|p| decayed.contains(p.name.as_str()),
     };
-    let runtime = Runtime::open(files.name, files.checkpoint, files.warnings, options)?;
-    let device = runtime.device.clone();
-    let mut trainer =
-        Trainer::new(runtime, &task.graph, &|name| trained.contains(name), task.constants, &recipe)?;
-    let mut all = record.run(&mut trainer, &task.inputs)?;
+    let mut trainer = Trainer::open(files, options, objective, &|name| trained.contains(name), &recipe)?;
+    let mut all = record.run(&mut trainer, &inputs)?;
     let known: BTreeSet<&str> = trainer.parameters().iter().map(|p| p.name.as_str()).collect();
     all.extend(trained.difference(&known).map(|name| {
         let reason = Some("the loss does not read it".to_owned());
         Verdict { name: format!("grad.{name}"), reason, missing: true, ..Verdict::default() }
     }));
-    Ok((all, device))
+    Ok((all, trainer.device().clone()))
 }
 
 struct Record<'a> {
@@ -152,17 +144,17 @@ impl Record<'_> {
         let said = self.settings["objective"].as_str().unwrap_or_default();
         let smoothing = said.split("label smoothing ").nth(1).and_then(|n| n.trim().parse().ok());
         let batch = image.shape().dims()[0];
-        let graph = objective::classes_of_images(model, batch, smoothing.unwrap_or(0.0))?;
+        let objective = objective::classes_of_images(model, batch, smoothing.unwrap_or(0.0))?;
         let mut inputs = self.mean_of(self.labels("in.labels")?);
         inputs.push(("image", image));
-        Ok(Task { graph, inputs, constants: vec![] })
+        Ok((objective, inputs))
     }
 
     fn masked(&self, model: &dyn Model, image: HostTensor) -> Result<Task> {
         let (noise, batch) = (self.file.read("in.noise")?, image.shape().dims()[0]);
         let ratio = model.masked().map_or(0.0, |masked| masked.mask_ratio());
         let mask = Mask::from_noise(&noise.to_f32(), batch, ratio);
-        let graph = objective::masked_patches(model, batch, mask.keep())?;
+        let objective = objective::masked_patches(model, batch, mask.keep())?;
         let normalised = model.masked().is_some_and(|masked| masked.normalised_pixels());
         let target = pixels_of_patches(&image, model.info(), normalised)?;
         let hidden = mask.hidden();
@@ -176,7 +168,7 @@ impl Record<'_> {
             (TARGET, target),
             (WEIGHTS, HostTensor::f32([hidden.len()], weights)),
         ];
-        Ok(Task { graph, inputs, constants: vec![] })
+        Ok((objective, inputs))
     }
 
     fn sequences(&self, model: &dyn ImageDecoder) -> Result<Task> {
@@ -184,15 +176,13 @@ impl Record<'_> {
         let [read, labels] =
             if info.classes.is_some() { ["in.ids", "in.targets"] } else { ["in.input_ids", "in.labels"] };
         let read = self.file.ids(read)?;
-        let graph = objective::next_patch(model, read.shape().dims()[0])?;
+        let objective = objective::next_patch(model, read.shape().dims()[0])?;
         let mut inputs = self.mean_of(self.labels(labels)?);
         inputs.push((READ, read));
         if info.classes.is_some() {
             inputs.push((CLASSES, self.file.ids("in.labels")?));
         }
-        let order: Vec<u32> = (0..info.tokens as u32).collect();
-        let constants = model.rotary(&order).map(|table| (ROTARY.to_owned(), table));
-        Ok(Task { graph, inputs, constants: constants.into_iter().collect() })
+        Ok((objective, inputs))
     }
 
     fn texts(&self, model: &dyn TextModel) -> Result<Task> {
@@ -222,7 +212,7 @@ impl Record<'_> {
             }
         };
         let sizes = TextSizes { batch, tokens, written, places: places[0].len() };
-        let graph = objective::texts(model, sizes, wants)?;
+        let objective = objective::texts(model, sizes, wants)?;
         let words = |dims: &[usize], data: Vec<u32>| HostTensor::u32(Shape::new(dims), data);
         let positions = (0..batch * tokens).map(|i| (i % tokens) as u32).collect();
         let types = match self.file.contains("in.token_type_ids") {
@@ -261,7 +251,7 @@ impl Record<'_> {
                 inputs.extend(self.mean_of(told));
             }
         }
-        Ok(Task { graph, inputs, constants: vec![] })
+        Ok((objective, inputs))
     }
 }
 
