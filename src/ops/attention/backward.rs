@@ -7,10 +7,8 @@
 
 use rayon::prelude::*;
 
-use super::gradients::{AttentionGradBias, AttentionGradKv, AttentionGradQ};
-use super::rules::{BiasAt, Scores, Sizes, bias_row, sizes, visible};
+use super::rules::{BiasAt, Sizes, bias_row, sizes, visible};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, params, shader};
 use crate::ops::def::{OpDef, arity, f32s};
 use crate::ops::lower::{LowerCx, Operand, to_u32};
@@ -61,40 +59,6 @@ static SCALARS: Kernel = Kernel {
     source: shader!("lib/attention_scalars.wgsl", "lib/attention_dy_scalars.wgsl", "attention_rows.wgsl"),
     params: BackParams::FIELDS,
 };
-
-impl Graph {
-    /// Gradients of attention with regard to q, k, v and the bias, those that are `needed`. q: (B,H,T,D),
-    /// k and v: (B,H,S,D), y and dy: (B,T,H·D).
-    pub fn attention_backward(
-        &mut self,
-        [q, k, v]: [Value; 3],
-        [y, dy]: [Value; 2],
-        scores: Scores,
-        needed: [bool; 4],
-    ) -> [Option<Value>; 4] {
-        let Scores { scale, bias, causal, lengths } = scores;
-        let op = AttentionRows { bias: bias.is_some(), causal, lengths: lengths.is_some(), scale };
-        let read = [Some(q), Some(k), Some(y), Some(dy), bias, lengths];
-        let rows = self.push(op, read.into_iter().flatten().collect());
-        let read: Vec<Value> = [q, k, v, dy, rows].into_iter().chain(bias).collect();
-        let op = AttentionGradQ { bias: bias.is_some(), scale };
-        let dq = needed[0].then(|| self.push(op, read.clone()));
-        let (mut dk, mut dv) = (None, None);
-        if needed[1] || needed[2] {
-            let both = self.push(AttentionGradKv { bias: bias.is_some(), scale }, read.clone());
-            let shape = self.shape(k);
-            let both = self.reshape(both, [1, 2, shape.elements()]);
-            let mut part = |i: usize| {
-                let part = self.slice_tokens(both, i..i + 1);
-                self.reshape(part, shape)
-            };
-            dk = needed[1].then(|| part(0));
-            dv = needed[2].then(|| part(1));
-        }
-        let dbias = (bias.is_some() && needed[3]).then(|| self.push(AttentionGradBias { scale }, read));
-        [dq, dk, dv, dbias]
-    }
-}
 
 /// How a kernel on the way back is cut, where a lane owns a row.
 pub(super) struct Cut {

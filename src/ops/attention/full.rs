@@ -3,6 +3,8 @@
 
 use rayon::prelude::*;
 
+use super::backward::AttentionRows;
+use super::gradients::{AttentionGradBias, AttentionGradKv, AttentionGradQ};
 use super::problem::{AttentionParams, Problem};
 use super::rules::{BiasAt, Scores, Sizes, bias_row, sizes, visible, weights_row};
 use super::variants;
@@ -39,6 +41,38 @@ impl Graph {
         let op = Attention { packed: false, bias: bias.is_some(), causal, lengths: lengths.is_some(), scale };
         let inputs = [Some(q), Some(k), Some(v), bias, lengths];
         self.push(op, inputs.into_iter().flatten().collect())
+    }
+
+    /// Gradients of attention with regard to q, k, v and the bias, those that are `needed`. q: (B,H,T,D),
+    /// k and v: (B,H,S,D), y and dy: (B,T,H·D).
+    pub fn attention_backward(
+        &mut self,
+        [q, k, v]: [Value; 3],
+        [y, dy]: [Value; 2],
+        scores: Scores,
+        needed: [bool; 4],
+    ) -> [Option<Value>; 4] {
+        let Scores { scale, bias, causal, lengths } = scores;
+        let op = AttentionRows { bias: bias.is_some(), causal, lengths: lengths.is_some(), scale };
+        let read = [Some(q), Some(k), Some(y), Some(dy), bias, lengths];
+        let rows = self.push(op, read.into_iter().flatten().collect());
+        let read: Vec<Value> = [q, k, v, dy, rows].into_iter().chain(bias).collect();
+        let op = AttentionGradQ { bias: bias.is_some(), scale };
+        let dq = needed[0].then(|| self.push(op, read.clone()));
+        let (mut dk, mut dv) = (None, None);
+        if needed[1] || needed[2] {
+            let both = self.push(AttentionGradKv { bias: bias.is_some(), scale }, read.clone());
+            let shape = self.shape(k);
+            let both = self.reshape(both, [1, 2, shape.elements()]);
+            let mut part = |i: usize| {
+                let part = self.slice_tokens(both, i..i + 1);
+                self.reshape(part, shape)
+            };
+            dk = needed[1].then(|| part(0));
+            dv = needed[2].then(|| part(1));
+        }
+        let dbias = (bias.is_some() && needed[3]).then(|| self.push(AttentionGradBias { scale }, read));
+        [dq, dk, dv, dbias]
     }
 }
 
