@@ -116,7 +116,7 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
     };
     open::say_device(device, talk);
     warnings.iter().for_each(|w| talk.warn(w));
-    let golden = recorded(&path, options.mmap, "out.")?;
+    let golden = recorded(&path, options.mmap, "out.", "--golden")?;
     let verdicts = match &session {
         AnySession::Text(session) => texts::verdicts(session, &golden, tolerance)?,
         AnySession::Generator(generator) => sequences::verdicts(generator, &golden, tolerance)?,
@@ -152,7 +152,7 @@ fn training(
             return Err(Error::usage(what, "pass --training FILE").into());
         }
     };
-    let recorded = recorded(&path, options.mmap, "losses")?;
+    let recorded = recorded(&path, options.mmap, "losses", "--training")?;
     let settings = path.with_extension("json");
     let read = textfile::read_json(&settings, MOST_SETTINGS);
     let json =
@@ -225,11 +225,11 @@ fn line(v: &Verdict, allow_missing: bool, out: &mut impl Write) -> io::Result<()
     out.flush()
 }
 
-/// A file of recorded inputs and outputs, with tensors that are named so.
-fn recorded(path: &Path, mmap: bool, start: &str) -> Result<Checkpoint> {
+/// A file of recorded inputs and outputs, with tensors that are named so; `flag` names another.
+fn recorded(path: &Path, mmap: bool, start: &str, flag: &str) -> Result<Checkpoint> {
     let name = path.display();
     if !path.exists() {
-        let help = "pass a safetensors file; `vit-gpu verify --help` lists the names of its tensors";
+        let help = format!("pass {flag} FILE, a safetensors file: `vit-gpu verify --help` lists its tensors");
         return Err(Error::model(name, "there are no recorded outputs", help));
     }
     outfile::protect(path)?;

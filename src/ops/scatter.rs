@@ -66,8 +66,8 @@ impl OpDef for ScatterRows {
         let width = out.shape.width();
         let mut y = vec![0.0; out.shape.elements()];
         let ids = inputs[1].as_u32().expect("checked by infer");
-        for (row, &id) in f32s(inputs[0]).chunks(width).zip(ids).filter(|(_, id)| (**id as usize) < self.rows)
-        {
+        let counts = |id: u32| (id as usize) < self.rows && Some(id) != self.padding;
+        for (row, &id) in f32s(inputs[0]).chunks(width).zip(ids).filter(|(_, id)| counts(**id)) {
             y[id as usize * width..][..width].iter_mut().zip(row).for_each(|(y, x)| *y += x);
         }
         HostTensor::f32(out.shape, y)

@@ -21,7 +21,10 @@ pub fn prepare_images(session: &Session, batch: usize) -> Result<Prepared> {
     let (begun, runtime, model) = (Instant::now(), session.runtime(), session.model());
     let classes = model.info().classes.unwrap_or(0);
     if batch == 0 || runtime.precision != Precision::F32 {
-        return Err(Error::usage("training takes a batch of at least one, in f32", "leave --dtype away"));
+        return Err(Error::usage(
+            "training takes a batch of at least one, in f32",
+            "leave the storage type at that",
+        ));
     }
     let loss = objective::classes_of_images(model, batch, 0.0)?;
     let made = parameterise(&loss.graph, runtime.checkpoint.index(), &|_| true)?;
