@@ -2,24 +2,7 @@
 
 use super::ModelInfo;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Value};
 use crate::tensor::HostTensor;
-
-/// A model that paints the patches it does not see.
-pub trait MaskedAutoencoder: Send + Sync {
-    /// Writes the forward pass over the patches that are kept. image: (B,Ch,H,W), normalised; kept: (B,K) u32;
-    /// restore: (B,N) u32, as [`Mask`] has them. Returns (B,N,P·P·Ch): pixels of each patch, channels innermost.
-    ///
-    /// # Errors
-    /// If the image does not fit the model, or the first shape error of the graph.
-    fn build_masked(&self, g: &mut Graph, image: Value, kept: Value, restore: Value) -> Result<Value>;
-
-    /// Share of patches that is hidden in training.
-    fn mask_ratio(&self) -> f32;
-
-    /// Whether it paints pixels less their patch's mean, over their deviation.
-    fn normalised_pixels(&self) -> bool;
-}
 
 /// Which patches are hidden.
 #[derive(Debug, Clone, PartialEq, Eq)]

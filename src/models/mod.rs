@@ -36,8 +36,7 @@ pub mod text;
 mod timm;
 mod vision;
 
-pub use masked::MaskedAutoencoder;
-pub use model::{Model, ModelInfo};
+pub use model::{MaskedAutoencoder, Model, ModelInfo};
 pub use registry::{AnyModel, FAMILIES, Family, ModelKind, from_config, kind};
 
 #[cfg(test)]

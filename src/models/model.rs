@@ -1,6 +1,5 @@
 //! What a vision model is to the rest: what it says of itself, and its forward pass.
 
-use super::MaskedAutoencoder;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::tensor::Size;
@@ -21,6 +20,22 @@ pub trait Model: Send + Sync {
     fn masked(&self) -> Option<&dyn MaskedAutoencoder> {
         None
     }
+}
+
+/// A model that paints the patches it does not see.
+pub trait MaskedAutoencoder: Send + Sync {
+    /// Writes the forward pass over the patches that are kept. image: (B,Ch,H,W), normalised; kept: (B,K) u32;
+    /// restore: (B,N) u32, as [`Mask`](super::masked::Mask) has them. Returns (B,N,P·P·Ch): pixels of each patch, channels innermost.
+    ///
+    /// # Errors
+    /// If the image does not fit the model, or the first shape error of the graph.
+    fn build_masked(&self, g: &mut Graph, image: Value, kept: Value, restore: Value) -> Result<Value>;
+
+    /// Share of patches that is hidden in training.
+    fn mask_ratio(&self) -> f32;
+
+    /// Whether it paints pixels less their patch's mean, over their deviation.
+    fn normalised_pixels(&self) -> bool;
 }
 
 /// What a model is, for `info`, for preprocessing, and for error messages.

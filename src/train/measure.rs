@@ -2,7 +2,7 @@
 
 use super::objective::{self, LABELS, WEIGHTS};
 use super::parameters::parameterise;
-use super::recipe::{self, RATES, Recipe};
+use super::recipe::{self, Optimizer, RATES, Recipe};
 use crate::checkpoint::materialise::materialise;
 use crate::clock::Instant;
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub fn prepare_images(session: &Session, batch: usize) -> Result<Prepared> {
     }
     let loss = objective::classes_of_images(model, batch, 0.0)?;
     let made = parameterise(&loss.graph, runtime.checkpoint.index(), &|_| true)?;
-    let optimizer = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 };
+    let optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 });
     let recipe = Recipe { optimizer, clip: 1.0, decays: &|p| p.shape.dims().len() > 1 };
     let step = recipe::step(&made.graph, &made.parameters, &recipe)?;
     let info = model.info();

@@ -13,7 +13,7 @@ pub mod recipe;
 pub mod sequences;
 mod trainer;
 
-pub use crate::ops::AdamW;
+pub use crate::ops::{AdamW, Lion, Sgd};
 pub use measure::prepare_images;
-pub use recipe::Recipe;
+pub use recipe::{Optimizer, Recipe};
 pub use trainer::{Progress, Trainer};

@@ -4,13 +4,57 @@ use super::objective::LOSS;
 use super::parameters::Parameter;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Storage, Value, differentiate};
-use crate::ops::{AdamW, Op};
-use crate::tensor::TensorDesc;
+use crate::ops::{AdamW, Lion, Op, Sgd};
+use crate::tensor::{HostTensor, TensorDesc};
+
+/// What moves parameters against their gradients.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Optimizer {
+    /// `torch.optim.AdamW`.
+    AdamW(AdamW),
+    /// `torch.optim.SGD`, with momentum.
+    Sgd(Sgd),
+    /// Lion (Chen et al. 2023).
+    Lion(Lion),
+}
+
+impl Optimizer {
+    /// What the kernels read of a step, counted from 1, at a learning rate.
+    pub(super) fn rates(&self, rate: f32, step: u32) -> HostTensor {
+        match self {
+            Optimizer::AdamW(op) => op.rates(rate, step),
+            Optimizer::Sgd(_) | Optimizer::Lion(_) => HostTensor::f32([4], vec![rate, 1.0, 1.0, 0.0]),
+        }
+    }
+
+    /// Puts the update of a parameter behind a graph; `others` are its gradient, the clip and the rates.
+    fn update(&self, g: &mut Graph, parameter: &Parameter, value: Value, others: [Value; 3], decays: bool) {
+        let state = |g: &mut Graph, what: &str| {
+            let name = format!("{what} of {}", parameter.name);
+            g.state(&name, TensorDesc::f32(parameter.shape), Storage::AsDeclared)
+        };
+        let decay = |decay: f32| if decays { decay } else { 0.0 };
+        match *self {
+            Optimizer::AdamW(op) => {
+                let [m, v] = ["mean", "square"].map(|moment| state(g, moment));
+                g.adamw(AdamW { decay: decay(op.decay), ..op }, [value, m, v], others);
+            }
+            Optimizer::Sgd(op) => {
+                let momentum = state(g, "momentum");
+                g.sgd(Sgd { decay: decay(op.decay), ..op }, [value, momentum], others);
+            }
+            Optimizer::Lion(op) => {
+                let momentum = state(g, "momentum");
+                g.lion(Lion { decay: decay(op.decay), ..op }, [value, momentum], others);
+            }
+        }
+    }
+}
 
 /// How a step changes parameters.
 pub struct Recipe<'a> {
     /// The optimizer; its decay only where [`Recipe::decays`].
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     /// Largest norm of all gradients together; 0 for no limit.
     pub clip: f32,
     /// Whether weight decay holds for a parameter.
@@ -57,12 +101,8 @@ pub(super) fn step(graph: &Graph, parameters: &[Parameter], recipe: &Recipe) -> 
     let rates = g.input(RATES, TensorDesc::f32([4]));
     for ((parameter, value), gradient) in parameters.iter().zip(values).zip(gradients) {
         g.scope(format!("update.{}", parameter.name));
-        let decay = if (recipe.decays)(parameter) { recipe.optimizer.decay } else { 0.0 };
-        let [m, v] = ["mean", "square"].map(|moment| {
-            let name = format!("{moment} of {}", parameter.name);
-            g.state(&name, TensorDesc::f32(parameter.shape), Storage::AsDeclared)
-        });
-        g.adamw(AdamW { decay, ..recipe.optimizer }, [value, m, v], [gradient, clip, rates]);
+        let decays = (recipe.decays)(parameter);
+        recipe.optimizer.update(&mut g, parameter, value, [gradient, clip, rates], decays);
     }
     g.check()?;
     Ok(g)

@@ -2,12 +2,11 @@
 
 use super::objective::{LOSS, Objective};
 use super::parameters::{Parameter, Parameterised, parameterise};
-use super::recipe::{self, CLIP, RATES, Recipe, gradient_of};
+use super::recipe::{self, CLIP, Optimizer, RATES, Recipe, gradient_of};
 use crate::checkpoint::materialise::materialise;
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, States};
 use crate::graph::Graph;
-use crate::ops::AdamW;
 use crate::plan::Precision;
 use crate::reference;
 use crate::session::{DeviceInfo, ModelFiles, Options, Runtime};
@@ -27,7 +26,7 @@ pub struct Trainer {
     runtime: Runtime,
     forward: Parameterised,
     step: Graph,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     held: Held,
     /// Steps taken.
     steps: u32,

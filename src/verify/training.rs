@@ -20,7 +20,7 @@ use crate::session::{DeviceInfo, ModelFiles, Options};
 use crate::tensor::{HostTensor, Shape};
 use crate::train::objective::{ANSWERS, LABELS, MASK, Objective, TARGET, TextObjective, WEIGHTS};
 use crate::train::sequences::READ;
-use crate::train::{AdamW, Recipe, Trainer, objective};
+use crate::train::{AdamW, Optimizer, Recipe, Trainer, objective};
 
 /// Losses agree to this. They are differences of scores, so that small ones have no more digits than those.
 const LOSSES: Tolerance = Tolerance { atol: 1e-6, rtol: 1e-5 };
@@ -60,12 +60,12 @@ pub fn verdicts(
     let decayed: BTreeSet<&str> =
         settings["decayed"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
     let recipe = Recipe {
-        optimizer: AdamW {
+        optimizer: Optimizer::AdamW(AdamW {
             beta1: record.number("/betas/0")?,
             beta2: record.number("/betas/1")?,
             eps: record.number("/eps")?,
             decay: record.number("/weight_decay")?,
-        },
+        }),
         clip: record.number("/clip_grad_norm")?,
         decays: &|p| decayed.contains(p.name.as_str()),
     };
