@@ -15,7 +15,7 @@ use vit_gpu::generate::Generator;
 use vit_gpu::gpu::{DeviceChoice, Executor, Gpu, Store};
 use vit_gpu::graph::{Graph, Weight};
 use vit_gpu::models::sequence::New;
-use vit_gpu::ops::{Act, MatMul, Op, Target};
+use vit_gpu::ops::{Act, MatMul, Op, Target, Window};
 use vit_gpu::plan::memory::Life;
 use vit_gpu::plan::{self, Buffer, Options, Plan, Precision, Step};
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
@@ -112,18 +112,32 @@ fn weights_of_another_size_are_refused() {
 }
 
 #[test]
-fn a_computed_operand_where_kernels_read_packed_weights_is_refused() {
-    let product = |w: fn(&mut Graph) -> vit_gpu::graph::Value| {
+fn a_computed_weight_is_packed_or_refused() {
+    let w = |g: &mut Graph, shape: &[usize], computed: bool| match computed {
+        true => g.input("w", TensorDesc::f32(Shape::new(shape))),
+        false => g.weight(Weight::tensor("w"), Shape::new(shape)),
+    };
+    let plan = |g: &Graph| plan::compile(g, &Target::portable(), Options::default());
+    let linear = |computed: bool| {
         let mut g = Graph::new();
         let x = g.input("x", TensorDesc::f32([5, 8]));
-        let w = w(&mut g);
+        let w = w(&mut g, &[12, 8], computed);
         let y = g.push(Op::MatMul(MatMul::default()), vec![x, w]);
         g.output("y", y);
-        plan::compile(&g, &Target::portable(), Options::default())
+        plan(&g).unwrap().steps.iter().map(|step| step.kernel.name).collect::<Vec<_>>()
     };
-    assert!(product(|g| g.weight(Weight::tensor("w"), [12, 8])).is_ok());
-    let refused = product(|g| g.input("w", TensorDesc::f32([12, 8]))).unwrap_err();
-    assert!(refused.to_string().contains("operand 1 of matmul is computed"), "{refused}");
+    assert_eq!((linear(false).len(), linear(true).len(), linear(true)[0]), (1, 2, "pack"));
+    let convolution = |computed: bool| {
+        let mut g = Graph::new();
+        let x = g.input("x", TensorDesc::f32([1, 5, 5, 8]));
+        let w = w(&mut g, &[12, 72], computed);
+        let y = g.conv2d(x, w, None, Window::strided(3, 2));
+        g.output("y", y);
+        plan(&g)
+    };
+    convolution(false).unwrap();
+    let refused = convolution(true).unwrap_err().to_string();
+    assert!(refused.contains("operand 1 of conv2d is computed"), "{refused}");
 }
 
 // ---- properties
