@@ -132,6 +132,21 @@ fn hidden_patches_are_painted_as_pytorch_paints_them() {
 }
 
 #[test]
+fn a_run_without_a_batch_is_refused() {
+    let folder = Path::new("tests/golden/vit");
+    let text = std::fs::read_to_string(folder.join("training.json")).unwrap();
+    let settings = serde_json::from_str(&text).unwrap();
+    let options = Options { device: Device::Reference, ..Options::default() };
+    let empty = HostTensor::f32([0, 3, 32, 32], vec![]);
+    let named = |name: &str, tensor: HostTensor| (name.to_owned(), tensor);
+    let losses = named("losses", HostTensor::f32([11], vec![1.0; 11]));
+    let file = Checkpoint::from_tensors("recorded", [named("in.pixel_values", empty), losses]).unwrap();
+    let files = ModelSource::named(folder.to_str().unwrap()).read(true).unwrap();
+    let error = verdicts(files, &options, &file, &settings).unwrap_err().to_string();
+    assert!(error.contains("`in.pixel_values` has no elements"), "{error}");
+}
+
+#[test]
 fn another_learning_rate_is_found_out() {
     let folder = Path::new("tests/golden/vit_patch4_gelunew");
     let files = ModelSource::named(folder.to_str().unwrap()).read(true).unwrap();

@@ -19,7 +19,7 @@ use crate::tensor::HostTensor;
 /// [`Error::Usage`] on the reference, in f16, for a batch of none, and for a model that cannot be trained.
 pub fn prepare_images(session: &Session, batch: usize) -> Result<Prepared> {
     let (begun, runtime, model) = (Instant::now(), session.runtime(), session.model());
-    let classes = model.info().classes.unwrap_or(0);
+    let classes = model.info().classes.unwrap_or(1).max(1);
     if batch == 0 || runtime.precision != Precision::F32 {
         return Err(Error::usage(
             "training takes a batch of at least one, in f32",

@@ -51,6 +51,10 @@ pub fn verdicts(
     let model = models::from_config(&files.config, files.checkpoint.index(), None)
         .map_err(|e| e.within(&files.name))?;
     let record = Record { file, settings };
+    let parts = |name: &str| ["in.", "losses", "grad_norm"].iter().any(|start| name.starts_with(start));
+    if let Some((name, _)) = file.index().iter().find(|(name, shape)| parts(name) && shape.elements() == 0) {
+        return Err(Error::model(file.name(), format!("`{name}` has no elements"), "record a batch"));
+    }
     let (objective, inputs) = match &model {
         AnyModel::Vision(model) => record.images(&**model)?,
         AnyModel::Text(model) => record.texts(&**model)?,
@@ -152,6 +156,11 @@ impl Record<'_> {
 
     fn masked(&self, model: &dyn Model, image: HostTensor) -> Result<Task> {
         let (noise, batch) = (self.file.read("in.noise")?, image.shape().dims()[0]);
+        let [rows, columns] = model.info().grid();
+        if noise.shape().dims() != [batch, rows * columns] {
+            let what = format!("in.noise has shape {}, expected [{batch},{}]", noise.shape(), rows * columns);
+            return Err(Error::model(self.file.name(), what, "record a number for each patch"));
+        }
         let ratio = model.masked().map_or(0.0, |masked| masked.mask_ratio());
         let mask = Mask::from_noise(&noise.to_f32(), batch, ratio);
         let objective = objective::masked_patches(model, batch, mask.keep())?;
@@ -188,8 +197,12 @@ impl Record<'_> {
     fn texts(&self, model: &dyn TextModel) -> Result<Task> {
         let info = model.info();
         let ids = self.file.ids("in.input_ids")?;
-        let &[batch, tokens] = ids.shape().dims() else {
-            return Err(Error::model(self.file.name(), "in.input_ids is no matrix", "record (B,T)"));
+        let (&[batch, tokens], 2..) = (ids.shape().dims(), ids.shape().width()) else {
+            return Err(Error::model(
+                self.file.name(),
+                "in.input_ids are no texts of two tokens or more",
+                "record (B,T)",
+            ));
         };
         let lengths: Vec<u32> = match self.file.contains("in.attention_mask") {
             true => self.labels("in.attention_mask")?.chunks(tokens).map(|row| row.iter().sum()).collect(),
