@@ -978,9 +978,10 @@ fn h6_two_processes_and_a_kill() {
 }
 
 #[cfg(unix)]
-/// A wrapper under which SIGINT ends a program: what a shell starts in the background inherits that it is ignored.
-fn heeding_interrupts() -> &'static [&'static str] {
-    const WRAPPER: &[&str] = &["env", "--default-signal=INT"];
+/// A wrapper under which signals end a program: what a shell starts in the background inherits that SIGINT is
+/// ignored, what nohup starts that SIGHUP is.
+fn heeding_signals() -> &'static [&'static str] {
+    const WRAPPER: &[&str] = &["env", "--default-signal=INT,TERM,HUP"];
     let known = std::process::Command::new(WRAPPER[0]).args([WRAPPER[1], "true"]).output();
     if known.is_ok_and(|output| output.status.success()) { WRAPPER } else { &[] }
 }
@@ -995,7 +996,7 @@ fn h6_a_killed_download_goes_on_at_once() {
         });
         let place = Place::new(&server.url());
         let sha = sha256(repository().content(WEIGHTS));
-        let mut killed = child(&place, &server.url(), heeding_interrupts()).spawn().expect("starts");
+        let mut killed = child(&place, &server.url(), heeding_signals()).spawn().expect("starts");
         let start = Instant::now();
         let part = || {
             let names = place.blobs();
