@@ -30,7 +30,6 @@ fn main(
     let s0 = (group / CHUNKS % blocks) * WG;
     let s = min(s0 + lane, p.keys - 1u);
 
-
     var dk: array<vec4<f32>, CHUNK>;
     var dv: array<vec4<f32>, CHUNK>;
     for (var i = 0u; i < CHUNK; i++) {

@@ -19,8 +19,17 @@ pub struct Mask {
 
 impl Mask {
     /// The mask that the original draws by noise (B,N): the patches of least noise are kept.
-    pub fn from_noise(noise: &[f32], batch: usize, ratio: f32) -> Self {
-        let patches = noise.len() / batch;
+    ///
+    /// # Errors
+    /// [`Error::Usage`] unless the noise is a number for each patch of images of the model's size.
+    pub fn from_noise(noise: &HostTensor, info: &ModelInfo, ratio: f32) -> Result<Self> {
+        let ([rows, columns], shape) = (info.grid(), noise.shape());
+        let patches = rows * columns;
+        let &[batch, n] = shape.dims() else { return Err(misfit(noise, patches)) };
+        if batch == 0 || n != patches || patches == 0 {
+            return Err(misfit(noise, patches));
+        }
+        let noise = noise.to_f32();
         let keep = ((patches as f64 * (1.0 - f64::from(ratio))) as usize).clamp(1, patches);
         let (mut kept, mut restore) = (Vec::with_capacity(batch * keep), vec![0; noise.len()]);
         for (b, noise) in noise.chunks(patches).enumerate() {
@@ -29,7 +38,7 @@ impl Mask {
             kept.extend(order[..keep].iter().map(|&i| i as u32));
             order.iter().enumerate().for_each(|(place, &i)| restore[b * patches + i] = place as u32);
         }
-        Self { batch, patches, kept, restore }
+        Ok(Self { batch, patches, kept, restore })
     }
 
     /// Patches K that are kept of each image.
@@ -52,6 +61,11 @@ impl Mask {
             HostTensor::u32([self.batch, self.patches], restore),
         ]
     }
+}
+
+fn misfit(noise: &HostTensor, patches: usize) -> Error {
+    let what = format!("noise of shape {} is no number for each of {patches} patches", noise.shape());
+    Error::usage(what, format!("it has shape [B,{patches}]"))
 }
 
 /// The pixels of each patch as they are to be painted: (B·N, P·P·Ch), channels innermost. image: (B,Ch,H,W).
@@ -93,15 +107,23 @@ pub fn pixels_of_patches(image: &HostTensor, info: &ModelInfo, normalised: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::{Shape, Size};
 
     #[test]
     fn the_patches_of_least_noise_are_kept() {
-        let mask = Mask::from_noise(&[0.4, 0.1, 0.9, 0.2, 0.1, 0.2, 0.3, 0.4], 2, 0.5);
+        let info = ModelInfo { image_size: Size::square(4), patch: [2, 2], ..ModelInfo::default() };
+        let noise = HostTensor::f32([2, 4], vec![0.4, 0.1, 0.9, 0.2, 0.1, 0.2, 0.3, 0.4]);
+        let mask = Mask::from_noise(&noise, &info, 0.5).expect("it fits");
         assert_eq!((mask.kept.as_slice(), mask.keep()), (&[1, 3, 0, 1][..], 2));
         assert_eq!(mask.restore, [2, 0, 3, 1, 0, 1, 2, 3]);
         assert_eq!(mask.hidden(), [true, false, true, false, false, false, true, true]);
         let [_, restore] = mask.tensors();
         assert_eq!(restore.as_u32().unwrap_or_default(), [2, 0, 2, 1, 0, 1, 2, 2]);
+        for shape in [&[0, 4][..], &[2, 3], &[8]] {
+            let shape = Shape::new(shape);
+            let noise = HostTensor::f32(shape, vec![0.0; shape.elements()]);
+            assert!(Mask::from_noise(&noise, &info, 0.5).is_err(), "{shape}");
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub trait Model: Send + Sync {
 /// A model that paints the patches it does not see.
 pub trait MaskedAutoencoder: Send + Sync {
     /// Writes the forward pass over the patches that are kept. image: (B,Ch,H,W), normalised; kept: (B,K) u32;
-    /// restore: (B,N) u32, as [`Mask`](super::masked::Mask) has them. Returns (B,N,P·P·Ch): pixels of each patch, channels innermost.
+    /// restore: (B,N) u32, as [`Mask`](super::masked::Mask) has them. Returns (B,N,P·P·Ch): pixels of each
+    /// patch, channels innermost.
     ///
     /// # Errors
     /// If the image does not fit the model, or the first shape error of the graph.

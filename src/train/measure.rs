@@ -3,7 +3,6 @@
 use super::objective::{self, LABELS, WEIGHTS};
 use super::parameters::parameterise;
 use super::recipe::{self, Optimizer, RATES, Recipe};
-use crate::checkpoint::materialise::materialise;
 use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::gpu::States;
@@ -43,11 +42,8 @@ pub fn prepare_images(session: &Session, batch: usize) -> Result<Prepared> {
     let states = States::new();
     let prepared = runtime.prepare(&step, &states, inputs, begun)?;
     if let Some(gpu) = runtime.gpu() {
-        for parameter in &made.parameters {
-            let value = materialise(&parameter.initial, parameter.shape, &runtime.checkpoint)?;
-            states.write(gpu, &parameter.name, value)?;
-        }
-        made.constants.into_iter().try_for_each(|(name, value)| states.write(gpu, &name, value))?;
+        let contents = made.contents(&runtime.checkpoint)?;
+        contents.into_iter().try_for_each(|(name, value)| states.write(gpu, &name, value))?;
     }
     Ok(prepared)
 }

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::materialise::transformed;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::materialise::{materialise, transformed};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Part, Storage, TensorIndex, Transform, Value, Weight};
 use crate::ops::Op;
@@ -29,6 +30,20 @@ pub struct Parameterised {
     pub parameters: Vec<Parameter>,
     /// States that never change, and what they hold: indices.
     pub constants: Vec<(String, HostTensor)>,
+}
+
+impl Parameterised {
+    /// What the states begin with, by name: the constants, and the parameters as the checkpoint has them.
+    ///
+    /// # Errors
+    /// If a weight cannot be made.
+    pub(super) fn contents(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, HostTensor)>> {
+        let parameters = self
+            .parameters
+            .iter()
+            .map(|p| Ok((p.name.clone(), materialise(&p.initial, p.shape, checkpoint)?)));
+        self.constants.iter().cloned().map(Ok).chain(parameters).collect()
+    }
 }
 
 /// Makes states of the weights of a graph that `trained` names; `index` holds the file's shapes.

@@ -3,7 +3,6 @@
 use super::objective::{LOSS, Objective};
 use super::parameters::{Parameter, Parameterised, parameterise};
 use super::recipe::{self, CLIP, Optimizer, RATES, Recipe, gradient_of};
-use crate::checkpoint::materialise::materialise;
 use crate::error::{Error, Result};
 use crate::gpu::{Executor, States};
 use crate::graph::Graph;
@@ -62,11 +61,7 @@ impl Trainer {
         }
         forward.constants.extend(objective.constants);
         let step = recipe::step(&forward.graph, &forward.parameters, recipe)?;
-        let mut contents = forward.constants.clone();
-        for parameter in &forward.parameters {
-            let value = materialise(&parameter.initial, parameter.shape, &runtime.checkpoint)?;
-            contents.push((parameter.name.clone(), value));
-        }
+        let contents = forward.contents(&runtime.checkpoint)?;
         let held = match runtime.gpu() {
             None => Held::Reference(contents.into_iter().collect()),
             Some(gpu) => {

@@ -2,7 +2,7 @@
 
 use super::compare::{Tolerance, Verdict, compare};
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Graph;
 use crate::models::MaskedAutoencoder;
 use crate::models::masked::{Mask, pixels_of_patches};
@@ -25,13 +25,7 @@ pub(super) fn verdicts(
     tolerance: Tolerance,
 ) -> Result<Vec<Verdict>> {
     let (image, noise) = (file.read("in.pixel_values")?, file.read(NOISE)?);
-    let batch = image.shape().dims().first().copied().unwrap_or(1);
-    let [rows, columns] = session.info().grid();
-    if noise.shape().dims() != [batch, rows * columns] {
-        let what = format!("`{NOISE}` has shape {}, expected [{batch},{}]", noise.shape(), rows * columns);
-        return Err(Error::model(file.name(), what, "record a number for each patch"));
-    }
-    let mask = Mask::from_noise(&noise.to_f32(), batch, model.mask_ratio());
+    let mask = Mask::from_noise(&noise, session.info(), model.mask_ratio())?;
     let [kept, restore] = mask.tensors();
     let graph = || {
         let mut g = Graph::new();

@@ -179,6 +179,6 @@ impl Record<'_> {
 }
 
 /// The last token that is not padding.
-fn last(ids: &[u32], pad: Option<u32>) -> usize {
+pub(super) fn last(ids: &[u32], pad: Option<u32>) -> usize {
     ids.iter().rposition(|&id| Some(id) != pad).unwrap_or(ids.len() - 1)
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::compare::{Tolerance, Verdict, compare, compare_norm};
+use super::texts::last;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::models::masked::{Mask, pixels_of_patches};
@@ -156,13 +157,8 @@ impl Record<'_> {
 
     fn masked(&self, model: &dyn Model, image: HostTensor) -> Result<Task> {
         let (noise, batch) = (self.file.read("in.noise")?, image.shape().dims()[0]);
-        let [rows, columns] = model.info().grid();
-        if noise.shape().dims() != [batch, rows * columns] {
-            let what = format!("in.noise has shape {}, expected [{batch},{}]", noise.shape(), rows * columns);
-            return Err(Error::model(self.file.name(), what, "record a number for each patch"));
-        }
         let ratio = model.masked().map_or(0.0, |masked| masked.mask_ratio());
-        let mask = Mask::from_noise(&noise.to_f32(), batch, ratio);
+        let mask = Mask::from_noise(&noise, model.info(), ratio)?;
         let objective = objective::masked_patches(model, batch, mask.keep())?;
         let normalised = model.masked().is_some_and(|masked| masked.normalised_pixels());
         let target = pixels_of_patches(&image, model.info(), normalised)?;
@@ -219,9 +215,7 @@ impl Record<'_> {
             (TextObjective::Tokens, Kind::EncoderDecoder) => vec![(0..written as u32).collect(); batch],
             _ => {
                 let rows = ids.as_u32().unwrap_or_default().chunks(tokens);
-                let last =
-                    |row: &[u32]| row.iter().rposition(|&id| Some(id) != info.pad).unwrap_or(tokens - 1);
-                rows.map(|row| vec![last(row) as u32]).collect()
+                rows.map(|row| vec![last(row, info.pad) as u32]).collect()
             }
         };
         let sizes = TextSizes { batch, tokens, written, places: places[0].len() };
