@@ -59,7 +59,7 @@ const READABLE: [&str; 4] = ["F32", "F16", "BF16", "F64"];
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     name: String,
-    shards: Arc<[Source]>,
+    shards: Vec<Arc<Source>>,
     tensors: Arc<BTreeMap<String, (usize, Stored)>>,
     index: Arc<TensorIndex>,
     /// Makes elements that lie in no file.
@@ -134,7 +134,7 @@ impl Checkpoint {
 
     /// A checkpoint in no file: tensors by name and dimensions, elements made when they are read.
     pub(crate) fn generated(name: &str, list: Vec<(String, Vec<usize>)>, generator: Generator) -> Self {
-        let shards = Arc::new([Source::from_memory(name, [].as_slice().into())]);
+        let shards = vec![Arc::new(Source::from_memory(name, [].as_slice().into()))];
         let (mut tensors, mut index, mut at) = (BTreeMap::new(), TensorIndex::new(), 0);
         for (tensor, dims) in list {
             index.extend(Shape::checked(&dims).map(|shape| (tensor.clone(), shape)));
@@ -168,7 +168,8 @@ impl Checkpoint {
         if tensors.is_empty() {
             return Err(Error::model(name, "holds no tensors at all", "download it again"));
         }
-        let (shards, tensors, index) = (shards.into(), Arc::new(tensors), Arc::new(index));
+        let shards = shards.into_iter().map(Arc::new).collect();
+        let (tensors, index) = (Arc::new(tensors), Arc::new(index));
         Ok(Self { name, shards, tensors, index, generator: None })
     }
 
@@ -186,6 +187,28 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// This checkpoint with the tensors of another one, which stand in place of those of the same names.
+    pub fn with(&self, other: &Checkpoint) -> Self {
+        let mut all = self.clone();
+        let (tensors, index) = (Arc::make_mut(&mut all.tensors), Arc::make_mut(&mut all.index));
+        for (name, (shard, stored)) in other.tensors.iter() {
+            index.remove(name);
+            index.extend(other.index.get(name).map(|shape| (name.clone(), *shape)));
+            tensors.insert(name.clone(), (self.shards.len() + shard, stored.clone()));
+        }
+        all.shards.extend(other.shards.iter().cloned());
+        all.generator = self.generator.or(other.generator);
+        all
+    }
+
+    /// This checkpoint's tensors under the names that `renamed` gives, without those that get none.
+    pub fn renamed(&self, renamed: &dyn Fn(&str) -> Option<String>) -> Self {
+        let tensors = self.tensors.iter().filter_map(|(name, t)| Some((renamed(name)?, t.clone())));
+        let index = self.index.iter().filter_map(|(name, shape)| Some((renamed(name)?, *shape)));
+        let (tensors, index) = (Arc::new(tensors.collect()), Arc::new(index.collect()));
+        Self { tensors, index, ..self.clone() }
     }
 
     /// The folder or file, as it was given.
@@ -213,7 +236,7 @@ impl Checkpoint {
     pub(crate) fn values(&self, tensor: &str) -> Result<(Shape, Vec<f32>)> {
         let shape = self.readable(tensor)?;
         let (shard, stored) = self.stored(tensor)?;
-        if let Some(generator) = self.generator {
+        if let Some(generator) = self.generator.filter(|_| stored.bytes.end > shard.length()) {
             return Ok((shape, generator(tensor, &stored.dims)));
         }
         // Bounded by the file's length, which the header was checked against.
@@ -236,7 +259,7 @@ impl Checkpoint {
     }
 
     pub(super) fn stored(&self, tensor: &str) -> Result<(&Source, &Stored)> {
-        let found = self.tensors.get(tensor).map(|(shard, stored)| (&self.shards[*shard], stored));
+        let found = self.tensors.get(tensor).map(|(shard, stored)| (&*self.shards[*shard], stored));
         let missing = || format!("tensor `{}` is missing", printable(tensor));
         found.ok_or_else(|| Error::model(&self.name, missing(), "the weights may belong to another model"))
     }
