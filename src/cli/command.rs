@@ -71,7 +71,7 @@ pub(crate) enum Command {
     /// Plot which tokens of a text or an image attend to which
     #[command(after_help = ATTENTION_HELP)]
     Attention(Box<AttentionArgs>),
-    /// Train a model on images by class: all of it, its last layers, or a new classifier
+    /// Train a model on images or texts by class: all of it, its last layers, or a new classifier
     #[command(after_help = TRAIN_HELP)]
     Train(Box<TrainArgs>),
     /// List the adapters of this machine and whether they are supported

@@ -40,11 +40,12 @@ const ARGUMENTS: &[&str] = &[
 pub fn timm(name: &str, arguments: &[(String, Json)], seed: u64) -> Result<Made> {
     let arch = table::find(name).filter(plain);
     let arch = arch.ok_or_else(|| {
-        let near: Vec<&str> = table::names()
-            .filter(|known| table::find(known).is_some_and(|arch| plain(&arch)))
-            .filter(|known| strsim::levenshtein(known, name) <= 6)
-            .take(4)
-            .collect();
+        let known = table::names().filter(|known| table::find(known).is_some_and(|arch| plain(&arch)));
+        let mut near: Vec<(usize, &str)> =
+            known.map(|known| (strsim::levenshtein(known, name), known)).collect();
+        near.sort_unstable();
+        let near: Vec<&str> =
+            near.into_iter().filter(|(far, _)| *far <= 6).take(4).map(|(_, known)| known).collect();
         let help = if near.is_empty() {
             "take one such as vit_tiny_patch16_224".to_owned()
         } else {

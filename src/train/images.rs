@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::data::{Augment, Batch, Batches, Feed, ImageSet, Mix, Varied};
 use super::features::Features;
 use super::fit::{Inputs, Task};
+use super::found::Found;
 use super::objective::{self, LABELS, LOGITS, OTHERS, Objective, PIXELS, WEIGHTS};
 use super::scope::{self, Scope};
 use super::trainer::Trainer;
@@ -69,7 +70,7 @@ impl ImageClasses {
             let model = vision(&files)?;
             (files, model)
         };
-        let known = head::same_classes(&files, &*model, &training.classes);
+        let known = head::same_classes(&files, model.info().classes, &training.classes);
         let new_head = known.is_none();
         if new_head {
             files = head::with_classes(&files, &training.classes, feeding.seed)?;
@@ -126,7 +127,7 @@ impl ImageClasses {
     /// As [`Trainer::open`].
     pub fn trainer(&mut self, options: &Options, scope: Scope, recipe: &Recipe) -> Result<Trainer> {
         let mut objective = self.objective()?;
-        let head = head::classifier(&*self.model)?;
+        let head = head::classifier(&objective.graph)?;
         let trained: BTreeSet<String> =
             scope::trained(&objective.graph, self.model.info().layers, &head, scope)?;
         let is_trained = |name: &str| trained.contains(name);
@@ -139,6 +140,11 @@ impl ImageClasses {
             }
         }
         Trainer::open(self.files.clone(), options, objective, &is_trained, recipe)
+    }
+
+    /// Images of a step.
+    pub fn batch(&self) -> usize {
+        self.training.batch
     }
 
     /// Whether the features of frozen layers are computed once, before the first step.
@@ -217,41 +223,5 @@ impl Task for ImageClasses {
 
     fn notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
-    }
-}
-
-/// What a validation found so far.
-#[derive(Default)]
-struct Found {
-    seen: usize,
-    top1: usize,
-    top5: usize,
-    loss: f64,
-}
-
-impl Found {
-    /// Adds images by their scores (B,K), of which the first have these labels.
-    fn add(&mut self, scores: &HostTensor, labels: &[u32]) {
-        let classes = scores.shape().width();
-        let scores = scores.as_f32().unwrap_or_default();
-        for (row, &label) in scores.chunks(classes).zip(labels) {
-            let own = row[label as usize];
-            // Equal scores, and what is no number, count against it.
-            let worse = row.iter().filter(|x| **x < own).count();
-            let before = classes - 1 - worse;
-            let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = row.iter().map(|x| f64::from(x - most).exp()).sum();
-            self.seen += 1;
-            self.top1 += usize::from(before == 0);
-            self.top5 += usize::from(before < 5);
-            self.loss += sum.ln() - f64::from(own - most);
-        }
-    }
-
-    fn numbers(&self) -> Vec<(String, f64)> {
-        let mean = |sum: f64| sum / self.seen.max(1) as f64;
-        let all =
-            [("top1", mean(self.top1 as f64)), ("top5", mean(self.top5 as f64)), ("loss", mean(self.loss))];
-        all.map(|(name, value)| (name.to_owned(), value)).into()
     }
 }

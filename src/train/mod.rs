@@ -13,6 +13,7 @@
 pub mod data;
 mod features;
 pub mod fit;
+mod found;
 mod frozen;
 pub mod head;
 mod images;
@@ -24,6 +25,7 @@ pub mod save;
 mod schedule;
 pub mod scope;
 pub mod sequences;
+mod texts;
 mod trainer;
 
 pub use crate::ops::{AdamW, Lion, Sgd};
@@ -33,4 +35,5 @@ pub use measure::prepare_images;
 pub use recipe::{Optimizer, Recipe};
 pub use schedule::{Decay, Schedule};
 pub use scope::Scope;
+pub use texts::{Reading, TextClasses};
 pub use trainer::{Progress, Trainer};

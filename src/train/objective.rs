@@ -150,7 +150,7 @@ pub fn texts(model: &dyn TextModel, sizes: TextSizes, objective: TextObjective) 
         }
         TextObjective::Answer => answers(&mut g, sizes.batch)?,
     };
-    finished(g, loss, &[])
+    finished(g, loss, if objective == TextObjective::Classes { &[LOGITS] } else { &[] })
 }
 
 /// What the heads of a text model are usually trained for.

@@ -52,7 +52,7 @@ fn a_folder_of_classes_becomes_a_model_that_infer_takes() {
     );
     let mut infer = vit_gpu(["infer", "--device", "reference", "--format", "json"]);
     let answer = run(infer.arg("-m").arg(out.join("best")).arg(sample("star"))).code(0).json();
-    let classes = answer["results"][0]["classes"].as_array().unwrap();
+    let classes = answer["results"][0]["predictions"].as_array().unwrap();
     let mut labels: Vec<&str> = classes.iter().map(|c| c["label"].as_str().unwrap()).collect();
     labels.sort_unstable();
     assert_eq!(labels, ["pointed", "round"]);
@@ -67,7 +67,7 @@ fn data_that_cannot_be_trained_on_is_told_in_one_message() {
     let folder = scratch();
     let out = folder.path().join("run");
     let data = two_classes(folder.path());
-    train(&out, &folder.path().join("none"), &[]).code(1).says(&["there is no such folder"]);
+    train(&out, &folder.path().join("none"), &[]).code(1).says(&["there is no such file or folder"]);
     train(&out, &data.join("round"), &[]).code(1).says(&["there are no folders of classes"]);
     fs::create_dir(data.join("empty")).unwrap();
     train(&out, &data, &[]).code(1).says(&["class `empty` has no images"]);
@@ -201,4 +201,40 @@ fn ctrl_c_saves_and_the_run_goes_on() {
         serde_json::from_str::<serde_json::Value>(&state).unwrap()["step"].as_u64().unwrap()
     };
     assert!(step(&out) > 0);
+}
+
+#[test]
+fn texts_by_class_train_a_head_or_all() {
+    let folder = scratch();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let lines = |from: usize, to: usize| -> String {
+        let line = |i: usize| {
+            let (who, what) = (["Anna", "Ben", "Carl"][i % 3], ["ball", "hat"][i / 3 % 2]);
+            format!("{who} has the {what}.\t{}\n", ["round", "worn"][i / 3 % 2])
+        };
+        std::iter::once("text\tlabel\n".to_owned()).chain((from..to).map(line)).collect()
+    };
+    fs::write(data.join("train.tsv"), lines(0, 18)).unwrap();
+    fs::write(data.join("validation.tsv"), lines(0, 6)).unwrap();
+    for (model, scope) in [("bert-toy", "all"), ("gpt2-toy", "all"), ("bert-toy-mnli", "head")] {
+        let out = folder.path().join(model);
+        let mut command = vit_gpu(["train", "--device", "reference", "-m", &format!("tests/toys/{model}")]);
+        command.args(["--trainable", scope, "-b", "6", "--epochs", "8", "--lr", "2e-3", "--format", "jsonl"]);
+        let ran = run(command.arg("--data").arg(&data).arg("-o").arg(&out)).code(0);
+        let rows = ran.says(&["18 texts of 2 classes", "6 to validate on", "a new classifier"]).json_lines();
+        let loss = |i: usize| rows[i]["train_loss"].as_f64().unwrap();
+        assert!(loss(7) < loss(0), "{rows:?}");
+        let mut infer =
+            vit_gpu(["infer", "--device", "reference", "--format", "json", "--text", "Ben has the hat."]);
+        let answer = run(infer.arg("-m").arg(out.join("best"))).code(0).out;
+        assert!(answer.contains("\"worn\"") && answer.contains("\"round\""), "{answer}");
+        if scope == "all" {
+            let found = rows[7]["found"].as_array().unwrap();
+            assert_eq!((found[0][0].as_str(), found[0][1].as_f64()), (Some("top1"), Some(1.0)), "{rows:?}");
+        }
+    }
+    let mut command = vit_gpu(["train", "--device", "reference", "-m", "tests/golden/vit"]);
+    let ran = run(command.arg("--data").arg(&data).arg("-o").arg(folder.path().join("x")));
+    ran.code(2).says(&["reads no texts"]);
 }

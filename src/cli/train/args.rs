@@ -11,14 +11,16 @@ use crate::train::Scope;
 
 pub(crate) const TRAIN_HELP: &str = "\
 Examples:
-    vit-gpu train --data builtin:shapes -o run --trainable head --epochs 2 --epoch-size 512
-    vit-gpu train -m google/vit-base-patch16-224 --data flowers -o run --epochs 5
-    vit-gpu train --new vit_tiny_patch16_224 --model-args img_size=64 patch_size=8 depth=6 --data flowers -o run
-    vit-gpu train --resume run
+    vit-gpu train -m google/vit-base-patch16-224 --data flowers -o flowers-vit --trainable last-4
+    vit-gpu train -m FOLDER --data builtin:shapes -o shapes-vit --epochs 1 --epoch-size 256
+    vit-gpu train --new vit_tiny_patch16_224 --model-args img_size=32 depth=2 --data flowers -o small-vit
+    vit-gpu train --resume small-vit
+    vit-gpu train -m ./bert --data claims.tsv -o claims-bert --trainable head --val-split 0.5
 
 The data is a folder as torchvision's ImageFolder takes it: DATA/train/CLASS/*.jpg with DATA/val/CLASS/*.jpg,
 or DATA/CLASS/*.jpg, of which a share is kept for validation. If its classes are not the model's, the model
-gets a new classifier. builtin:shapes is drawn on the fly, new pictures every epoch.
+gets a new classifier. builtin:shapes is drawn on the fly, new pictures every epoch. Texts are lists with
+the fields text, label and, for pairs, pair: train.tsv with validation.tsv in a folder, or one file.
 
 What is written:
     OUT/last/          the model, and what --resume needs
@@ -33,7 +35,7 @@ Where nothing is said, images of a folder are cropped, resized and mirrored at r
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// Images by class: a folder, or builtin:shapes
+    /// Images by class: a folder, or builtin:shapes. Texts by class: .jsonl, .csv or .tsv, or a folder of such
     #[arg(long, alias = "data-dir", value_name = "DATA", required_unless_present = "resume")]
     pub data: Option<OsString>,
     /// Folder to write
@@ -111,9 +113,9 @@ pub(crate) struct CourseArgs {
 
 /// How images come.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Images")]
+#[command(next_help_heading = "Data")]
 pub(crate) struct FeedArgs {
-    /// Images of a step
+    /// Images or texts of a step
     #[arg(short, long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: u32,
     /// Share of each class that is kept for validation, where there is no folder of such images
@@ -143,6 +145,9 @@ pub(crate) struct FeedArgs {
     /// Alpha of CutMix; 0 for none
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = not_negative)]
     pub cutmix: f32,
+    /// Most tokens of a text; the end of a longer one is left away [default: as many as the model takes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]

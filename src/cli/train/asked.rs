@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::args::{Opt, Sched, TrainArgs};
 use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
-use crate::train::data::{Augment, ImageSet, Mix, read_folder};
-use crate::train::{AdamW, Decay, Feeding, Lion, Optimizer, Run, Schedule, Scope, Sgd};
+use crate::train::data::{Augment, ImageSet, Mix, TextSet, has_texts, read_folder, read_texts};
+use crate::train::{AdamW, Decay, Feeding, Lion, Optimizer, Reading, Run, Schedule, Scope, Sgd};
 
 /// Name of the pictures that are drawn on the fly.
 const SHAPES: &str = "builtin:shapes";
@@ -39,6 +39,7 @@ pub(super) struct Asked {
     epoch_size: usize,
     augment: Option<Augment>,
     mix: Mix,
+    max_tokens: Option<usize>,
 }
 
 impl Asked {
@@ -58,11 +59,11 @@ impl Asked {
                 let missing = || {
                     Error::input(
                         path.display(),
-                        "there is no such folder",
-                        "name a folder of images by class",
+                        "there is no such file or folder",
+                        "name a folder of images by class, or a list of texts",
                     )
                 };
-                text.filter(|_| path.is_dir()).ok_or_else(missing)?
+                text.filter(|_| path.exists()).ok_or_else(missing)?
             }
         };
         let usual = Augment::default();
@@ -116,6 +117,7 @@ impl Asked {
             epoch_size: feed.epoch_size as usize,
             augment: (!feed.no_aug && (!drawn || given)).then_some(augment),
             mix: Mix { mixup: feed.mixup.into(), cutmix: feed.cutmix.into() },
+            max_tokens: feed.max_tokens.map(|n| n as usize),
         })
     }
 
@@ -123,12 +125,26 @@ impl Asked {
     ///
     /// # Errors
     /// As [`read_folder`].
-    pub(super) fn sets(&self, side: usize) -> Result<[ImageSet; 2]> {
+    pub(super) fn images(&self, side: usize) -> Result<[ImageSet; 2]> {
         if self.data == SHAPES {
             let held_out = (self.epoch_size / 4).max(LEAST_HELD_OUT);
             return Ok(ImageSet::shapes(self.seed, self.epoch_size, held_out, side));
         }
         read_folder(Path::new(&self.data), self.val_split.into(), self.seed)
+    }
+
+    /// Texts to train and to validate on, if that is what the data is.
+    ///
+    /// # Errors
+    /// As [`read_texts`].
+    pub(super) fn texts(&self) -> Result<Option<[TextSet; 2]>> {
+        let path = Path::new(&self.data);
+        let lists = self.data != SHAPES && has_texts(path);
+        lists.then(|| read_texts(path, self.val_split.into(), self.seed)).transpose()
+    }
+
+    pub(super) fn reading(&self) -> Reading {
+        Reading { batch: self.batch_size, seed: self.seed, longest: self.max_tokens }
     }
 
     pub(super) fn feeding(&self, images: usize) -> Feeding {

@@ -1,4 +1,4 @@
-//! `vit-gpu train`: a model learns classes of images, epoch by epoch, into a folder that other commands take.
+//! `vit-gpu train`: a model learns classes of images or texts, epoch by epoch, into a folder that other commands take.
 
 pub(super) mod args;
 mod asked;
@@ -13,11 +13,11 @@ use super::outcome::Outcome;
 use super::talk::Talk;
 use super::{filename, interrupt, open};
 use crate::error::{Error, Result};
-use crate::session::{ModelFiles, ModelKind, ModelSource};
+use crate::session::{ModelFiles, ModelKind, ModelSource, Options};
 use crate::synthetic::fresh;
 use crate::textfile;
 use crate::train::save::{self, Output, State};
-use crate::train::{ImageClasses, Recipe, Task as _, fit, scope};
+use crate::train::{ImageClasses, Recipe, Scope, Task, TextClasses, Trainer, fit, scope};
 use args::TrainArgs;
 use asked::Asked;
 use report::Report;
@@ -32,42 +32,23 @@ pub(super) fn run(args: &TrainArgs, talk: Talk, out: &mut impl Write) -> Outcome
         Some(folder) => resumed(folder, !args.model.no_mmap)?,
         None => begun(args, talk)?,
     };
-    let side = crate::models::from_config(&files.config, files.checkpoint.index(), None)
-        .and_then(crate::models::AnyModel::vision)
-        .map_err(|e| e.within(&files.name))?
-        .info()
-        .image_size;
-    let sets = asked.sets(side.height.max(side.width))?;
-    talk.note(format_args!(
-        "{} images of {} classes to train on, {} to validate on",
-        sets[0].len(),
-        sets[0].classes.len(),
-        sets[1].len()
-    ));
-    let feeding = asked.feeding(sets[0].len());
-    let mut task = ImageClasses::new(files, sets, &feeding)?;
-    if task.new_head() {
-        talk.note("the classes are not the model's: it gets a new classifier");
-    }
+    let mut learning = Learning::new(files, &asked, talk)?;
     let (optimizer, clip) = asked.optimizer();
     let recipe = Recipe { optimizer, clip, decays: &scope::decays };
-    let mut trainer = task.trainer(&options, asked.trainable, &recipe)?;
+    let mut trainer = learning.trainer(&options, asked.trainable, &recipe, talk)?;
     open::say_device(trainer.device(), talk);
     report::memory(&trainer, talk);
-    if task.has_features() {
-        talk.note("what is frozen is computed once for each image");
-    }
     let resumed_at = state.step;
     if args.resume.is_some() {
         save::resume(&mut trainer, &output.last(), &state)?;
     }
+    let (files, batch, task) = (learning.files().clone(), learning.batch(), learning.task());
     let run = asked.run(task.batches());
-    let files = task.files().clone();
     let listening = interrupt::listen();
-    let mut report = Report::new(talk, out, args.format, run, task.batches(), feeding.batch, &output);
+    let mut report = Report::new(talk, out, args.format, run, task.batches(), batch, &output);
     report.begin(&state.log)?;
     let watch = &mut |event: fit::Event<'_>| report.event(event) && !interrupt::asked();
-    let state = fit::fit(&mut trainer, &mut task, &files, &run, state, &output, watch);
+    let state = fit::fit(&mut trainer, task, &files, &run, state, &output, watch);
     drop(listening);
     report.end()?;
     let state = state.map_err(|e| report::worded(e, &output))?;
@@ -81,13 +62,112 @@ pub(super) fn run(args: &TrainArgs, talk: Talk, out: &mut impl Write) -> Outcome
         talk.note("the run was at its end already");
     }
     if let Some((epoch, best)) = state.best {
+        let input = learning.example();
         talk.note(format_args!(
-            "best: epoch {epoch}, top-1 {:.2} %; try `vit-gpu infer -m {} IMAGE`",
+            "best: epoch {epoch}, top-1 {:.2} %; try `vit-gpu infer -m {} {input}`",
             100.0 * best,
             output.best().display()
         ));
     }
     Ok(0)
+}
+
+/// What is learned: classes of images, or of texts.
+enum Learning {
+    Images(Box<ImageClasses>),
+    Texts(Box<TextClasses>),
+}
+
+impl Learning {
+    fn new(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<Self> {
+        let said = |train: usize, held_out: usize, what: &str, classes: usize| {
+            talk.note(format_args!(
+                "{train} {what} of {classes} classes to train on, {held_out} to validate on"
+            ));
+        };
+        let texts = files.kind() == Some(ModelKind::Text);
+        let learning = match asked.texts()? {
+            Some(sets) => {
+                if !texts {
+                    let what = format!("{} reads no texts, and the data is a list of texts", files.name);
+                    return Err(Error::usage(
+                        what,
+                        "name a text model, as in -m google-bert/bert-base-uncased",
+                    ));
+                }
+                said(sets[0].texts.len(), sets[1].texts.len(), "texts", sets[0].classes.len());
+                Self::Texts(Box::new(TextClasses::new(files, sets, &asked.reading())?))
+            }
+            None => {
+                if texts {
+                    let what = format!("{} reads texts, not images", files.name);
+                    return Err(Error::usage(
+                        what,
+                        "its data is train.jsonl, .csv or .tsv, with the fields text and label",
+                    ));
+                }
+                let model = crate::models::from_config(&files.config, files.checkpoint.index(), None);
+                let model =
+                    model.and_then(crate::models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
+                let side = model.info().image_size;
+                let sets = asked.images(side.height.max(side.width))?;
+                said(sets[0].len(), sets[1].len(), "images", sets[0].classes.len());
+                let feeding = asked.feeding(sets[0].len());
+                Self::Images(Box::new(ImageClasses::new(files, sets, &feeding)?))
+            }
+        };
+        let new_head = match &learning {
+            Self::Images(task) => task.new_head(),
+            Self::Texts(task) => task.new_head(),
+        };
+        if new_head {
+            talk.note("the classes are not the model's: it gets a new classifier");
+        }
+        Ok(learning)
+    }
+
+    fn files(&self) -> &ModelFiles {
+        match self {
+            Self::Images(task) => task.files(),
+            Self::Texts(task) => task.files(),
+        }
+    }
+
+    /// Images or texts of a step.
+    fn batch(&self) -> usize {
+        match self {
+            Self::Images(task) => task.batch(),
+            Self::Texts(task) => task.sizes().batch,
+        }
+    }
+
+    fn trainer(&mut self, options: &Options, scope: Scope, recipe: &Recipe, talk: Talk) -> Result<Trainer> {
+        match self {
+            Self::Images(task) => {
+                let trainer = task.trainer(options, scope, recipe)?;
+                if task.has_features() {
+                    talk.note("what is frozen is computed once for each image");
+                }
+                Ok(trainer)
+            }
+            Self::Texts(task) => task.trainer(options, scope, recipe),
+        }
+    }
+
+    fn task(&mut self) -> &mut dyn Task {
+        match self {
+            Self::Images(task) => &mut **task,
+            Self::Texts(task) => &mut **task,
+        }
+    }
+
+    /// What `infer` takes to try the model.
+    fn example(&self) -> &'static str {
+        match self {
+            Self::Images(_) => "IMAGE",
+            Self::Texts(_) => "--text TEXT",
+        }
+    }
 }
 
 /// A run that begins.
@@ -117,7 +197,9 @@ fn model(args: &ModelArgs, talk: Talk) -> Result<ModelFiles> {
         talk.note("no -m given: the built-in model is trained further");
     }
     let found = locate(args, Talk::quiet())?.read(!args.no_mmap)?;
-    found.expect(ModelKind::Vision)?;
+    if found.files.kind() != Some(ModelKind::Text) {
+        found.expect(ModelKind::Vision)?;
+    }
     Ok(found.files)
 }
 

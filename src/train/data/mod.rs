@@ -5,6 +5,7 @@ pub mod augment;
 mod batches;
 mod folder;
 pub mod mix;
+mod texts;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ pub use augment::Augment;
 pub(super) use batches::{Batch, Batches, Feed, Varied};
 pub use folder::read_folder;
 pub use mix::Mix;
+pub use texts::{TextSet, has_texts, read_texts};
 
 use crate::error::Result;
 use crate::image::preprocess::Preprocess;
