@@ -28,7 +28,9 @@ mod fields;
 pub mod generative;
 pub mod masked;
 mod model;
+mod modules;
 mod names;
+mod naming;
 mod parts;
 mod registry;
 pub mod sequence;
@@ -37,6 +39,7 @@ mod timm;
 mod vision;
 
 pub use model::{MaskedAutoencoder, Model, ModelInfo};
+pub use modules::TensorNames;
 pub use registry::{AnyModel, FAMILIES, Family, ModelKind, from_config, kind};
 
 #[cfg(test)]
