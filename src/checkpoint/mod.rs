@@ -2,7 +2,7 @@
 //! knows no model and no GPU.
 //!
 //! [`Checkpoint::open`] reads a safetensors file or an index of several; [`materialise`] carries out a
-//! weight's recipe on it.
+//! weight's recipe on it; [`write`] makes a file of tensors.
 
 mod buckets;
 mod convolution;
@@ -15,6 +15,7 @@ pub mod sniff;
 mod source;
 mod weights;
 mod whole;
+pub mod write;
 
 pub use weights::Checkpoint;
 pub(crate) use weights::{DECODER, INDEX, SINGLE, TOKENIZER, WeightFiles, find, is_plain_file_name, shards};
