@@ -9,7 +9,10 @@ mod convolution;
 mod fingerprint;
 mod header;
 mod in_memory;
+pub mod lora;
 pub mod materialise;
+mod overlaid;
+mod overlay;
 mod positions;
 pub mod sniff;
 mod source;
@@ -17,5 +20,6 @@ mod weights;
 mod whole;
 pub mod write;
 
+pub use overlay::{Change, LowRank, Overlay};
 pub use weights::Checkpoint;
 pub(crate) use weights::{DECODER, INDEX, SINGLE, TOKENIZER, WeightFiles, find, is_plain_file_name, shards};

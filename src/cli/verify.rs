@@ -52,7 +52,8 @@ const MOST_SETTINGS: u64 = 16 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Recorded inputs and outputs [default: golden.safetensors in the model's folder]
+    /// Recorded inputs and outputs [default: golden.safetensors in the folder of the model, or of
+    /// the adapter]
     #[arg(long, value_name = "FILE")]
     pub golden: Option<PathBuf>,
     /// Compare a recorded training run instead: losses, gradients, weights after its steps [default:
@@ -97,7 +98,7 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
     if let Some(path) = &args.training {
         return training(args, path.as_deref(), found.files, &options, talk, out);
     }
-    let path = match (&args.golden, &found.files.folder) {
+    let path = match (&args.golden, recorded_in(&found.files)) {
         (Some(path), _) => path.clone(),
         (None, Some(folder)) => folder.join("golden.safetensors"),
         (None, None) => {
@@ -135,6 +136,12 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
         .map(|(_, code)| code)
 }
 
+/// Where outputs of a model are recorded: what an adapter makes of it, beside the adapter.
+fn recorded_in(files: &ModelFiles) -> Option<&Path> {
+    let adapter = files.adapter.as_ref().and_then(|adapter| adapter.folder.as_deref());
+    adapter.or(files.folder.as_deref())
+}
+
 /// Steps of training against recorded ones.
 fn training(
     args: &VerifyArgs,
@@ -144,7 +151,7 @@ fn training(
     talk: Talk,
     out: &mut Sink<'_, Plain>,
 ) -> Outcome {
-    let path = match (path, &files.folder) {
+    let path = match (path, recorded_in(&files)) {
         (Some(path), _) => path.to_owned(),
         (None, Some(folder)) => folder.join("training.safetensors"),
         (None, None) => {

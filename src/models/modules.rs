@@ -59,6 +59,12 @@ impl TensorNames {
         self.naming.current(&self.naming.canonical(name).1, &self.model_type, self.bare)
     }
 
+    /// Whether a tensor of the file is stored as (K,N).
+    pub fn is_in_out(&self, name: &str) -> bool {
+        let canonical = self.naming.canonical(name).1;
+        canonical.ends_with(".weight") && self.naming.in_out.iter().any(|part| canonical.contains(part))
+    }
+
     /// Whether a tensor of the file belongs to a head.
     pub fn is_head(&self, name: &str) -> bool {
         self.naming.is_head(&self.naming.canonical(name).1)

@@ -8,6 +8,9 @@ const WRAPPERS: &[&str] = &["module.", "model.", "_orig_mod.", "base_model."];
 /// (new, old) fragments of names, applied in order; a new one that starts with `^` stands at the start only.
 pub(crate) type Renames = &'static [(&'static str, &'static str)];
 
+/// Parts of the names of layers that are `Conv1D` in the code of GPT-2 and ImageGPT.
+pub(crate) const CONV1D: &[&str] = &[".c_attn.", ".c_proj.", ".c_fc."];
+
 /// The names of a family.
 #[derive(Debug)]
 pub(crate) struct Naming {
@@ -17,6 +20,8 @@ pub(crate) struct Naming {
     pub(crate) renames: &'static [Renames],
     /// Starts of canonical names that the family knowingly leaves aside.
     pub(crate) ignored: &'static [&'static str],
+    /// Parts of the canonical names of weights that are stored as (K,N), as `Conv1D` has them.
+    pub(crate) in_out: &'static [&'static str],
     /// How transformers 5 spells the names of modules; `None` where files are as the original has them.
     pub(crate) written: Option<Written>,
 }
@@ -35,7 +40,8 @@ pub(crate) struct Written {
 
 impl Naming {
     /// Names as they are.
-    pub(crate) const PLAIN: Naming = Naming { prefixes: &[], renames: &[], ignored: &[], written: None };
+    pub(crate) const PLAIN: Naming =
+        Naming { prefixes: &[], renames: &[], ignored: &[], in_out: &[], written: None };
 
     /// The prefix of a name, and its canonical form without that.
     pub(crate) fn canonical<'a>(&self, name: &'a str) -> (&'a str, String) {

@@ -9,7 +9,7 @@ use crate::graph::{Graph, TensorIndex, Value, Weight};
 use crate::models::block::{Block, Order, Storage};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
-use crate::models::naming::{Naming, Written};
+use crate::models::naming::{CONV1D, Naming, Written};
 use crate::models::sequence::{Codec, Defaults, GeneratorInfo, ImageDecoder, New, Sequence, TokenDecoder};
 use crate::models::{fields, parts};
 use crate::ops::{Act, EmbedSequence, NormKind};
@@ -18,6 +18,7 @@ pub(crate) const NAMING: Naming = Naming {
     prefixes: &["transformer."],
     renames: &[],
     ignored: &["score."],
+    in_out: CONV1D,
     written: Some(Written { wrapped: true, renames: &[], heads: &["lm_head", "score"] }),
 };
 

@@ -80,6 +80,7 @@ pub(crate) const BERT_NAMING: Naming = Naming {
     prefixes: &["bert."],
     renames: &[GAMMA],
     ignored: COPY,
+    in_out: &[],
     written: Some(Written { wrapped: true, renames: &[], heads: &["classifier", "cls.", "qa_outputs"] }),
 };
 
@@ -102,6 +103,7 @@ pub(crate) const DISTILBERT_NAMING: Naming = Naming {
     prefixes: &["distilbert."],
     renames: &[DISTILBERT_RENAMES],
     ignored: COPY,
+    in_out: &[],
     written: Some(Written {
         wrapped: true,
         renames: &[DISTILBERT_RENAMES],
@@ -120,6 +122,7 @@ pub(crate) const ROBERTA_NAMING: Naming = Naming {
     prefixes: &["roberta."],
     renames: &[GAMMA, ROBERTA_RENAMES],
     ignored: COPY,
+    in_out: &[],
     written: Some(Written {
         wrapped: true,
         renames: &[ROBERTA_RENAMES],

@@ -9,7 +9,7 @@ use crate::graph::{Graph, TensorIndex, Value};
 use crate::models::block::{Block, Order, Storage};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
-use crate::models::naming::{Naming, Written};
+use crate::models::naming::{CONV1D, Naming, Written};
 use crate::models::sequence::{New, Sequence, TokenDecoder};
 use crate::models::text::{Kind, Task, Text, TextInfo, TextModel};
 use crate::models::{fields, parts};
@@ -21,6 +21,7 @@ pub(crate) const NAMING: Naming = Naming {
     prefixes: &["transformer."],
     renames: &[],
     ignored: &[],
+    in_out: CONV1D,
     written: Some(Written { wrapped: true, renames: &[], heads: &["lm_head", "score"] }),
 };
 

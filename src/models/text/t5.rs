@@ -23,6 +23,7 @@ pub(crate) const NAMING: Naming = Naming {
     renames: &[&[("^encoder.embed_tokens.", "shared."), ("^decoder.embed_tokens.", "shared.")]],
     // Early files bring a table that their own code leaves aside.
     ignored: &["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias"],
+    in_out: &[],
     written: Some(Written { wrapped: false, renames: &[], heads: &["lm_head"] }),
 };
 

@@ -29,7 +29,7 @@ const RENAMES: &[(&str, &str)] = &[(".gamma_1", ".ls1.gamma"), (".gamma_2", ".ls
 const ASIDE: &[&str] = &["pre_logits.", "attn_pool."];
 
 pub(crate) const NAMING: Naming =
-    Naming { prefixes: &["timm_model."], renames: &[RENAMES], ignored: ASIDE, written: None };
+    Naming { prefixes: &["timm_model."], renames: &[RENAMES], ignored: ASIDE, in_out: &[], written: None };
 
 struct Timm {
     info: ModelInfo,

@@ -37,6 +37,7 @@ pub(crate) const NAMING: Naming = Naming {
     prefixes: &["beit."],
     renames: &[RENAMES],
     ignored: OTHER_TASKS,
+    in_out: &[],
     written: Some(Written { wrapped: true, renames: &[RENAMES], heads: &["classifier"] }),
 };
 

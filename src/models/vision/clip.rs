@@ -25,6 +25,7 @@ pub(crate) const NAMING: Naming = Naming {
     prefixes: &["vision_model."],
     renames: &[],
     ignored: TEXT_TOWER,
+    in_out: &[],
     written: Some(Written { wrapped: true, renames: &[], heads: &["classifier", "visual_projection"] }),
 };
 

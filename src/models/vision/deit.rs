@@ -18,6 +18,7 @@ pub(crate) const NAMING: Naming = Naming {
     prefixes: &["deit."],
     renames: &[vit::RENAMES],
     ignored: &["decoder."],
+    in_out: &[],
     written: Some(Written {
         wrapped: true,
         renames: &[vit::RENAMES],

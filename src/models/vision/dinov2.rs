@@ -32,6 +32,7 @@ pub(crate) const NAMING: Naming = Naming {
     prefixes: &["dinov2_with_registers.", "dinov2."],
     renames: &[LAYERS, RENAMES],
     ignored: &[],
+    in_out: &[],
     written: Some(Written { wrapped: true, renames: &[RENAMES], heads: &["classifier"] }),
 };
 

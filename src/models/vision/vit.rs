@@ -32,6 +32,7 @@ pub(crate) const NAMING: Naming = Naming {
     prefixes: &["vit."],
     renames: &[RENAMES],
     ignored: &["decoder."],
+    in_out: &[],
     written: Some(Written { wrapped: true, renames: &[RENAMES], heads: &["classifier"] }),
 };
 

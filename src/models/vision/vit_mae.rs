@@ -23,6 +23,7 @@ pub(crate) const NAMING: Naming = Naming {
     prefixes: &["vit."],
     renames: &[vit::RENAMES, RENAMES],
     ignored: &["decoder."],
+    in_out: &[],
     written: Some(Written { wrapped: true, renames: &[vit::RENAMES], heads: &["decoder."] }),
 };
 
