@@ -15,6 +15,7 @@ const COMMANDS: &[&str] = &[
     "devices",
     "inspect",
     "verify",
+    "merge",
     "tune",
     "profile",
     "bench",

@@ -11,6 +11,7 @@ mod header;
 mod in_memory;
 pub mod lora;
 pub mod materialise;
+mod merge;
 mod overlaid;
 mod overlay;
 mod positions;
@@ -20,6 +21,7 @@ mod weights;
 mod whole;
 pub mod write;
 
+pub use merge::merge;
 pub use overlay::{Change, LowRank, Overlay};
 pub use weights::Checkpoint;
 pub(crate) use weights::{DECODER, INDEX, SINGLE, TOKENIZER, WeightFiles, find, is_plain_file_name, shards};

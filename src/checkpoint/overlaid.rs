@@ -2,6 +2,7 @@
 //! has names of its own.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::overlay::{Change, LowRank, Overlay};
@@ -19,7 +20,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Model`] for tensors that are missing or do not fit, and for a second overlay.
-    pub fn overlaid(&self, other: &Checkpoint, overlay: Overlay) -> Result<Self> {
+    pub fn overlaid(&self, other: &Checkpoint, mut overlay: Overlay) -> Result<Self> {
         if self.overlay.is_some() {
             return Err(Error::model(other.name(), "is to be laid over an adapter", "lay it over a whole model"));
         }
@@ -48,7 +49,8 @@ impl Checkpoint {
             index.insert(tensor.clone(), add(by)?);
         }
         for tensor in overlay.replaced.keys() {
-            tensors.remove(tensor);
+            let before = tensors.remove(tensor);
+            overlay.types.extend(before.map(|(_, stored)| (tensor.clone(), stored.dtype)));
         }
         let shards = self.shards.iter().chain(&*other.shards).cloned().collect();
         Ok(Self {
@@ -124,6 +126,23 @@ impl Checkpoint {
             [(low.a.as_str(), words.clone()), (low.b.as_str(), words)]
         });
         parts.collect()
+    }
+
+    /// Names of all tensors that a reader sees, of whatever type and rank.
+    pub(super) fn visible(&self) -> Vec<String> {
+        let Some(overlay) = self.overlay.as_deref() else { return self.tensors.keys().cloned().collect() };
+        let factors = overlay.low_rank.values().flat_map(|low| [&low.a, &low.b]);
+        let hidden: BTreeSet<&String> = factors.chain(overlay.replaced.values()).collect();
+        let kept = self.tensors.keys().filter(|name| !hidden.contains(name));
+        kept.chain(overlay.replaced.keys()).cloned().collect()
+    }
+
+    /// The element type that a tensor has without the overlay; `None` for one that the overlay brings.
+    pub(super) fn dtype_beneath(&self, tensor: &str) -> Option<&str> {
+        match self.overlay.as_deref().filter(|overlay| overlay.replaced.contains_key(tensor)) {
+            Some(overlay) => overlay.types.get(tensor).map(String::as_str),
+            None => self.tensors.get(tensor).map(|(_, stored)| stored.dtype.as_str()),
+        }
     }
 
     /// Names of all stored tensors, of whatever type and rank.

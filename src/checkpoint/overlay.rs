@@ -10,6 +10,8 @@ pub struct Overlay {
     pub low_rank: BTreeMap<String, LowRank>,
     /// Tensors that are replaced, or come anew, and the names of those in their place.
     pub replaced: BTreeMap<String, String>,
+    /// Element types of those that are replaced, where the base has them.
+    pub(super) types: BTreeMap<String, String>,
 }
 
 /// scale·B·A, to be added to a weight W.

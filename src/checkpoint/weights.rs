@@ -179,7 +179,7 @@ impl Checkpoint {
     /// Every tensor that the index promises must be in the shard it names.
     fn agrees_with(&self, index: &Path, map: &BTreeMap<String, String>, order: &[&String]) -> Result<()> {
         for (tensor, shard) in map {
-            let found = self.tensors.get(&*self.resolved(tensor)).map(|(i, _)| order[*i]);
+            let found = self.tensors.get(tensor).map(|(i, _)| order[*i]);
             if found != Some(shard) {
                 let (tensor, shard) = (printable(tensor), printable(shard));
                 return Err(Error::model(
@@ -246,7 +246,7 @@ impl Checkpoint {
     }
 
     pub(super) fn stored(&self, tensor: &str) -> Result<(&Source, &Stored)> {
-        let found = self.tensors.get(tensor).map(|(shard, stored)| (&*self.shards[*shard], stored));
+        let found = self.tensors.get(&*self.resolved(tensor)).map(|(shard, stored)| (&*self.shards[*shard], stored));
         let missing = || format!("tensor `{}` is missing", printable(tensor));
         found.ok_or_else(|| Error::model(&self.name, missing(), "the weights may belong to another model"))
     }

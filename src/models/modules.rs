@@ -9,6 +9,16 @@ use super::registry::family;
 use crate::error::Result;
 use crate::graph::TensorIndex;
 
+/// Canonical names of what makes the scores of classes, in any family.
+const CLASSES: [&str; 6] = [
+    "classifier.weight",
+    "cls_classifier.weight",
+    "distillation_classifier.weight",
+    "classifier.out_proj.weight",
+    "score.weight",
+    "head.weight",
+];
+
 /// The tensors of a file, found by any spelling of their names that the family knows.
 pub struct TensorNames {
     names: Names,
@@ -63,6 +73,11 @@ impl TensorNames {
     pub fn is_in_out(&self, name: &str) -> bool {
         let canonical = self.naming.canonical(name).1;
         canonical.ends_with(".weight") && self.naming.in_out.iter().any(|part| canonical.contains(part))
+    }
+
+    /// Whether a tensor of the file makes the scores of classes, one row a class.
+    pub fn is_classes(&self, name: &str) -> bool {
+        CLASSES.contains(&self.naming.canonical(name).1.as_str())
     }
 
     /// Whether a tensor of the file belongs to a head.

@@ -14,7 +14,8 @@ use crate::printable::printable;
 use crate::tensor::Shape;
 
 /// Fields that say how many classes there are, and what they are called.
-const LABELS: [&str; 5] = ["num_labels", "_num_labels", "id2label", "label2id", "problem_type"];
+const LABELS: [&str; 7] =
+    ["num_labels", "_num_labels", "id2label", "label2id", "problem_type", "label_names", "label_descriptions"];
 
 /// The base model of an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +91,7 @@ impl ModelFiles {
                 return Err(Error::model(file, what, "save the adapter again"));
             }
         }
-        let mut other_classes = false;
+        let mut classes: Option<(bool, usize)> = None;
         for saved in &lora.saved {
             let tensor = match names.find(&saved.tensor) {
                 Some(tensor) => tensor,
@@ -99,7 +100,10 @@ impl ModelFiles {
             };
             let rows = |of: Option<&Shape>| of.and_then(|shape| shape.dims().first().copied());
             let before = rows(self.checkpoint.index().get(&tensor));
-            other_classes |= names.is_head(&tensor) && before != rows(lora.checkpoint.index().get(&saved.name));
+            let after = rows(lora.checkpoint.index().get(&saved.name));
+            if let Some(after) = after.filter(|after| names.is_classes(&tensor) && before != Some(*after)) {
+                classes = Some((before.is_none(), after));
+            }
             if overlay.low_rank.contains_key(&tensor) {
                 let what = format!("`{}` is both adapted and replaced", printable(&tensor));
                 return Err(Error::model(file, what, "save the adapter again"));
@@ -110,8 +114,22 @@ impl ModelFiles {
             }
         }
         let adapted = self.checkpoint.overlaid(&lora.checkpoint, overlay)?;
-        if let Some(config) = self.config.as_object_mut().filter(|_| other_classes) {
+        if let (Some(config), Some((new, classes))) = (self.config.as_object_mut(), classes) {
             config.retain(|key, _| !LABELS.contains(&key.as_str()));
+            if let Some(number) = config.get_mut("num_classes") {
+                *number = classes.into();
+            }
+            // By the number of these others know how many there are.
+            let named = |i: usize| format!("LABEL_{i}");
+            let by_id = (0..classes).map(|i| (i.to_string(), Json::from(named(i))));
+            let by_name = (0..classes).map(|i| (named(i), Json::from(i)));
+            config.insert("id2label".to_owned(), Json::Object(by_id.collect()));
+            config.insert("label2id".to_owned(), Json::Object(by_name.collect()));
+            // A base without a head is by its class another model than the adapter was trained in.
+            let class = lora.json.pointer("/auto_mapping/base_model_class").filter(|class| new && class.is_string());
+            if let Some(class) = class {
+                config.insert("architectures".to_owned(), Json::Array(vec![class.clone()]));
+            }
         }
         let elements = |name: &str| lora.checkpoint.index().get(name).map_or(0, |shape| shape.elements() as u64);
         self.adapter = Some(Applied {

@@ -6,6 +6,7 @@
 //! of the file; [`crate::graph::differentiate`] writes the gradients; [`recipe`] puts clipping and the
 //! optimizer behind; and a [`Trainer`] keeps all of it.
 
+pub mod lora;
 mod measure;
 pub mod objective;
 pub mod parameters;

@@ -4,6 +4,7 @@
 //! What is read here is the adapter alone, checked in itself; [`Overlay`](super::Overlay) lays it over a base.
 
 mod config;
+mod save;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 pub use config::LoraConfig;
+pub use save::save;
 
 use super::weights::Checkpoint;
 use crate::error::{Error, Result};
@@ -37,6 +39,8 @@ pub struct Lora {
     pub name: String,
     /// The configuration.
     pub config: LoraConfig,
+    /// The same as it is written.
+    pub json: Json,
     /// The tensors under the names of the file.
     pub checkpoint: Checkpoint,
     /// Modules with low-rank factors, by name.
@@ -122,7 +126,7 @@ impl Lora {
         if pairs.is_empty() && saved.is_empty() {
             return Err(Error::model(checkpoint.name(), "has no lora_A and lora_B", "is it an adapter of PEFT?"));
         }
-        Ok(Self { name, config, checkpoint, pairs, saved })
+        Ok(Self { name, config, json: json.clone(), checkpoint, pairs, saved })
     }
 
     /// Names of all tensors that it brings.
