@@ -45,6 +45,9 @@ const NOT_RUN: &[(&str, &str, Check)] = &[
 /// Models under the names that are printed.
 const MODELS: &[(&str, &str)] = &[
     ("my-vit", "tests/golden/vit"),
+    ("vit", "tests/golden/vit"),
+    ("my-lora", "tests/golden/lora_vit"),
+    ("ADAPTER", "tests/golden/lora_vit"),
     ("dinov2", "tests/golden/dinov2"),
     ("llamagen-b", "tests/golden/llamagen"),
     ("randar", "tests/golden/randar"),
@@ -104,7 +107,7 @@ fn desk() -> TempDir {
         fs::copy(at("my-vit/golden.safetensors"), at(name)).unwrap();
     }
     copy(&root().join("assets/samples"), &at("photos"));
-    for folder in ["assets/samples", "tests/golden/vit"] {
+    for folder in ["assets/samples", "tests/golden/vit", "tests/golden/lora_vit"] {
         copy(&root().join(folder), &at(folder));
     }
     fs::create_dir(at("docs")).unwrap();

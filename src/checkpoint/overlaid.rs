@@ -22,7 +22,11 @@ impl Checkpoint {
     /// [`Error::Model`] for tensors that are missing or do not fit, and for a second overlay.
     pub fn overlaid(&self, other: &Checkpoint, mut overlay: Overlay) -> Result<Self> {
         if self.overlay.is_some() {
-            return Err(Error::model(other.name(), "is to be laid over an adapter", "lay it over a whole model"));
+            return Err(Error::model(
+                other.name(),
+                "is to be laid over an adapter",
+                "lay it over a whole model",
+            ));
         }
         let (mut tensors, mut index) = ((*self.tensors).clone(), (*self.index).clone());
         let first = self.shards.len();
@@ -41,7 +45,11 @@ impl Checkpoint {
             let (w, a_shape, b_shape) = (self.readable(weight)?, add(a)?, add(b)?);
             fits(w.dims(), a_shape.dims(), b_shape.dims(), *turned).map_err(|why| {
                 let shapes = format!("{a_shape} and {b_shape} to {w}");
-                let what = format!("`{}` and lora_B do not fit `{}`: {shapes}, {why}", printable(a), printable(weight));
+                let what = format!(
+                    "`{}` and lora_B do not fit `{}`: {shapes}, {why}",
+                    printable(a),
+                    printable(weight)
+                );
                 Error::model(other.name(), what, "the adapter was made for a model of other sizes")
             })?;
         }
@@ -98,7 +106,9 @@ impl Checkpoint {
     /// Adds the product of a weight, if it has one. The sum over the rank, the factor and the sum are in f32, in this
     /// order.
     pub(super) fn adapt(&self, tensor: &str, weight: &mut [f32]) -> Result<()> {
-        let Some(Change::LowRank(LowRank { a, b, scale, turned })) = self.change_of(tensor) else { return Ok(()) };
+        let Some(Change::LowRank(LowRank { a, b, scale, turned })) = self.change_of(tensor) else {
+            return Ok(());
+        };
         let (a_shape, a) = self.values(a)?;
         let (_, b) = self.values(b)?;
         let r = a_shape.dims()[0];

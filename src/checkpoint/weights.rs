@@ -246,7 +246,8 @@ impl Checkpoint {
     }
 
     pub(super) fn stored(&self, tensor: &str) -> Result<(&Source, &Stored)> {
-        let found = self.tensors.get(&*self.resolved(tensor)).map(|(shard, stored)| (&*self.shards[*shard], stored));
+        let found =
+            self.tensors.get(&*self.resolved(tensor)).map(|(shard, stored)| (&*self.shards[*shard], stored));
         let missing = || format!("tensor `{}` is missing", printable(tensor));
         found.ok_or_else(|| Error::model(&self.name, missing(), "the weights may belong to another model"))
     }

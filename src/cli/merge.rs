@@ -20,7 +20,7 @@ use crate::session::ModelFiles;
 pub(super) const MERGE_HELP: &str = "\
 Examples:
     vit-gpu merge -m FOLDER --adapter ADAPTER -o MERGED
-    vit-gpu merge -m ADAPTER -o MERGED
+    vit-gpu merge -m ADAPTER -o MERGED --force
 
 The folder holds every tensor of the model under its own name, in its own shape and dtype, those that
 the adapter changes as W + s·B·A, summed in f32 and rounded once; what the adapter replaces as a whole,
@@ -46,7 +46,9 @@ pub(super) fn run(args: &MergeArgs, talk: Talk, out: &mut impl Write) -> Outcome
     let files = located.read(!args.model.no_mmap)?.files;
     let Some(adapter) = &files.adapter else {
         let what = format!("{} has no adapter to merge", files.name);
-        return Err(Error::usage(what, "name one with --adapter DIR, or pass an adapter's folder with -m").into());
+        return Err(
+            Error::usage(what, "name one with --adapter DIR, or pass an adapter's folder with -m").into()
+        );
     };
     if files.codec.is_some() {
         let what = format!("{} has its tokenizer of images in a file of its own", files.name);
@@ -75,21 +77,24 @@ fn fill(folder: &Path, files: &ModelFiles) -> Result<()> {
     let Some(from) = &files.folder else {
         // A model that is embedded.
         let preprocessor = files.preprocessor.as_ref().map(|(_, text)| text);
-        return preprocessor.map_or(Ok(()), |text| put(&folder.join("preprocessor_config.json"), text.as_bytes()));
+        return preprocessor
+            .map_or(Ok(()), |text| put(&folder.join("preprocessor_config.json"), text.as_bytes()));
     };
     for name in hub::beside().filter(|name| from.join(name).is_file()) {
         let to = folder.join(name);
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).map_err(|e| failed(parent, &e))?;
         }
-        let bytes = fs::read(from.join(name)).map_err(|e| Error::model(from.join(name).display(), e.to_string(), ""))?;
+        let bytes = fs::read(from.join(name))
+            .map_err(|e| Error::model(from.join(name).display(), e.to_string(), ""))?;
         put(&to, &bytes)?;
     }
     Ok(())
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {
-    let written = File::create(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    let written =
+        File::create(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
     written.map_err(|e| failed(path, &e))
 }
 
@@ -117,7 +122,8 @@ impl Target {
         }
         let own = fs::canonicalize(path).map_err(|e| failed(path, &e))?;
         let adapter = files.adapter.as_ref().and_then(|adapter| adapter.folder.as_deref());
-        let read = [files.folder.as_deref(), adapter].into_iter().flatten().filter_map(|f| fs::canonicalize(f).ok());
+        let read =
+            [files.folder.as_deref(), adapter].into_iter().flatten().filter_map(|f| fs::canonicalize(f).ok());
         if read.into_iter().any(|read| read.starts_with(&own)) {
             return refused("holds what is merged", "write to another folder");
         }

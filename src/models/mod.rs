@@ -40,7 +40,7 @@ mod vision;
 
 pub use model::{MaskedAutoencoder, Model, ModelInfo};
 pub use modules::TensorNames;
-pub use registry::{AnyModel, FAMILIES, Family, ModelKind, from_config, kind};
+pub use registry::{AnyModel, FAMILIES, Family, ModelKind, family_name, from_config, kind};
 
 #[cfg(test)]
 mod tests;

@@ -50,11 +50,10 @@ impl Naming {
             rest = next;
         }
         let pairs = self.renames.iter().flat_map(|list| list.iter());
-        let canonical =
-            pairs.fold(rest.to_owned(), |name, (new, old)| match new.strip_prefix('^') {
-                Some(start) => replace_start(name, start, old),
-                None => name.replace(new, old),
-            });
+        let canonical = pairs.fold(rest.to_owned(), |name, (new, old)| match new.strip_prefix('^') {
+            Some(start) => replace_start(name, start, old),
+            None => name.replace(new, old),
+        });
         (&name[..name.len() - rest.len()], canonical)
     }
 

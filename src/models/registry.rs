@@ -243,6 +243,11 @@ pub fn kind(config: &Json) -> Option<ModelKind> {
     family(config).ok().map(Family::kind)
 }
 
+/// The short name of the family that a configuration means; `None` where none fits.
+pub fn family_name(config: &Json) -> Option<&'static str> {
+    family(config).ok().map(|family| family.name)
+}
+
 /// Chooses the family by `model_type` (or by the keys of timm's or LlamaGen's own forms), reads the
 /// configuration, checks it against the checkpoint and yields the model. `image` is the size (height,
 /// width) that the preprocessor states.

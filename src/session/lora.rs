@@ -14,8 +14,15 @@ use crate::printable::printable;
 use crate::tensor::Shape;
 
 /// Fields that say how many classes there are, and what they are called.
-const LABELS: [&str; 7] =
-    ["num_labels", "_num_labels", "id2label", "label2id", "problem_type", "label_names", "label_descriptions"];
+const LABELS: [&str; 7] = [
+    "num_labels",
+    "_num_labels",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "label_names",
+    "label_descriptions",
+];
 
 /// The base model of an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +81,11 @@ impl ModelFiles {
     /// [`Error::Model`] for a module that the model does not have, and for factors that do not fit.
     pub fn with_lora(mut self, lora: &Lora) -> Result<Self> {
         let file = lora.checkpoint.name();
-        let names = TensorNames::new(&self.config, self.checkpoint.index()).map_err(|e| e.within(&self.name))?;
+        let names =
+            TensorNames::new(&self.config, self.checkpoint.index()).map_err(|e| e.within(&self.name))?;
         let unknown = |tensor: &str| {
-            let near = names.near(tensor).map_or(String::new(), |near| format!(" (it has `{}`)", printable(&near)));
+            let near =
+                names.near(tensor).map_or(String::new(), |near| format!(" (it has `{}`)", printable(&near)));
             let what = format!("`{}` is not in {}{near}", printable(tensor), self.name);
             Error::model(file, what, "the adapter was made for another model")
         };
@@ -87,7 +96,11 @@ impl ModelFiles {
             let turned = names.is_in_out(&tensor);
             let low = LowRank { a: pair.a.clone(), b: pair.b.clone(), scale: pair.scale, turned };
             if overlay.low_rank.insert(tensor.clone(), low).is_some() {
-                let what = format!("two modules are `{}` of the model, one `{}`", printable(&tensor), printable(&pair.a));
+                let what = format!(
+                    "two modules are `{}` of the model, one `{}`",
+                    printable(&tensor),
+                    printable(&pair.a)
+                );
                 return Err(Error::model(file, what, "save the adapter again"));
             }
         }
@@ -126,12 +139,14 @@ impl ModelFiles {
             config.insert("id2label".to_owned(), Json::Object(by_id.collect()));
             config.insert("label2id".to_owned(), Json::Object(by_name.collect()));
             // A base without a head is by its class another model than the adapter was trained in.
-            let class = lora.json.pointer("/auto_mapping/base_model_class").filter(|class| new && class.is_string());
+            let class =
+                lora.json.pointer("/auto_mapping/base_model_class").filter(|class| new && class.is_string());
             if let Some(class) = class {
                 config.insert("architectures".to_owned(), Json::Array(vec![class.clone()]));
             }
         }
-        let elements = |name: &str| lora.checkpoint.index().get(name).map_or(0, |shape| shape.elements() as u64);
+        let elements =
+            |name: &str| lora.checkpoint.index().get(name).map_or(0, |shape| shape.elements() as u64);
         self.adapter = Some(Applied {
             name: lora.name.clone(),
             folder: None,

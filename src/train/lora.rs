@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Json, json};
 
-use crate::checkpoint::lora::{Lora, PREFIX};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::lora::{Lora, PREFIX, is_within};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Part, Transform};
 use crate::models::TensorNames;
@@ -29,7 +29,8 @@ pub struct LoraWishes {
     /// Endings of names of linear layers, as PEFT's `target_modules`, in the spelling of transformers 5 or of the
     /// file; none for all but the heads.
     pub targets: Vec<String>,
-    /// Endings of names of modules that are trained as a whole, as PEFT's `modules_to_save`.
+    /// Endings of names of modules that are trained as a whole, as PEFT's `modules_to_save`: not from a dot on, so
+    /// that `classifier` means `pre_classifier` too.
     pub modules_to_save: Vec<String>,
     /// Tensors of those by their names in the file that begin otherwise than the file has them: a head for other
     /// classes.
@@ -86,7 +87,7 @@ pub fn fresh(files: &ModelFiles, graph: &Graph, wishes: &LoraWishes) -> Result<L
     for tensor in listed {
         let new = names.current(tensor);
         let [module, own] = [&new[..], tensor].map(|name| name.rsplit_once('.').map_or(name, |(m, _)| m));
-        let within = |wish: &&String| [module, own].iter().any(|m| ends(m, wish) || format!(".{m}").contains(&format!(".{wish}.")));
+        let within = |wish: &&String| [module, own].iter().any(|m| is_within(m, wish));
         let fits: Vec<&String> = wishes.modules_to_save.iter().filter(within).collect();
         if fits.is_empty() {
             continue;
@@ -115,14 +116,9 @@ pub fn fresh(files: &ModelFiles, graph: &Graph, wishes: &LoraWishes) -> Result<L
 /// What `adapter_config.json` is to say.
 fn config(files: &ModelFiles, wishes: &LoraWishes, targets: Vec<&String>, turned: bool) -> Json {
     let class = files.config.get("architectures").and_then(|list| list.get(0)).and_then(Json::as_str);
+    // Of classifiers it would have PEFT look for every head it knows in the file.
     let task = class.and_then(|class| {
-        let tasks = [
-            ("ForSequenceClassification", "SEQ_CLS"),
-            ("LMHeadModel", "CAUSAL_LM"),
-            ("ForConditionalGeneration", "SEQ_2_SEQ_LM"),
-            ("ForQuestionAnswering", "QUESTION_ANS"),
-            ("ForTokenClassification", "TOKEN_CLS"),
-        ];
+        let tasks = [("LMHeadModel", "CAUSAL_LM"), ("ForConditionalGeneration", "SEQ_2_SEQ_LM")];
         tasks.iter().find(|(end, _)| class.ends_with(end)).map(|(_, task)| *task)
     });
     let saved = (!wishes.modules_to_save.is_empty()).then_some(&wishes.modules_to_save);
@@ -154,9 +150,11 @@ fn linear_layers(graph: &Graph, checkpoint: &Checkpoint) -> BTreeMap<String, boo
             let Op::Weight(weight) = &graph.nodes()[input.index()].op else { continue };
             for part in &weight.parts {
                 match part {
-                    Part::Tensor { name, transform: transform @ (Transform::None | Transform::Transpose), .. }
-                        if at == 1 && matches!(node.op, Op::MatMul(_)) && name.ends_with(".weight") =>
-                    {
+                    Part::Tensor {
+                        name,
+                        transform: transform @ (Transform::None | Transform::Transpose),
+                        ..
+                    } if at == 1 && matches!(node.op, Op::MatMul(_)) && name.ends_with(".weight") => {
                         layers.insert(name.clone(), *transform == Transform::Transpose);
                     }
                     part => others.extend(part.names()),

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::checkpoint::{Change, Checkpoint, LowRank};
 use crate::checkpoint::materialise::{materialise, transformed};
+use crate::checkpoint::{Change, Checkpoint, LowRank};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Part, Storage, Transform, Value, Weight};
 use crate::ops::{MatMul, Op};
@@ -155,9 +155,9 @@ impl Maker<'_> {
         self.g.scope(low.a.clone());
         let [a, b] = [self.factor(&low.a)?, self.factor(&low.b)?];
         let inner = self.g.linear(x, a, None); // (…,r)
-        let inner = self.g.scale(inner, low.scale);
         let b = self.rows(b, rows.as_ref());
         let product = self.g.linear(inner, b, None); // (…,N)
+        let product = self.g.scale(product, low.scale);
         Ok(self.g.add(y, product))
     }
 
@@ -190,7 +190,8 @@ impl Maker<'_> {
     /// W + s·B·A, or some rows of it, as a part of a weight has it.
     fn adapted(&mut self, part: &Part, low: &LowRank, shape: Shape) -> Result<Value> {
         let alone = Weight { parts: vec![part.clone()] };
-        let Part::Tensor { rows, transform: transform @ (Transform::None | Transform::Transpose), .. } = part else {
+        let Part::Tensor { rows, transform: transform @ (Transform::None | Transform::Transpose), .. } = part
+        else {
             return Err(untrainable(&alone.to_string()));
         };
         let base = self.beneath(&alone, shape);

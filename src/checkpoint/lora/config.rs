@@ -78,7 +78,10 @@ impl LoraConfig {
             let word = initial.as_str().map_or_else(|| initial.to_string(), str::to_owned);
             if !INITIAL.contains(&word.as_str()) {
                 let what = format!("`init_lora_weights` is {}, which changes the base", printable(&word));
-                return Err(wrong(what, "convert it to a plain adapter when saving: see PEFT's save_pretrained"));
+                return Err(wrong(
+                    what,
+                    "convert it to a plain adapter when saving: see PEFT's save_pretrained",
+                ));
             }
         }
         let switch = |key: &str| match said(key) {
@@ -100,8 +103,9 @@ impl LoraConfig {
         let alpha = said("lora_alpha").and_then(Json::as_f64).filter(|alpha| alpha.is_finite());
         let modules_to_save = match said("modules_to_save") {
             None => vec![],
-            Some(list) => strings(list)
-                .ok_or_else(|| wrong("`modules_to_save` is no list of names".into(), ""))?,
+            Some(list) => {
+                strings(list).ok_or_else(|| wrong("`modules_to_save` is no list of names".into(), ""))?
+            }
         };
         Ok(Self {
             base: said("base_model_name_or_path")
@@ -146,12 +150,7 @@ impl LoraConfig {
     /// Whether a tensor's module, by its name in the base model, is replaced as a whole.
     pub fn is_saved(&self, tensor: &str) -> bool {
         let module = tensor.rsplit_once('.').map_or(tensor, |(module, _)| module);
-        // A module that is listed may have others below it.
-        let parts: Vec<&str> = module.split('.').collect();
-        self.modules_to_save.iter().any(|name| {
-            let wanted: Vec<&str> = name.split('.').collect();
-            parts.windows(wanted.len()).any(|window| window == wanted)
-        })
+        self.modules_to_save.iter().any(|name| is_within(module, name))
     }
 
     /// What the first pattern that fits a module says. The order of the file is lost in reading, so all that fit
@@ -175,6 +174,12 @@ impl LoraConfig {
         }
         Ok(found.map(|(_, number)| number))
     }
+}
+
+/// Whether a module, or one that it is a part of, has a name that ends so, as PEFT reads `modules_to_save`.
+pub(crate) fn is_within(module: &str, name: &str) -> bool {
+    let dots = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
+    dots.into_iter().any(|end| module[..end].ends_with(name))
 }
 
 /// PEFT's `get_pattern_key`: a pattern stands for the end of a name, from a dot on.

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 pub use config::LoraConfig;
+pub(crate) use config::is_within;
 pub use save::save;
 
 use super::weights::Checkpoint;
@@ -90,7 +91,8 @@ impl Lora {
         })?;
         let weights = folder.join(WEIGHTS);
         if !weights.exists() && folder.join(PICKLE).exists() {
-            let what = format!("has only pickled weights ({PICKLE}); pickles can run code and are never read");
+            let what =
+                format!("has only pickled weights ({PICKLE}); pickles can run code and are never read");
             let help = "load it in Python with PEFT and save it again by save_pretrained";
             return Err(Error::model(shown, what, help));
         }
@@ -124,7 +126,11 @@ impl Lora {
             pairs.push(Pair { module, a, b, rank, scale });
         }
         if pairs.is_empty() && saved.is_empty() {
-            return Err(Error::model(checkpoint.name(), "has no lora_A and lora_B", "is it an adapter of PEFT?"));
+            return Err(Error::model(
+                checkpoint.name(),
+                "has no lora_A and lora_B",
+                "is it an adapter of PEFT?",
+            ));
         }
         Ok(Self { name, config, json: json.clone(), checkpoint, pairs, saved })
     }
