@@ -5,6 +5,8 @@
 #[path = "cli/harness.rs"]
 mod harness;
 
+#[path = "cli/adapter.rs"]
+mod adapter;
 #[path = "cli/attention.rs"]
 mod attention;
 #[path = "cli/bench.rs"]

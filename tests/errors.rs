@@ -16,6 +16,7 @@ const COMMANDS: &[&str] = &[
     "devices",
     "inspect",
     "verify",
+    "merge",
     "tune",
     "profile",
     "bench",

@@ -45,6 +45,9 @@ const NOT_RUN: &[(&str, &str, Check)] = &[
 /// Models under the names that are printed.
 const MODELS: &[(&str, &str)] = &[
     ("my-vit", "tests/golden/vit"),
+    ("vit", "tests/golden/vit"),
+    ("my-lora", "tests/golden/lora_vit"),
+    ("ADAPTER", "tests/golden/lora_vit"),
     ("dinov2", "tests/golden/dinov2"),
     ("llamagen-b", "tests/golden/llamagen"),
     ("randar", "tests/golden/randar"),
@@ -113,7 +116,7 @@ fn desk() -> TempDir {
         fs::copy(sample, at("flowers").join(class).join(format!("{shape}.png"))).unwrap();
     }
     copy(&root().join("assets/samples"), &at("photos"));
-    for folder in ["assets/samples", "tests/golden/vit"] {
+    for folder in ["assets/samples", "tests/golden/vit", "tests/golden/lora_vit"] {
         copy(&root().join(folder), &at(folder));
     }
     fs::create_dir(at("docs")).unwrap();

@@ -23,7 +23,7 @@ fn recorded() -> Vec<PathBuf> {
     let all = std::fs::read_dir("tests/golden").unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<PathBuf> = all.filter(|path| path.join("training.json").exists()).collect();
     found.sort();
-    assert!(found.len() >= 18, "{} recorded runs", found.len());
+    assert!(found.len() >= 22, "{} recorded runs", found.len());
     found
 }
 

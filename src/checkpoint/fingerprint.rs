@@ -17,9 +17,10 @@ impl Checkpoint {
     /// [`crate::Error::Model`] if a file changed or fails underneath.
     pub fn fingerprint(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        for name in self.index().keys() {
+        let listed = self.index().keys().map(|name| (name.as_str(), String::new()));
+        for (name, words) in listed.chain(self.beneath()) {
             let (source, stored) = self.stored(name)?;
-            hash.update(format!("{name}\0{}\0{:?}\0", stored.dtype, stored.dims));
+            hash.update(format!("{name}\0{}\0{:?}\0{words}", stored.dtype, stored.dims));
             let (start, end) = (stored.bytes.start, stored.bytes.end);
             // Weights that lie in no file are made of their names and dimensions.
             if end > source.length() {

@@ -19,6 +19,7 @@ use half::{bf16, f16};
 use serde::Deserialize;
 
 use crate::checkpoint::header::Stored;
+use crate::checkpoint::overlay::Overlay;
 use crate::checkpoint::source::Source;
 use crate::checkpoint::{header, sniff};
 use crate::error::{Error, Result};
@@ -58,12 +59,14 @@ const READABLE: [&str; 4] = ["F32", "F16", "BF16", "F64"];
 /// shared reference and may happen from several threads; clones share the files.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
-    name: String,
-    shards: Vec<Arc<Source>>,
-    tensors: Arc<BTreeMap<String, (usize, Stored)>>,
-    index: Arc<TensorIndex>,
+    pub(super) name: String,
+    pub(super) shards: Vec<Arc<Source>>,
+    pub(super) tensors: Arc<BTreeMap<String, (usize, Stored)>>,
+    pub(super) index: Arc<TensorIndex>,
+    /// What another file changes of it.
+    pub(super) overlay: Option<Arc<Overlay>>,
     /// Makes elements that lie in no file.
-    generator: Option<Generator>,
+    pub(super) generator: Option<Generator>,
 }
 
 /// Elements of a tensor by its name and dimensions: the same ones every time.
@@ -143,7 +146,7 @@ impl Checkpoint {
             at = end;
         }
         let (tensors, index) = (Arc::new(tensors), Arc::new(index));
-        Self { name: name.to_owned(), shards, tensors, index, generator: Some(generator) }
+        Self { name: name.to_owned(), shards, tensors, index, overlay: None, generator: Some(generator) }
     }
 
     fn from_sources(name: String, shards: Vec<Source>) -> Result<Self> {
@@ -170,7 +173,7 @@ impl Checkpoint {
         }
         let shards = shards.into_iter().map(Arc::new).collect();
         let (tensors, index) = (Arc::new(tensors), Arc::new(index));
-        Ok(Self { name, shards, tensors, index, generator: None })
+        Ok(Self { name, shards, tensors, index, overlay: None, generator: None })
     }
 
     /// Every tensor that the index promises must be in the shard it names.
@@ -234,6 +237,12 @@ impl Checkpoint {
 
     /// [`Checkpoint::read`] without the tensor around it.
     pub(crate) fn values(&self, tensor: &str) -> Result<(Shape, Vec<f32>)> {
+        let (shape, mut values) = self.stored_values(tensor)?;
+        self.adapt(tensor, &mut values)?;
+        Ok((shape, values))
+    }
+
+    fn stored_values(&self, tensor: &str) -> Result<(Shape, Vec<f32>)> {
         let shape = self.readable(tensor)?;
         let (shard, stored) = self.stored(tensor)?;
         if let Some(generator) = self.generator.filter(|_| stored.bytes.end > shard.length()) {
@@ -259,7 +268,8 @@ impl Checkpoint {
     }
 
     pub(super) fn stored(&self, tensor: &str) -> Result<(&Source, &Stored)> {
-        let found = self.tensors.get(tensor).map(|(shard, stored)| (&*self.shards[*shard], stored));
+        let found =
+            self.tensors.get(&*self.resolved(tensor)).map(|(shard, stored)| (&*self.shards[*shard], stored));
         let missing = || format!("tensor `{}` is missing", printable(tensor));
         found.ok_or_else(|| Error::model(&self.name, missing(), "the weights may belong to another model"))
     }
@@ -291,7 +301,7 @@ impl Checkpoint {
 
     /// Whether a tensor of this name exists, of whatever type and rank.
     pub fn contains(&self, tensor: &str) -> bool {
-        self.tensors.contains_key(tensor)
+        self.tensors.contains_key(&*self.resolved(tensor))
     }
 
     /// Element types with the number of tensors of each, most first: `BF16 (198), F32 (2)`.

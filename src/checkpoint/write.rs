@@ -41,6 +41,8 @@ pub enum Content<'a> {
     Memory(Cow<'a, HostTensor>, Stored),
     /// What another checkpoint has under this name, byte for byte, in its own type.
     Same(&'a Checkpoint, &'a str),
+    /// What another checkpoint makes of this name, in f32, rounded to the type.
+    Read(&'a Checkpoint, &'a str, Stored),
 }
 
 /// Writes a safetensors file, the same bytes for the same tensors. Its header says `format: pt`, without which
@@ -100,12 +102,15 @@ impl<'a> Lazy<'a> {
                 let dtype = match (tensor.elements(), stored) {
                     (Elements::U32(_), _) => Dtype::U32,
                     (Elements::U8(_), _) => Dtype::U8,
-                    (_, Stored::F32) => Dtype::F32,
-                    (_, Stored::F16) => Dtype::F16,
-                    (_, Stored::BF16) => Dtype::BF16,
+                    (_, stored) => stored.dtype(),
                 };
                 let dims = tensor.shape().dims().to_vec();
                 (dtype, dims, tensor.shape().elements() * dtype.bitsize() / 8)
+            }
+            Content::Read(checkpoint, name, stored) => {
+                let dtype = stored.dtype();
+                let shape = checkpoint.readable(name)?;
+                (dtype, shape.dims().to_vec(), shape.elements() * dtype.bitsize() / 8)
             }
             Content::Same(checkpoint, name) => {
                 let (source, stored) = checkpoint.stored(name)?;
@@ -121,6 +126,33 @@ impl<'a> Lazy<'a> {
     }
 }
 
+impl Lazy<'_> {
+    /// Bytes in the place of those that failed.
+    fn failed(&self, e: Error) -> Vec<u8> {
+        self.failure.borrow_mut().get_or_insert(e);
+        vec![0; self.bytes]
+    }
+}
+
+impl Stored {
+    fn dtype(self) -> Dtype {
+        match self {
+            Stored::F32 => Dtype::F32,
+            Stored::F16 => Dtype::F16,
+            Stored::BF16 => Dtype::BF16,
+        }
+    }
+
+    /// Values as they are written.
+    fn bytes(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Stored::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Stored::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+            Stored::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        }
+    }
+}
+
 impl View for Lazy<'_> {
     fn dtype(&self) -> Dtype {
         self.dtype
@@ -132,21 +164,17 @@ impl View for Lazy<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         match &self.content {
-            Content::Memory(tensor, stored) => match (tensor.as_f32(), stored) {
-                (Some(values), Stored::F16) => {
-                    Cow::Owned(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
-                }
-                (Some(values), Stored::BF16) => {
-                    Cow::Owned(values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect())
-                }
+            Content::Memory(tensor, stored) => match tensor.as_f32() {
+                Some(values) if *stored != Stored::F32 => Cow::Owned(stored.bytes(values)),
                 _ => Cow::Borrowed(tensor.bytes()),
             },
+            Content::Read(checkpoint, name, stored) => {
+                let read = checkpoint.values(name).map(|(_, values)| stored.bytes(&values));
+                Cow::Owned(read.unwrap_or_else(|e| self.failed(e)))
+            }
             Content::Same(checkpoint, name) => {
                 let read = checkpoint.stored(name).and_then(|(source, s)| source.bytes(s.bytes.clone()));
-                Cow::Owned(read.unwrap_or_else(|e| {
-                    self.failure.borrow_mut().get_or_insert(e);
-                    vec![0; self.bytes]
-                }))
+                Cow::Owned(read.unwrap_or_else(|e| self.failed(e)))
             }
         }
     }

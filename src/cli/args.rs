@@ -3,6 +3,7 @@
 
 use crate::tensor::Size;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
@@ -28,6 +29,9 @@ pub(crate) struct ModelArgs {
     /// [default: builtin:shapes, to generate builtin:shapes-gpt]
     #[arg(short, long, value_name = "MODEL", env = "VIT_GPU_MODEL", hide_env_values = true)]
     pub model: Option<OsString>,
+    /// LoRA adapter to lay over the model: a folder in PEFT's form. Such a folder as -m brings its own model
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
     /// Never go online; models come from the cache
     #[arg(long)]
     pub offline: bool,

@@ -11,6 +11,7 @@ use super::embed::args::{EMBED_HELP, EmbedArgs};
 use super::generate::args::{GENERATE_HELP, GenerateArgs, TOKENS_HELP, TokensArgs};
 use super::infer::args::{INFER_HELP, InferArgs};
 use super::inspect::args::{INSPECT_HELP, InspectArgs};
+use super::merge::{MERGE_HELP, MergeArgs};
 use super::profile::args::{PROFILE_HELP, ProfileArgs};
 use super::train::args::{TRAIN_HELP, TrainArgs};
 use super::tune::{TUNE_HELP, TuneArgs};
@@ -82,6 +83,9 @@ pub(crate) enum Command {
     /// Compare a model's outputs with recorded ones
     #[command(after_help = VERIFY_HELP)]
     Verify(Box<VerifyArgs>),
+    /// Merge a LoRA adapter into its model, as a folder of its own
+    #[command(after_help = MERGE_HELP)]
+    Merge(Box<MergeArgs>),
     /// Measure the kernel variants of a model's ops on this adapter, and keep the fastest
     #[command(after_help = TUNE_HELP)]
     Tune(Box<TuneArgs>),

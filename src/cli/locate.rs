@@ -10,7 +10,7 @@ use super::talk::{Progress, Talk};
 use crate::error::{Error, Result};
 use crate::hub::{self, HubOptions, Location};
 use crate::printable::escaped;
-use crate::session::{BUILTIN, ModelFiles, ModelKind, ModelSource};
+use crate::session::{BUILTIN, Base, ModelFiles, ModelKind, ModelSource, base_error, base_of_adapter};
 
 /// What a text model is good for.
 const TEXT_COMMANDS: &str = "`vit-gpu infer` and embed take --text, generate takes --prompt; inspect and verify \
@@ -89,9 +89,21 @@ pub(super) fn locate(args: &ModelArgs, talk: Talk) -> Result<Located> {
             "no -m given: the built-in model names simple shapes; for photographs pass a ViT checkpoint, \
              as in -m google/vit-base-patch16-224",
         );
-        return Ok(Located::builtin(BUILTIN));
+        return adapted(Located::builtin(BUILTIN), args);
     };
-    named(spec, args.offline, talk)
+    adapted(named(spec, args.offline, talk)?, args)
+}
+
+/// The model with the adapter that is named, if one is.
+fn adapted(model: Located, args: &ModelArgs) -> Result<Located> {
+    let Some(adapter) = &args.adapter else { return Ok(model) };
+    if let ModelSource::Adapted { adapter: first, .. } = &model.source {
+        let what = format!("{} is an adapter already: one is laid over a model", first.display());
+        return Err(Error::usage(what, "pass the model with -m, and one adapter with --adapter"));
+    }
+    outfile::protect_model(adapter)?;
+    let source = ModelSource::Adapted { base: Box::new(model.source), adapter: adapter.clone() };
+    Ok(Located { id: model.id, source })
 }
 
 /// The model that is named, if one is.
@@ -112,7 +124,7 @@ pub(super) fn chosen(args: &ModelArgs) -> Result<Option<&OsStr>> {
 /// # Errors
 /// As [`locate`].
 pub(super) fn locate_or(args: &ModelArgs, default: &str, talk: Talk) -> Result<Located> {
-    named(chosen(args)?.unwrap_or(OsStr::new(default)), args.offline, talk)
+    adapted(named(chosen(args)?.unwrap_or(OsStr::new(default)), args.offline, talk)?, args)
 }
 
 fn named(spec: &OsStr, offline: bool, talk: Talk) -> Result<Located> {
@@ -123,7 +135,7 @@ fn named(spec: &OsStr, offline: bool, talk: Talk) -> Result<Located> {
     let Some(text) = spec.to_str() else {
         let path = PathBuf::from(spec);
         return match path.exists() {
-            true => at(id, path),
+            true => at(id, path, offline, talk),
             false => Err(Error::model(id, "no such file or folder", "check the path")),
         };
     };
@@ -148,10 +160,21 @@ fn named(spec: &OsStr, offline: bool, talk: Talk) -> Result<Located> {
     } else {
         talk.detail(format_args!("model: {}", location.path().display()));
     }
-    at(id, location.path().to_owned())
+    at(id, location.path().to_owned(), offline, talk)
 }
 
-fn at(id: String, path: PathBuf) -> Result<Located> {
+/// What lies there: a model, or an adapter, whose base is looked for.
+fn at(id: String, path: PathBuf, offline: bool, talk: Talk) -> Result<Located> {
     outfile::protect_model(&path)?;
-    Ok(Located { id, source: ModelSource::Path(path) })
+    let base = match base_of_adapter(&path)? {
+        None => return Ok(Located { id, source: ModelSource::Path(path) }),
+        Some(Base::Path(base)) => base.into_os_string(),
+        Some(Base::Named(name)) => name.into(),
+    };
+    let found = named(&base, offline, talk).map_err(|e| base_error(e, &path))?;
+    if matches!(found.source, ModelSource::Adapted { .. }) {
+        let what = format!("{} is made for an adapter, {}", path.display(), escaped(&found.id));
+        return Err(Error::usage(what, "merge that one into its model: `vit-gpu merge`"));
+    }
+    Ok(Located { id, source: ModelSource::Adapted { base: Box::new(found.source), adapter: path } })
 }

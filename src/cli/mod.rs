@@ -19,6 +19,7 @@ mod inputs;
 mod inspect;
 mod interrupt;
 mod locate;
+mod merge;
 mod natural;
 mod open;
 mod outcome;
@@ -92,6 +93,7 @@ fn run(cli: &Cli) -> Outcome {
         Command::Inspect(args) => sink::run(&args.sink, talk, &mut out, |out| inspect::run(args, talk, out)),
         Command::Verify(args) => sink::run(&args.sink, talk, &mut out, |out| verify::run(args, talk, out)),
         Command::Train(args) => train::run(args, talk, &mut out),
+        Command::Merge(args) => merge::run(args, talk, &mut out),
         Command::Tune(args) => sink::run(&args.sink, talk, &mut out, |out| tune::run(args, talk, out)),
         Command::Profile(args) => sink::run(&args.sink, talk, &mut out, |out| profile::run(args, talk, out)),
         Command::Bench(args) => sink::run(&args.sink, talk, &mut out, |out| bench::run(args, talk, out)),

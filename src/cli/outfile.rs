@@ -326,7 +326,8 @@ pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
-fn forget(draft: &Path) {
+/// What is in its place is not removed any more.
+pub(crate) fn forget(draft: &Path) {
     if let Ok(mut drafts) = DRAFTS.lock() {
         drafts.retain(|d| d != draft);
     }

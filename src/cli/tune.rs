@@ -31,7 +31,7 @@ beyond the tolerance: `vit-gpu doctor` checks every variant.";
 #[derive(Debug, Args)]
 pub(crate) struct TuneArgs {
     /// Tune for random weights of a named size instead of a model: vit-b/16
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "adapter")]
     pub synthetic: Option<String>,
     /// Batch sizes to tune for
     #[arg(short, long, value_name = "N,...", value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u32).range(1..=65536))]

@@ -23,6 +23,7 @@ use crate::plan::Precision;
 use crate::session::{ModelFiles, Options};
 use crate::textfile;
 use crate::verify::compare::{Tolerance, Verdict};
+use crate::verify::training::tolerances;
 use crate::verify::{images, sequences, texts};
 use clap::Args;
 use std::path::PathBuf;
@@ -40,7 +41,8 @@ The golden file holds `in.pixel_values` (B,3,H,W) and any of `out.logits`, `out.
 
 The file of --training holds the batch (`in.*`), `losses` (before each step, and after the last),
 `grad_norm`, and `grad.NAME` and `after.NAME` for each trained tensor; a .json beside it the settings
-of AdamW and which tensors decay. A gradient is compared by the length of the difference.
+of AdamW and which tensors decay, and `noise` if the model magnifies rounding: how far losses and
+gradients in f32 are from those in f64. A gradient is compared by the length of the difference.
 
 max rel is taken over the elements whose expected size is above the absolute tolerance. For logits,
 the first class must agree too, unless the expected first two are closer than the tolerance.
@@ -52,7 +54,8 @@ const MOST_SETTINGS: u64 = 16 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Recorded inputs and outputs [default: golden.safetensors in the model's folder]
+    /// Recorded inputs and outputs [default: golden.safetensors in the folder of the model, or of
+    /// the adapter]
     #[arg(long, value_name = "FILE")]
     pub golden: Option<PathBuf>,
     /// Compare a recorded training run instead: losses, gradients, weights after its steps [default:
@@ -97,7 +100,7 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
     if let Some(path) = &args.training {
         return training(args, path.as_deref(), found.files, &options, talk, out);
     }
-    let path = match (&args.golden, &found.files.folder) {
+    let path = match (&args.golden, recorded_in(&found.files)) {
         (Some(path), _) => path.clone(),
         (None, Some(folder)) => folder.join("golden.safetensors"),
         (None, None) => {
@@ -135,6 +138,12 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
         .map(|(_, code)| code)
 }
 
+/// Where outputs of a model are recorded: what an adapter makes of it, beside the adapter.
+fn recorded_in(files: &ModelFiles) -> Option<&Path> {
+    let adapter = files.adapter.as_ref().and_then(|adapter| adapter.folder.as_deref());
+    adapter.or(files.folder.as_deref())
+}
+
 /// Steps of training against recorded ones.
 fn training(
     args: &VerifyArgs,
@@ -144,7 +153,7 @@ fn training(
     talk: Talk,
     out: &mut Sink<'_, Plain>,
 ) -> Outcome {
-    let path = match (path, &files.folder) {
+    let path = match (path, recorded_in(&files)) {
         (Some(path), _) => path.to_owned(),
         (None, Some(folder)) => folder.join("training.safetensors"),
         (None, None) => {
@@ -166,8 +175,7 @@ fn training(
         verdicts.iter().try_for_each(|v| line(v, args.allow_missing, out))?;
     }
     let name = [&device.name[..], "f32"];
-    let (_, code) =
-        conclude(args, verdicts, name, "losses 1e-5, gradients 1e-4 of their length, weights 1e-4", out)?;
+    let (_, code) = conclude(args, verdicts, name, &tolerances(&json), out)?;
     Ok(code)
 }
 

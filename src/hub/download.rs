@@ -174,7 +174,7 @@ fn choose(id: &ModelId, info: &Info) -> Result<Vec<String>> {
         return Err(hub_error(what, "look for a transformers or timm model"));
     }
     let mut files = vec!["config.json".to_owned()];
-    files.extend(wanted::optional().filter(|name| has(name)).map(str::to_owned));
+    files.extend(wanted::beside().filter(|name| has(name)).map(str::to_owned));
     if has(DECODER) && has(TOKENIZER) {
         files.extend([DECODER, TOKENIZER].map(str::to_owned));
         return Ok(files);

@@ -60,8 +60,7 @@ fn sentences() -> impl Iterator<Item = &'static str> {
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Every file that is taken where it exists, besides the configuration and the weights.
-#[cfg(feature = "hub")]
-pub(super) fn optional() -> impl Iterator<Item = &'static str> {
+pub(crate) fn beside() -> impl Iterator<Item = &'static str> {
     IMAGES.into_iter().chain(VOCABULARIES).chain(TEXTS).chain(sentences())
 }
 
@@ -136,7 +135,7 @@ fn json(path: &Path) -> Option<Json> {
 /// Files whose absence is worth noting.
 #[cfg(feature = "hub")]
 pub(super) fn noted(folder: &Path) -> Vec<String> {
-    optional().map(str::to_owned).chain(modules(folder)).collect()
+    beside().map(str::to_owned).chain(modules(folder)).collect()
 }
 
 #[cfg(test)]

@@ -28,7 +28,9 @@ mod fields;
 pub mod generative;
 pub mod masked;
 mod model;
+mod modules;
 mod names;
+mod naming;
 mod parts;
 mod registry;
 pub mod sequence;
@@ -37,7 +39,8 @@ pub(crate) mod timm;
 mod vision;
 
 pub use model::{MaskedAutoencoder, Model, ModelInfo};
-pub use registry::{AnyModel, FAMILIES, Family, ModelKind, from_config, kind};
+pub use modules::TensorNames;
+pub use registry::{AnyModel, FAMILIES, Family, ModelKind, family_name, from_config, kind};
 
 #[cfg(test)]
 mod tests;

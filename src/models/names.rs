@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::Fields;
+use super::naming::{Naming, wrappers};
 use super::sequence::{ImageDecoder, New, Sequence};
 use super::text::{Kind, Text, TextModel, TextSizes};
 use super::{Model, ModelInfo};
@@ -29,10 +30,6 @@ const NEAR_LENGTH: usize = 256;
 const PREFIX_LENGTH: usize = 64;
 /// Longest dimension of a tensor that a model is sized by.
 const MAX_DIMENSION: usize = 1 << 20;
-
-/// Prefixes that wrappers put in front of any model, in any order: `DataParallel`, Lightning, `torch.compile`,
-/// PEFT.
-const WRAPPERS: &[&str] = &["module.", "model.", "_orig_mod.", "base_model."];
 
 /// Buffers and task parts that any file may hold and no encoder needs: endings of names.
 const BUFFERS: &[&str] = &[
@@ -62,26 +59,18 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Names of `index` with `prefixes` stripped and each (new, old) fragment of `renames`
-    /// replaced; a fragment that starts with `^` matches at the start only. Canonical names that
-    /// start with one of `ignored` are left aside without a word.
-    pub(crate) fn new(
-        index: &TensorIndex,
-        prefixes: &[&str],
-        renames: &[(&str, &str)],
-        ignored: &'static [&'static str],
-    ) -> Self {
+    /// Names of `index`, brought to canonical form by a family's naming.
+    pub(crate) fn new(index: &TensorIndex, naming: &Naming) -> Self {
         let mut tensors: BTreeMap<String, (String, Shape)> = BTreeMap::new();
         let mut prefix_counts: BTreeMap<&str, usize> = BTreeMap::new();
         let mut shadowed = Vec::new();
         for (name, &shape) in index {
-            let (prefix, rest) = split_prefix(name, prefixes);
-            let canonical = rename(rest, renames);
+            let (prefix, canonical) = naming.canonical(name);
             // Two names may fall together: the one that no wrapper prefixed is what the original reads, and of
             // `beit.layernorm` and `layernorm` the prefixed one is the encoder's.
             let rank = |name: &str, prefix: &str| (Reverse(wrappers(prefix)), name.len());
             match tensors.get(&canonical) {
-                Some((other, _)) if rank(name, prefix) <= rank(other, split_prefix(other, prefixes).0) => {
+                Some((other, _)) if rank(name, prefix) <= rank(other, naming.canonical(other).0) => {
                     shadowed.push((canonical, name.clone()));
                 }
                 _ => {
@@ -94,7 +83,7 @@ impl Names {
         // It is put before the names of all missing tensors, so a hostile one must not be long.
         let short = prefix_counts.into_iter().filter(|(p, _)| p.len() <= PREFIX_LENGTH);
         let prefix = short.max_by_key(|(_, n)| *n).map_or("", |(p, _)| p);
-        Self { tensors, shadowed, prefix: prefix.to_owned(), ignored }
+        Self { tensors, shadowed, prefix: prefix.to_owned(), ignored: naming.ignored }
     }
 
     /// True if the file has this tensor.
@@ -118,6 +107,11 @@ impl Names {
     /// The name the file uses, or would use if it had the tensor.
     pub(crate) fn in_file(&self, name: &str) -> String {
         self.tensors.get(name).map_or_else(|| format!("{}{name}", self.prefix), |(actual, _)| actual.clone())
+    }
+
+    /// Names in the file.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        self.tensors.values().map(|(name, _)| name.as_str())
     }
 
     /// The whole tensor as a weight.
@@ -340,26 +334,6 @@ impl Names {
     }
 }
 
-/// How many wrappers a prefix names.
-fn wrappers(prefix: &str) -> usize {
-    WRAPPERS.iter().map(|wrapper| prefix.matches(wrapper).count()).sum()
-}
-
-fn split_prefix<'a>(name: &'a str, prefixes: &[&str]) -> (&'a str, &'a str) {
-    let mut rest = name;
-    while let Some(next) = WRAPPERS.iter().chain(prefixes).find_map(|p| rest.strip_prefix(p)) {
-        rest = next;
-    }
-    name.split_at(name.len() - rest.len())
-}
-
-fn rename(name: &str, renames: &[(&str, &str)]) -> String {
-    renames.iter().fold(name.to_owned(), |name, (new, old)| match new.strip_prefix('^') {
-        Some(start) => name.strip_prefix(start).map_or(name.clone(), |rest| format!("{old}{rest}")),
-        None => name.replace(new, old),
-    })
-}
-
 /// Dimensions that a tensor must have to serve as a weight of shape `node`.
 fn wanted(transform: &Transform, node: &Shape, parts: usize) -> Vec<usize> {
     let mut dims = node.dims().to_vec();
@@ -400,7 +374,7 @@ fn misfit(name: &str, have: &[usize], want: &[usize], fields: &Fields) -> Error 
 
 /// The name that differs by a prefix only, else the one of smallest edit distance, if that is near
 /// enough to be a misspelling.
-fn nearest<'a>(name: &str, among: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, among: &[&'a str]) -> Option<&'a str> {
     let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
     if let Some(other) = among.iter().find(|o| o.ends_with(name) || o.ends_with(bare)) {
         return Some(other);

@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::generative::{imagegpt, llamagen, randar};
 use super::model::Model;
+use super::naming::Naming;
 use super::sequence::ImageDecoder;
 use super::text::{TextModel, bert, gpt2, t5};
 use super::vision::{beit, clip, deit, dinov2, siglip, vit, vit_mae};
@@ -96,6 +97,8 @@ pub struct Family {
     /// One line for help texts and the README.
     pub about: &'static str,
     open: Open,
+    /// How it names its tensors.
+    pub(super) naming: &'static Naming,
 }
 
 impl Family {
@@ -116,90 +119,105 @@ pub const FAMILIES: &[Family] = &[
         model_types: &["vit"],
         about: "ViT: ViTForImageClassification, ViTModel",
         open: Open::Vision(vit::open),
+        naming: &vit::NAMING,
     },
     Family {
         name: "deit",
         model_types: &["deit"],
         about: "DeiT: one head, or class and distillation heads",
         open: Open::Vision(deit::open),
+        naming: &deit::NAMING,
     },
     Family {
         name: "dinov2",
         model_types: &["dinov2", "dinov2_with_registers"],
         about: "DINOv2, with or without registers, MLP or SwiGLU",
         open: Open::Vision(dinov2::open),
+        naming: &dinov2::NAMING,
     },
     Family {
         name: "clip",
         model_types: &["clip_vision_model", "clip"],
         about: "CLIP image tower, with or without projection, and its classifier",
         open: Open::Vision(clip::open),
+        naming: &clip::NAMING,
     },
     Family {
         name: "siglip",
         model_types: &["siglip_vision_model", "siglip"],
         about: "SigLIP image tower with attention pooling, and its classifier",
         open: Open::Vision(siglip::open),
+        naming: &clip::NAMING,
     },
     Family {
         name: "beit",
         model_types: &["beit"],
         about: "BEiT: relative position bias, layer scale, mean pooling",
         open: Open::Vision(beit::open),
+        naming: &beit::NAMING,
     },
     Family {
         name: "vit_mae",
         model_types: &["vit_mae"],
         about: "ViT-MAE: the encoder, without masking; the pixel decoder is not run",
         open: Open::Vision(vit_mae::open),
+        naming: &vit_mae::NAMING,
     },
     Family {
         name: TIMM,
         model_types: &["timm_wrapper"],
         about: "timm: vit_*, deit*, flexivit, eva_large, beit3, aimv2, RADIO, two convolution stems",
         open: Open::Vision(timm::open),
+        naming: &timm::NAMING,
     },
     Family {
         name: "imagegpt",
         model_types: &["imagegpt"],
         about: "ImageGPT: generates small images pixel by pixel, in 512 colors",
         open: Open::Generator(imagegpt::open),
+        naming: &imagegpt::NAMING,
     },
     Family {
         name: LLAMAGEN,
         model_types: &["llamagen", "randar"],
         about: "LlamaGen and RandAR: generate images of a class, patch by patch, in raster or any order",
         open: Open::Generator(llamagen_or_randar),
+        naming: &llamagen::NAMING,
     },
     Family {
         name: "bert",
         model_types: &["bert"],
         about: "BERT: classes, answers, masked words, next sentence, embeddings",
         open: Open::Text(bert::open),
+        naming: &bert::BERT_NAMING,
     },
     Family {
         name: "distilbert",
         model_types: &["distilbert"],
         about: "DistilBERT: classes, answers, masked words, embeddings",
         open: Open::Text(bert::open_distilbert),
+        naming: &bert::DISTILBERT_NAMING,
     },
     Family {
         name: "roberta",
         model_types: &["roberta"],
         about: "RoBERTa: classes, answers, masked words, embeddings",
         open: Open::Text(bert::open_roberta),
+        naming: &bert::ROBERTA_NAMING,
     },
     Family {
         name: "gpt2",
         model_types: &["gpt2"],
         about: "GPT-2 of every size: goes on with a text, says how likely one is; classes",
         open: Open::Text(gpt2::open),
+        naming: &gpt2::NAMING,
     },
     Family {
         name: "t5",
         model_types: &["t5"],
         about: "T5 v1.0, v1.1 and flan: writes an answer to a text",
         open: Open::Text(t5::open),
+        naming: &t5::NAMING,
     },
 ];
 
@@ -225,6 +243,11 @@ pub fn kind(config: &Json) -> Option<ModelKind> {
     family(config).ok().map(Family::kind)
 }
 
+/// The short name of the family that a configuration means; `None` where none fits.
+pub fn family_name(config: &Json) -> Option<&'static str> {
+    family(config).ok().map(|family| family.name)
+}
+
 /// Chooses the family by `model_type` (or by the keys of timm's or LlamaGen's own forms), reads the
 /// configuration, checks it against the checkpoint and yields the model. `image` is the size (height,
 /// width) that the preprocessor states.
@@ -239,7 +262,7 @@ pub fn from_config(config: &Json, index: &TensorIndex, image: Option<[usize; 2]>
     })
 }
 
-fn family(config: &Json) -> Result<&'static Family> {
+pub(super) fn family(config: &Json) -> Result<&'static Family> {
     let wrong = |what: &str| Err(Error::model(fields::FILE, what, supported()));
     let Some(object) = config.as_object() else {
         return Err(Error::model(fields::FILE, "is not a JSON object", ""));

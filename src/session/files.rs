@@ -3,6 +3,7 @@
 //! fly. A folder is one of Hugging Face's (`config.json`, `model.safetensors`, `preprocessor_config.json`), or
 //! holds LlamaGen's tensors (`config.json`, `gpt.safetensors`, `vq.safetensors`).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
@@ -37,8 +38,31 @@ pub struct ModelFiles {
     pub checkpoint: Checkpoint,
     /// The codec's tensors (of images by tokens), where they are a file of their own.
     pub codec: Option<Checkpoint>,
+    /// The adapter that is laid over the tensors, if one is.
+    pub adapter: Option<Applied>,
     /// What a user should hear of them.
     pub warnings: Vec<String>,
+}
+
+/// A LoRA adapter that is laid over a model's tensors.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// What messages call it: its folder.
+    pub name: String,
+    /// Its folder, if it lies in one.
+    pub folder: Option<PathBuf>,
+    /// Rank, where no pattern says otherwise.
+    pub rank: usize,
+    /// Alpha, where no pattern says otherwise.
+    pub alpha: f64,
+    /// How many weights have a product added.
+    pub adapted: usize,
+    /// How many tensors are in the place of others, or new.
+    pub replaced: usize,
+    /// Elements of all its tensors.
+    pub parameters: u64,
+    /// Names of its tensors in its own file: what is trained of it.
+    pub names: BTreeSet<String>,
 }
 
 impl ModelFiles {
@@ -53,6 +77,7 @@ impl ModelFiles {
             generation: None,
             checkpoint,
             codec: None,
+            adapter: None,
             warnings: Vec::new(),
         }
     }
@@ -95,7 +120,8 @@ impl ModelFiles {
         let warnings = folder::adapter_beside(folder).into_iter().collect();
         let name = path.display().to_string();
         let (codec, folder) = (part(TOKENIZER)?, Some(folder.to_owned()));
-        Ok(Self { name, folder, config, preprocessor, generation, checkpoint, codec, warnings })
+        let adapter = None;
+        Ok(Self { name, folder, config, preprocessor, generation, checkpoint, codec, adapter, warnings })
     }
 
     /// A model that is embedded: an ordinary folder, inside the binary.

@@ -5,16 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+use crate::checkpoint::{INDEX, SINGLE, lora};
 use crate::error::{Error, Result};
 use crate::textfile;
 
 /// Largest JSON file read, in bytes: configurations with tens of thousands of labels stay far below.
 const MAX_JSON: u64 = 64 << 20;
-
-/// How an adapter's folder describes it (PEFT).
-const ADAPTER: &str = "adapter_config.json";
-/// Its weights, newer and older.
-const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 
 /// The folder of a model that is a folder, or a file in one.
 pub(super) fn of(path: &Path) -> &Path {
@@ -50,22 +46,29 @@ pub(super) fn preprocessor(folder: &Path) -> Result<Option<(String, String)>> {
 /// The model that an adapter in this folder belongs to, `an unnamed model` if it does not say; `None` if there
 /// is no adapter.
 fn base(folder: &Path) -> Option<String> {
-    let described = folder.join(ADAPTER).is_file();
-    if !described && !ADAPTER_WEIGHTS.iter().any(|file| folder.join(file).is_file()) {
+    let described = folder.join(lora::CONFIG).is_file();
+    if !described && ![lora::WEIGHTS, lora::PICKLE].iter().any(|file| folder.join(file).is_file()) {
         return None;
     }
-    let config = read(&folder.join(ADAPTER)).ok().flatten();
+    let config = read(&folder.join(lora::CONFIG)).ok().flatten();
     let name = config.as_ref().and_then(|c| c.get("base_model_name_or_path")).and_then(Json::as_str);
     let name = name.filter(|name| !name.is_empty()).map(crate::printable::printable);
     Some(name.unwrap_or_else(|| "an unnamed model".to_owned()))
+}
+
+/// Whether this is the folder of an adapter, and of no whole model: other tensors beside it may be recorded ones.
+pub(super) fn is_adapter(folder: &Path) -> bool {
+    let has = |file: &str| folder.join(file).symlink_metadata().is_ok();
+    has(lora::CONFIG) && !has(SINGLE) && !has(INDEX)
 }
 
 /// What to say of an adapter that lies beside a whole model.
 pub(super) fn adapter_beside(folder: &Path) -> Option<String> {
     let base = base(folder)?;
     Some(format!(
-        "there is an adapter beside the model ({ADAPTER}, made for {base}); it is not applied: merge it into the \
-         weights (PEFT: merge_and_unload) to use it"
+        "there is an adapter beside the model ({}, made for {base}); it is not applied unless it is named as an \
+         adapter",
+        lora::CONFIG
     ))
 }
 
@@ -73,7 +76,7 @@ pub(super) fn adapter_beside(folder: &Path) -> Option<String> {
 pub(super) fn adapter_alone(folder: &Path) -> Option<Error> {
     let base = base(folder).filter(|_| folder.is_dir())?;
     let what = format!("is an adapter (PEFT), made for {base}, and no whole model");
-    let help = "merge it into its model (PEFT: merge_and_unload, then save_pretrained) and pass that folder";
+    let help = "adapters are laid over whole models, of which this is to be one";
     Some(Error::model(folder.display(), what, help))
 }
 

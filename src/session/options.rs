@@ -1,10 +1,11 @@
 //! Which model, on which device, how.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::files::ModelFiles;
-use crate::error::Result;
+use super::lora::{Base, base_of_adapter};
+use crate::error::{Error, Result};
 use crate::gpu::DeviceChoice;
 use crate::hub::{self, HubOptions};
 use crate::ops::Choices;
@@ -62,6 +63,13 @@ pub enum ModelSource {
     Path(PathBuf),
     /// A path, or `org/name[@revision]` on the Hugging Face hub: from its cache, or downloaded there.
     Hub(String),
+    /// A model with a LoRA adapter laid over it, by the adapter's folder.
+    Adapted {
+        /// The base.
+        base: Box<ModelSource>,
+        /// The folder of the adapter.
+        adapter: PathBuf,
+    },
 }
 
 impl ModelSource {
@@ -80,14 +88,39 @@ impl ModelSource {
     /// that does not exist, [`crate::Error::Hub`] where the hub cannot deliver.
     pub fn read(&self, mmap: bool) -> Result<ModelFiles> {
         match self {
-            ModelSource::Path(path) => ModelFiles::in_folder(path, mmap),
+            ModelSource::Path(path) => in_folder(path, mmap),
             ModelSource::Builtin(name) => ModelFiles::builtin(name),
             ModelSource::Synthetic(name) => ModelFiles::synthetic(name),
             ModelSource::Hub(name) => {
                 let found = hub::locate(name, &HubOptions::from_env(), &mut |_, _, _| {})?;
-                ModelFiles::in_folder(found.path(), mmap)
+                in_folder(found.path(), mmap)
             }
+            ModelSource::Adapted { base, adapter } => base.read(mmap)?.with_adapter(adapter, mmap),
         }
+    }
+}
+
+/// A model's folder, or that of an adapter, whose base is looked for.
+fn in_folder(path: &Path, mmap: bool) -> Result<ModelFiles> {
+    let base = match base_of_adapter(path)? {
+        None => return ModelFiles::in_folder(path, mmap),
+        Some(Base::Path(base)) => base,
+        Some(Base::Named(name)) => {
+            let found = hub::locate(&name, &HubOptions::from_env(), &mut |_, _, _| {});
+            found.map_err(|e| base_error(e, path))?.path().to_owned()
+        }
+    };
+    ModelFiles::in_folder(&base, mmap).map_err(|e| base_error(e, path))?.with_adapter(path, mmap)
+}
+
+/// What is wrong with the base of an adapter, which nobody named but the adapter.
+pub(crate) fn base_error(error: Error, adapter: &Path) -> Error {
+    let named = |what: String| format!("{what} (the base of the adapter {})", adapter.display());
+    match error {
+        Error::Model { model, what, help } => Error::Model { model, what: named(what), help },
+        Error::Hub { what, help } => Error::Hub { what: named(what), help },
+        Error::Usage { what, help } => Error::Usage { what: named(what), help },
+        other => other,
     }
 }
 

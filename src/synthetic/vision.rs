@@ -188,7 +188,7 @@ pub(super) fn generate(name: &str, dims: &[usize]) -> Vec<f32> {
 }
 
 /// Elements of this deviation about `offset`, by a generator that is seeded with the name.
-pub(super) fn uniform(name: &str, dims: &[usize], deviation: f32, offset: f32) -> Vec<f32> {
+pub(crate) fn uniform(name: &str, dims: &[usize], deviation: f32, offset: f32) -> Vec<f32> {
     // Uniform in (-√3, √3) has deviation one.
     let scale = 3f32.sqrt() * deviation;
     let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

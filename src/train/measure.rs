@@ -26,7 +26,7 @@ pub fn prepare_images(session: &Session, batch: usize) -> Result<Prepared> {
         ));
     }
     let loss = objective::classes_of_images(model, batch, 0.0)?;
-    let made = parameterise(&loss.graph, runtime.checkpoint.index(), &|_| true)?;
+    let made = parameterise(&loss.graph, &runtime.checkpoint, &|_| true)?;
     let optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 });
     let recipe = Recipe { optimizer, clip: 1.0, decays: &|p| p.shape.dims().len() > 1 };
     let step = recipe::step(&made.graph, &made.parameters, &recipe)?;

@@ -17,6 +17,7 @@ mod found;
 mod frozen;
 pub mod head;
 mod images;
+pub mod lora;
 mod measure;
 pub mod objective;
 pub mod parameters;

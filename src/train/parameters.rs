@@ -1,14 +1,19 @@
 //! Weights that are trained: recipes become states with the file's own names and shapes, and the part of a
 //! recipe that was the host's work (rows of a tensor, a turned matrix, a table of biases spread over distances)
 //! becomes ops, so that gradients arrive in the file's layout and what is saved is what the file had.
+//!
+//! Of a weight with a product of low rank (LoRA) the two factors are states, under the names of the adapter's file,
+//! and the weight beneath stays. A linear layer by it reads x·Wᵀ + s·(x·Aᵀ)·Bᵀ, so that no gradient is ever of the
+//! size of W; anything else reads W + s·B·A.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::materialise::{materialise, transformed};
+use crate::checkpoint::{Change, Checkpoint, LowRank};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Node, Part, Storage, TensorIndex, Transform, Value, Weight};
-use crate::ops::Op;
+use crate::graph::{Graph, Node, Part, Storage, Transform, Value, Weight};
+use crate::ops::{MatMul, Op};
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
 /// A tensor that is trained.
@@ -46,17 +51,18 @@ impl Parameterised {
     }
 }
 
-/// Makes states of the weights of a graph that `trained` names; `index` holds the file's shapes.
+/// Makes states of the tensors of a checkpoint that `trained` names, and of those of an adapter that is laid over it,
+/// by their own names.
 ///
 /// # Errors
 /// [`Error::Usage`] for a tensor that enters the graph in a way that has no way back.
 pub fn parameterise(
     graph: &Graph,
-    index: &TensorIndex,
+    checkpoint: &Checkpoint,
     trained: &dyn Fn(&str) -> bool,
 ) -> Result<Parameterised> {
     let mut made = Maker {
-        index,
+        checkpoint,
         trained,
         g: Graph::new(),
         states: BTreeMap::new(),
@@ -64,15 +70,26 @@ pub fn parameterise(
         parameters: vec![],
         constants: vec![],
     };
+    let layers = only_of_layers(graph);
     let mut map: Vec<Value> = Vec::with_capacity(graph.nodes().len());
-    for node in graph.nodes() {
-        let value = match &node.op {
+    for (i, node) in graph.nodes().iter().enumerate() {
+        let mut value = match &node.op {
+            Op::Weight(weight) if layers[i] && made.low_rank(weight).is_some() => {
+                made.beneath(weight, node.desc.shape)
+            }
             Op::Weight(weight) if made.is_trained(weight) => made.weight(weight, node.desc.shape)?,
             _ => {
                 let inputs = node.inputs.iter().map(|v| map[v.index()]).collect();
                 made.g.insert(Node { inputs, ..node.clone() })
             }
         };
+        if let (Op::MatMul(_), [x, w, ..]) = (&node.op, &node.inputs[..])
+            && let Op::Weight(weight) = &graph.nodes()[w.index()].op
+            && layers[w.index()]
+            && let Some((low, rows)) = made.low_rank(weight)
+        {
+            value = made.beside(map[x.index()], value, &low, rows)?;
+        }
         map.push(value);
     }
     for (name, v) in graph.outputs() {
@@ -83,7 +100,7 @@ pub fn parameterise(
 }
 
 struct Maker<'a> {
-    index: &'a TensorIndex,
+    checkpoint: &'a Checkpoint,
     trained: &'a dyn Fn(&str) -> bool,
     g: Graph,
     /// Values of states by name: a tied table is one.
@@ -96,7 +113,106 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn is_trained(&self, weight: &Weight) -> bool {
-        weight.parts.iter().flat_map(Part::names).any(self.trained)
+        weight.parts.iter().flat_map(Part::names).any(|name| self.trains(name))
+    }
+
+    /// Whether a tensor, or what an adapter makes of it, is trained.
+    fn trains(&self, name: &str) -> bool {
+        match self.checkpoint.change_of(name) {
+            Some(Change::LowRank(low)) => (self.trained)(&low.a) || (self.trained)(&low.b),
+            Some(Change::Replaced(by)) => (self.trained)(by),
+            None => (self.trained)(name),
+        }
+    }
+
+    /// The trained product of a weight (N,K) that is one tensor, and which of its rows are taken.
+    fn low_rank(&self, weight: &Weight) -> Option<(LowRank, Option<Range<usize>>)> {
+        let [Part::Tensor { name, rows, transform }] = &weight.parts[..] else { return None };
+        let Some(Change::LowRank(low)) = self.checkpoint.change_of(name) else { return None };
+        let out_in = match transform {
+            Transform::None => !low.turned,
+            Transform::Transpose => low.turned,
+            _ => false,
+        };
+        (out_in && self.trains(name)).then(|| (low.clone(), rows.clone()))
+    }
+
+    /// A weight without its product.
+    fn beneath(&mut self, weight: &Weight, shape: Shape) -> Value {
+        let base = |part: &Part| match part {
+            Part::Tensor { name, rows, transform } => Part::Tensor {
+                name: Checkpoint::base_layer(name),
+                rows: rows.clone(),
+                transform: transform.clone(),
+            },
+            other => other.clone(),
+        };
+        self.g.weight(Weight { parts: weight.parts.iter().map(base).collect() }, shape)
+    }
+
+    /// What the product adds to a linear layer. x: (…,K), y: (…,N); returns (…,N).
+    fn beside(&mut self, x: Value, y: Value, low: &LowRank, rows: Option<Range<usize>>) -> Result<Value> {
+        self.g.scope(low.a.clone());
+        let [a, b] = [self.factor(&low.a)?, self.factor(&low.b)?];
+        let inner = self.g.linear(x, a, None); // (…,r)
+        let b = self.rows(b, rows.as_ref());
+        let product = self.g.linear(inner, b, None); // (…,N)
+        let product = self.g.scale(product, low.scale);
+        Ok(self.g.add(y, product))
+    }
+
+    /// A factor of a product as a matrix: frozen ones may be among them.
+    fn factor(&mut self, name: &str) -> Result<Value> {
+        let whole = if (self.trained)(name) {
+            self.parameter(name)?
+        } else {
+            self.g.weight(Weight::tensor(name), self.shape_of(name)?)
+        };
+        let shape = self.g.shape(whole);
+        let first = shape.dims()[0];
+        Ok(self.shaped(whole, Shape::new(&[first, shape.elements() / first])))
+    }
+
+    /// Some rows of a matrix, or all.
+    fn rows(&mut self, matrix: Value, rows: Option<&Range<usize>>) -> Value {
+        let shape = self.g.shape(matrix);
+        let (total, inner) = (shape.dims()[0], shape.width());
+        match rows {
+            Some(rows) if *rows != (0..total) => {
+                let table = self.shaped(matrix, Shape::new(&[1, total, inner]));
+                let taken = self.g.slice_tokens(table, rows.clone());
+                self.shaped(taken, Shape::new(&[rows.len(), inner]))
+            }
+            _ => matrix,
+        }
+    }
+
+    /// W + s·B·A, or some rows of it, as a part of a weight has it.
+    fn adapted(&mut self, part: &Part, low: &LowRank, shape: Shape) -> Result<Value> {
+        let alone = Weight { parts: vec![part.clone()] };
+        let Part::Tensor { rows, transform: transform @ (Transform::None | Transform::Transpose), .. } = part
+        else {
+            return Err(untrainable(&alone.to_string()));
+        };
+        let base = self.beneath(&alone, shape);
+        let [a, b] = [self.factor(&low.a)?, self.factor(&low.b)?];
+        let a = self.g.transpose(a); // (K,r)
+        let in_out = low.turned != (*transform == Transform::Transpose);
+        let (left, right) = if in_out { (a, b) } else { (b, a) };
+        let left = self.rows(left, rows.as_ref());
+        let product = self.g.linear(left, right, None);
+        let product = self.g.scale(product, low.scale);
+        let product = self.shaped(product, shape);
+        Ok(self.g.add(base, product))
+    }
+
+    fn shape_of(&self, name: &str) -> Result<Shape> {
+        self.checkpoint.readable(name).map_err(|_| {
+            Error::usage(
+                format!("the checkpoint has no tensor `{name}`"),
+                "its names are listed by `inspect`",
+            )
+        })
     }
 
     /// A weight of the graph, out of its parameters: joined parts are laid one behind the other.
@@ -112,7 +228,7 @@ impl Maker<'_> {
             let rows = match part {
                 Part::Zeros { rows } => *rows,
                 Part::Tensor { rows: Some(rows), .. } => rows.len(),
-                Part::Tensor { name, .. } => self.index.get(name).map_or(0, |s| s.elements() / inner),
+                Part::Tensor { name, .. } => self.shape_of(name)?.elements() / inner,
                 _ => return Err(untrainable(&weight.to_string())),
             };
             let value = self.part(part, Shape::new(&[rows, inner]))?;
@@ -137,35 +253,35 @@ impl Maker<'_> {
                 Err(untrainable(&alone().to_string()))
             };
         };
-        if !(self.trained)(name) {
+        if !self.trains(name) {
             return Ok(self.g.weight(alone(), shape));
         }
+        let checkpoint = self.checkpoint;
+        let name = match checkpoint.change_of(name) {
+            Some(Change::LowRank(low)) => return self.adapted(part, low, shape),
+            Some(Change::Replaced(by)) => by,
+            None => name,
+        };
         let whole = match transform {
             Transform::None => self.parameter(name)?,
             Transform::Transpose => self.transposed(name)?,
-            Transform::Positions { .. } => self.state(name, shape, alone()),
+            Transform::Positions { .. } => self.state(name, shape, renamed(part, name)),
             Transform::RelativeBias { from, to } if from == to => self.spread(name, transform)?,
             Transform::DistanceBias { .. } => self.spread(name, transform)?,
             _ => return Err(untrainable(&alone().to_string())),
         };
-        let Some(rows) = rows else { return Ok(whole) };
-        let inner: usize = shape.dims().iter().skip(1).product();
-        let total = self.g.shape(whole).elements() / inner;
-        if rows.start == 0 && rows.end == total {
+        if rows.is_none() {
             return Ok(whole);
         }
-        let table = self.shaped(whole, Shape::new(&[1, total, inner]));
-        Ok(self.g.slice_tokens(table, rows.clone()))
+        let inner: usize = shape.dims().iter().skip(1).product();
+        let total = self.g.shape(whole).elements() / inner;
+        let matrix = self.shaped(whole, Shape::new(&[total, inner]));
+        Ok(self.rows(matrix, rows.as_ref()))
     }
 
     /// The state of a tensor of the file.
     fn parameter(&mut self, name: &str) -> Result<Value> {
-        let shape = self.index.get(name).copied().ok_or_else(|| {
-            Error::usage(
-                format!("the checkpoint has no tensor `{name}`"),
-                "its names are listed by `inspect`",
-            )
-        })?;
+        let shape = self.shape_of(name)?;
         Ok(self.state(name, shape, Weight::tensor(name)))
     }
 
@@ -205,6 +321,28 @@ impl Maker<'_> {
         let spread = self.g.gather(table, ids); // (…,H)
         Ok(self.g.transpose(spread))
     }
+}
+
+/// The recipe of a part, from a tensor of another name.
+fn renamed(part: &Part, name: &str) -> Weight {
+    let mut part = part.clone();
+    if let Part::Tensor { name: own, .. } = &mut part {
+        name.clone_into(own);
+    }
+    Weight { parts: vec![part] }
+}
+
+/// Whether what each node gives is read by linear layers only, as their weight, and is no output.
+fn only_of_layers(graph: &Graph) -> Vec<bool> {
+    let mut only = vec![true; graph.nodes().len()];
+    for node in graph.nodes() {
+        let plain = matches!(&node.op, Op::MatMul(op) if *op == MatMul::default());
+        for (at, v) in node.inputs.iter().enumerate() {
+            only[v.index()] &= plain && at == 1;
+        }
+    }
+    graph.outputs().iter().for_each(|(_, v)| only[v.index()] = false);
+    only
 }
 
 fn untrainable(recipe: &str) -> Error {

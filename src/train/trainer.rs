@@ -70,7 +70,7 @@ impl Trainer {
         if runtime.precision != Precision::F32 {
             return Err(Error::usage("training is in f32", "leave the storage type at that"));
         }
-        let mut forward = parameterise(&objective.graph, runtime.checkpoint.index(), trained)?;
+        let mut forward = parameterise(&objective.graph, &runtime.checkpoint, trained)?;
         if forward.parameters.is_empty() {
             return Err(Error::usage("nothing is to be trained", "name at least one tensor"));
         }

@@ -153,12 +153,12 @@ fn what_is_left_aside_is_said() {
     ran.says(&["in the checkpoint twice", "`model."]);
 
     let folder = Folder::new();
-    folder.write("adapter_config.json", json!({"base_model_name_or_path": "org/base"}).to_string());
-    folder.answers().code(0).says(&["adapter beside the model", "org/base", "not applied"]);
+    folder.write("adapter_config.json", json!({"base_model_name_or_path": "./base"}).to_string());
+    folder.answers().code(0).says(&["adapter beside the model", "./base", "not applied"]);
     folder.write("adapter_model.safetensors", "x");
     for file in ["model.safetensors", "config.json"] {
         fs::remove_file(folder.path().join(file)).expect("a file");
-        folder.answers().code(3).says(&["is an adapter (PEFT), made for org/base", "merge"]);
+        folder.answers().code(3).says(&["./base: no such file or folder", "the base of the adapter"]);
     }
 
     let folder = Folder::new();

@@ -38,6 +38,9 @@ pub(crate) struct BenchArgs {
     /// builtin:shapes]
     #[arg(short, long, value_name = "MODEL")]
     pub model: Vec<OsString>,
+    /// LoRA adapter to lay over each of these models: a folder in PEFT's form
+    #[arg(long, value_name = "DIR", conflicts_with = "synthetic")]
+    pub adapter: Option<PathBuf>,
     /// Random weights of named sizes: vit-b/16,vit-l/16
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub synthetic: Vec<String>,

@@ -155,6 +155,7 @@ fn once(args: &BenchArgs, subject: &Subject, folder: &Path) -> Result<Start> {
 fn flags(args: &BenchArgs, subject: &Subject) -> Vec<OsString> {
     let device = &subject.device;
     let mut flags: Vec<OsString> = subject.flag.to_vec();
+    flags.extend(args.adapter.iter().flat_map(|folder| ["--adapter".into(), folder.into()]));
     let mut put = |flag: &str, value: &str| flags.extend([flag.into(), value.into()]);
     put("--batch-size", &args.batch_size[0].to_string());
     put("--dtype", name_of(device.dtype));

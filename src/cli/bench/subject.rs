@@ -28,14 +28,20 @@ pub(super) fn subjects(args: &BenchArgs, talk: Talk) -> Result<Vec<Subject>> {
         let name = made.as_ref().map_or(name.as_str(), Synthetic::name);
         models.push((Located::synthetic(name), ["--synthetic".into(), name.into()]));
     }
+    let one = ModelArgs {
+        model: None,
+        adapter: args.adapter.clone(),
+        offline: args.offline,
+        no_mmap: args.no_mmap,
+    };
     for model in &args.model {
-        let one = ModelArgs { model: Some(model.clone()), offline: args.offline, no_mmap: args.no_mmap };
+        let one = ModelArgs { model: Some(model.clone()), ..one.clone() };
         models.push((locate(&one, talk)?, ["-m".into(), model.clone()]));
     }
     if models.is_empty() {
         // Not by clap: a model of the environment must not join one that was named.
         let model = std::env::var_os("VIT_GPU_MODEL");
-        let one = ModelArgs { model, offline: args.offline, no_mmap: args.no_mmap };
+        let one = ModelArgs { model, ..one.clone() };
         let located = locate(&one, talk)?;
         let flag = ["-m".into(), located.id.clone().into()];
         models.push((located, flag));

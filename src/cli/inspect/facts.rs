@@ -1,18 +1,68 @@
 //! What `inspect` shows of models of every kind.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
+use crate::checkpoint::Checkpoint;
 use crate::cli::inspect::args::InspectArgs;
+use crate::cli::output::{bytes, count};
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::labels::{LabelSource, Labels, short};
-use crate::session::{Device, Options};
+use crate::printable::escaped;
+use crate::session::{Applied, Device, Options};
 
 /// The files of a model.
 #[derive(Serialize)]
 pub(super) struct CheckpointFacts {
     pub(super) dtypes: String,
     pub(super) bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) adapter: Option<AdapterFacts>,
+}
+
+/// A LoRA adapter that is laid over them.
+#[derive(Serialize)]
+pub(super) struct AdapterFacts {
+    name: String,
+    rank: usize,
+    alpha: f64,
+    /// Weights that have a product added.
+    adapted: usize,
+    /// Tensors in the place of others.
+    replaced: usize,
+    parameters: u64,
+}
+
+impl CheckpointFacts {
+    pub(super) fn new(checkpoint: &Checkpoint, adapter: Option<&Applied>) -> Self {
+        let adapter = adapter.map(|a| AdapterFacts {
+            name: a.name.clone(),
+            rank: a.rank,
+            alpha: a.alpha,
+            adapted: a.adapted,
+            replaced: a.replaced,
+            parameters: a.parameters,
+        });
+        Self { dtypes: checkpoint.dtype_summary(), bytes: checkpoint.total_bytes(), adapter }
+    }
+
+    /// Its lines for people.
+    pub(super) fn describe(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "checkpoint     {}, {}", bytes(self.bytes), self.dtypes)?;
+        let Some(a) = &self.adapter else { return Ok(()) };
+        writeln!(
+            out,
+            "adapter        {}: rank {}, alpha {}, {} weights adapted, {} tensors replaced, {} parameters",
+            escaped(&a.name),
+            a.rank,
+            a.alpha,
+            a.adapted,
+            a.replaced,
+            count(a.parameters)
+        )
+    }
 }
 
 /// Names of classes.

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::generate::{Codec, Generator, GeneratorInfo, bytes_read};
 use crate::models::sequence::New;
 use crate::plan::Plan;
-use crate::session::Options;
+use crate::session::{Applied, Options};
 
 /// The tokenizer's table of codes (codes, width).
 const CODES: &str = "quantize.embedding.weight";
@@ -126,7 +126,7 @@ pub(super) fn run(
         }
         return Ok(0);
     }
-    let document = document(found.id, &generator, samples, &plans)?;
+    let document = document((found.id, found.files.adapter.as_ref()), &generator, samples, &plans)?;
     match out.format {
         Plain::Json => json(out, &document)?,
         Plain::Text => describe(&document, out)?,
@@ -163,13 +163,13 @@ fn heading(part: &str, samples: usize, guided: bool) -> String {
 }
 
 fn document(
-    id: String,
+    (id, adapter): (String, Option<&Applied>),
     generator: &Generator,
     samples: usize,
     plans: &[(&'static str, Plan)],
 ) -> Result<Document> {
     let info = generator.info();
-    let facts = |c: &Checkpoint| CheckpointFacts { dtypes: c.dtype_summary(), bytes: c.total_bytes() };
+    let facts = |c: &Checkpoint| CheckpointFacts::new(c, None);
     let picture = generator.picture_graph(1)?;
     let tokenizer = picture.as_ref().map(|(_, checkpoint)| *checkpoint);
     let codes = tokenizer.and_then(|c| c.index().get(CODES)).map(|s| s.dims().to_vec());
@@ -198,7 +198,7 @@ fn document(
             top_p: info.defaults.top_p,
             cfg_scale: info.guided.then_some(info.defaults.cfg_scale),
         },
-        checkpoint: facts(generator.checkpoint()),
+        checkpoint: CheckpointFacts::new(generator.checkpoint(), adapter),
         device: open::device_facts(generator.device()),
         samples,
         guided: info.guided,
@@ -259,7 +259,7 @@ fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
         m.image_size
     )?;
     writeln!(out, "parameters     {} ({})", count(m.parameters), m.parameters)?;
-    writeln!(out, "checkpoint     {}, {}", bytes(d.checkpoint.bytes), d.checkpoint.dtypes)?;
+    d.checkpoint.describe(out)?;
     match &d.codec {
         CodecFacts { kind: "palette", codes, .. } => {
             writeln!(out, "codec          palette of {codes} colours")?;

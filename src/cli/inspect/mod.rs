@@ -118,10 +118,7 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> 
             heads: info.heads,
             mlp: info.mlp,
         },
-        checkpoint: CheckpointFacts {
-            dtypes: session.checkpoint().dtype_summary(),
-            bytes: session.checkpoint().total_bytes(),
-        },
+        checkpoint: CheckpointFacts::new(session.checkpoint(), found.files.adapter.as_ref()),
         preprocess: pixels(session.preprocess()),
         labels: label_facts(labels),
         outputs: all,
@@ -199,7 +196,7 @@ fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
         s.tokens, p.image_size, s.prefix_tokens
     )?;
     writeln!(out, "parameters     {} ({})", count(m.parameters), m.parameters)?;
-    writeln!(out, "checkpoint     {}, {}", bytes(d.checkpoint.bytes), d.checkpoint.dtypes)?;
+    d.checkpoint.describe(out)?;
     if d.labels.count > 0 {
         let more = if d.labels.count > d.labels.first.len() { ", ..." } else { "" };
         writeln!(

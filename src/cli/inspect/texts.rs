@@ -13,7 +13,7 @@ use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::cli::locate::Found;
 use crate::cli::open;
 use crate::cli::outcome::Outcome;
-use crate::cli::output::{DeviceFacts, SCHEMA_VERSION, bytes, count, json};
+use crate::cli::output::{DeviceFacts, SCHEMA_VERSION, count, json};
 use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::cli::texts::TextFacts;
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::labels::Scoring;
 use crate::models::text::TextSizes;
 use crate::plan::Plan;
-use crate::session::Options;
+use crate::session::{Applied, Options};
 use crate::text::{Kind, Task, TextSession};
 use crate::tokenizer::Tokenizer;
 
@@ -126,7 +126,7 @@ pub(super) fn run(
         }
         return Ok(0);
     }
-    let document = document(found.id, &session, all, (batch, tokens), &plans);
+    let document = document((found.id, found.files.adapter.as_ref()), &session, all, (batch, tokens), &plans);
     match out.format {
         Plain::Json => json(out, &document)?,
         Plain::Text => describe(&document, &session, &pass, out)?,
@@ -145,7 +145,7 @@ fn heading(part: &str, batch: usize, tokens: usize) -> String {
 }
 
 fn document(
-    id: String,
+    (id, adapter): (String, Option<&Applied>),
     session: &TextSession,
     outputs: Vec<String>,
     (batch, tokens): (usize, usize),
@@ -172,7 +172,7 @@ fn document(
             positions: info.positions,
             segments: info.types.max(1),
         },
-        checkpoint: CheckpointFacts { dtypes: checkpoint.dtype_summary(), bytes: checkpoint.total_bytes() },
+        checkpoint: CheckpointFacts::new(checkpoint, adapter),
         labels: info.classes.map(|_| label_facts(session.labels())),
         tokenizer: session.tokenizer().ok().map(tokenizer),
         outputs,
@@ -234,7 +234,7 @@ fn describe(d: &Document, session: &TextSession, pass: &[String], out: &mut impl
     let segments = if s.segments > 1 { format!(", {} segments", s.segments) } else { String::new() };
     writeln!(out, "vocabulary     {} tokens, {positions}{segments}", s.vocabulary)?;
     writeln!(out, "parameters     {} ({})", count(info.parameters), info.parameters)?;
-    writeln!(out, "checkpoint     {}, {}", bytes(d.checkpoint.bytes), d.checkpoint.dtypes)?;
+    d.checkpoint.describe(out)?;
     if let Some(labels) = &d.labels {
         let more = if labels.count > labels.first.len() { ", ..." } else { "" };
         let many = match session.labels().scoring {

@@ -43,7 +43,7 @@ FILE-image.";
 #[derive(Debug, Args)]
 pub(crate) struct ProfileArgs {
     /// Random weights of a named size instead of a model: vit-b/16, with --generate llamagen-b
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "adapter")]
     pub synthetic: Option<String>,
     /// Profile generation: prompt, one token, and decoding of the image apart
     #[arg(long, conflicts_with = "image_size")]

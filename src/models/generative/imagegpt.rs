@@ -9,9 +9,18 @@ use crate::graph::{Graph, TensorIndex, Value, Weight};
 use crate::models::block::{Block, Order, Storage};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::{CONV1D, Naming, Written};
 use crate::models::sequence::{Codec, Defaults, GeneratorInfo, ImageDecoder, New, Sequence, TokenDecoder};
 use crate::models::{fields, parts};
 use crate::ops::{Act, EmbedSequence, NormKind};
+
+pub(crate) const NAMING: Naming = Naming {
+    prefixes: &["transformer."],
+    renames: &[],
+    ignored: &["score."],
+    in_out: CONV1D,
+    written: Some(Written { wrapped: true, renames: &[], heads: &["lm_head", "score"] }),
+};
 
 struct ImageGpt {
     info: GeneratorInfo,
@@ -29,7 +38,7 @@ pub(crate) fn open(
     picture: Option<[usize; 2]>,
 ) -> Result<Box<dyn ImageDecoder>> {
     let fields = Fields::new(config)?;
-    let names = Names::new(index, &["transformer."], &[], &["score."]);
+    let names = Names::new(index, &NAMING);
     let (hidden, heads) = (fields.width("n_embd", 512)?, fields.depth("n_head", 8)?);
     fields::check_heads(("n_embd", hidden), ("n_head", heads))?;
     for (key, usual) in [("scale_attn_weights", true), ("scale_attn_by_inverse_layer_idx", false)] {

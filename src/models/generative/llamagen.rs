@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Storage, TensorIndex, Value, Weight};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::Naming;
 use crate::models::sequence::{
     Codec, Defaults, GeneratorInfo, ImageDecoder, New, ROTARY, Sequence, TokenDecoder,
 };
@@ -24,6 +25,8 @@ const ASIDE: &[&str] = &["freqs_cis"];
 
 /// Table of token embeddings.
 pub(crate) const TOKEN_TABLE: &str = "tok_embeddings.weight";
+
+pub(crate) const NAMING: Naming = Naming { ignored: ASIDE, ..Naming::PLAIN };
 
 struct LlamaGen {
     llama: Llama,
@@ -102,7 +105,7 @@ impl LlamaGen {
 impl Llama {
     /// Reads the sizes; `like` holds what they do not say.
     pub(crate) fn read(fields: &Fields, index: &TensorIndex, like: GeneratorInfo) -> Result<Self> {
-        let names = Names::new(index, &[], &[], ASIDE);
+        let names = Names::new(index, &NAMING);
         let hidden = fields.width("dim", 768)?;
         let heads = fields.depth("n_head", 12)?;
         fields::check_heads(("dim", hidden), ("n_head", heads))?;

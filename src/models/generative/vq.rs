@@ -13,6 +13,7 @@ use crate::graph::{Graph, TensorIndex, Transform, Value, Weight};
 use crate::models::fields;
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::Naming;
 use crate::ops::{Act, Scores, Window};
 use crate::tensor::{DType, TensorDesc};
 
@@ -56,7 +57,7 @@ impl Vq {
     /// [`Error::Model`] naming the field or the tensors that do not fit.
     pub fn open(config: &Json, index: &TensorIndex) -> Result<Self> {
         let fields = Fields::new(config)?;
-        let mut vq = Self::read(&fields, Names::new(index, &[], &[], ASIDE))?;
+        let mut vq = Self::read(&fields, Names::new(index, &Naming { ignored: ASIDE, ..Naming::PLAIN }))?;
         let mut g = Graph::new();
         let ids = g.input("ids", TensorDesc::new(DType::U32, [1, 1]));
         let picture = vq.decode(&mut g, ids, [1, 1]);
@@ -70,7 +71,7 @@ impl Vq {
     /// # Errors
     /// [`Error::Model`] naming the field that does not fit.
     pub fn of_config(config: &Json) -> Result<Self> {
-        let names = Names::new(&TensorIndex::new(), &[], &[], &[]);
+        let names = Names::new(&TensorIndex::new(), &Naming::PLAIN);
         Ok(Self { encoder: true, ..Self::read(&Fields::new(config)?, names)? })
     }
 

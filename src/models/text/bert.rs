@@ -9,6 +9,7 @@ use crate::graph::{Graph, TensorIndex, Value};
 use crate::models::block::{Block, Order, Storage};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::{Naming, Written};
 use crate::models::text::{Kind, Task, Text, TextInfo, TextModel};
 use crate::models::{fields, parts};
 use crate::ops::{Act, NormKind, Scores};
@@ -17,9 +18,7 @@ use crate::ops::{Act, NormKind, Scores};
 struct Dialect {
     family: &'static str,
     class: &'static str,
-    prefix: &'static str,
-    /// (its name, BERT's name) of fragments of tensor names.
-    renames: &'static [(&'static str, &'static str)],
+    naming: &'static Naming,
     /// Its keys for width, layers, heads, width of the MLP, activation.
     keys: [&'static str; 5],
     /// Segments by default.
@@ -38,8 +37,7 @@ const KEYS: [&str; 5] =
 const BERT: Dialect = Dialect {
     family: "bert",
     class: "BertModel",
-    prefix: "bert.",
-    renames: &[(".gamma", ".weight"), (".beta", ".bias")],
+    naming: &BERT_NAMING,
     keys: KEYS,
     types: 2,
     pad: 0,
@@ -51,21 +49,7 @@ const BERT: Dialect = Dialect {
 const DISTILBERT: Dialect = Dialect {
     family: "distilbert",
     class: "DistilBertModel",
-    prefix: "distilbert.",
-    renames: &[
-        ("^transformer.layer.", "encoder.layer."),
-        ("attention.q_lin", "attention.self.query"),
-        ("attention.k_lin", "attention.self.key"),
-        ("attention.v_lin", "attention.self.value"),
-        ("attention.out_lin", "attention.output.dense"),
-        ("sa_layer_norm", "attention.output.LayerNorm"),
-        ("ffn.lin1", "intermediate.dense"),
-        ("ffn.lin2", "output.dense"),
-        ("output_layer_norm", "output.LayerNorm"),
-        ("^vocab_transform", "cls.predictions.transform.dense"),
-        ("^vocab_layer_norm", "cls.predictions.transform.LayerNorm"),
-        ("^vocab_projector", "cls.predictions.decoder"),
-    ],
+    naming: &DISTILBERT_NAMING,
     keys: ["dim", "n_layers", "n_heads", "hidden_dim", "activation"],
     types: 0,
     pad: 0,
@@ -77,21 +61,73 @@ const DISTILBERT: Dialect = Dialect {
 const ROBERTA: Dialect = Dialect {
     family: "roberta",
     class: "RobertaModel",
-    prefix: "roberta.",
-    renames: &[
-        (".gamma", ".weight"),
-        (".beta", ".bias"),
-        ("^lm_head.dense", "cls.predictions.transform.dense"),
-        ("^lm_head.layer_norm", "cls.predictions.transform.LayerNorm"),
-        ("^lm_head.decoder", "cls.predictions.decoder"),
-        ("^lm_head.bias", "cls.predictions.bias"),
-    ],
+    naming: &ROBERTA_NAMING,
     keys: KEYS,
     types: 2,
     pad: 1,
     counted_positions: true,
     before_classes: Some(("classifier.dense", Act::Tanh)),
     classes: "classifier.out_proj",
+};
+
+/// Norms as TensorFlow names them.
+const GAMMA: &[(&str, &str)] = &[(".gamma", ".weight"), (".beta", ".bias")];
+
+/// Beside a decoder that brings its own bias, this is a copy of it.
+const COPY: &[&str] = &["cls.predictions.bias"];
+
+pub(crate) const BERT_NAMING: Naming = Naming {
+    prefixes: &["bert."],
+    renames: &[GAMMA],
+    ignored: COPY,
+    in_out: &[],
+    written: Some(Written { wrapped: true, renames: &[], heads: &["classifier", "cls.", "qa_outputs"] }),
+};
+
+const DISTILBERT_RENAMES: &[(&str, &str)] = &[
+    ("^transformer.layer.", "encoder.layer."),
+    ("attention.q_lin", "attention.self.query"),
+    ("attention.k_lin", "attention.self.key"),
+    ("attention.v_lin", "attention.self.value"),
+    ("attention.out_lin", "attention.output.dense"),
+    ("sa_layer_norm", "attention.output.LayerNorm"),
+    ("ffn.lin1", "intermediate.dense"),
+    ("ffn.lin2", "output.dense"),
+    ("output_layer_norm", "output.LayerNorm"),
+    ("^vocab_transform", "cls.predictions.transform.dense"),
+    ("^vocab_layer_norm", "cls.predictions.transform.LayerNorm"),
+    ("^vocab_projector", "cls.predictions.decoder"),
+];
+
+pub(crate) const DISTILBERT_NAMING: Naming = Naming {
+    prefixes: &["distilbert."],
+    renames: &[DISTILBERT_RENAMES],
+    ignored: COPY,
+    in_out: &[],
+    written: Some(Written {
+        wrapped: true,
+        renames: &[DISTILBERT_RENAMES],
+        heads: &["classifier", "pre_classifier", "cls.", "qa_outputs"],
+    }),
+};
+
+const ROBERTA_RENAMES: &[(&str, &str)] = &[
+    ("^lm_head.dense", "cls.predictions.transform.dense"),
+    ("^lm_head.layer_norm", "cls.predictions.transform.LayerNorm"),
+    ("^lm_head.decoder", "cls.predictions.decoder"),
+    ("^lm_head.bias", "cls.predictions.bias"),
+];
+
+pub(crate) const ROBERTA_NAMING: Naming = Naming {
+    prefixes: &["roberta."],
+    renames: &[GAMMA, ROBERTA_RENAMES],
+    ignored: COPY,
+    in_out: &[],
+    written: Some(Written {
+        wrapped: true,
+        renames: &[ROBERTA_RENAMES],
+        heads: &["classifier", "cls.", "qa_outputs"],
+    }),
 };
 
 /// How architectures that give each token a class end.
@@ -126,8 +162,7 @@ pub(crate) fn open_roberta(config: &Json, index: &TensorIndex) -> Result<Box<dyn
 
 fn open_as(dialect: &'static Dialect, config: &Json, index: &TensorIndex) -> Result<Box<dyn TextModel>> {
     let fields = Fields::new(config)?;
-    // Beside a decoder that brings its own bias, this is a copy of it.
-    let names = Names::new(index, &[dialect.prefix], dialect.renames, &["cls.predictions.bias"]);
+    let names = Names::new(index, dialect.naming);
     let [width, layers, heads, mlp, act] = dialect.keys;
     let kind = fields.text("position_embedding_type")?.unwrap_or("absolute");
     if kind != "absolute" || fields.switch("is_decoder", false)? {

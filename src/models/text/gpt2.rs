@@ -9,12 +9,21 @@ use crate::graph::{Graph, TensorIndex, Value};
 use crate::models::block::{Block, Order, Storage};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::{CONV1D, Naming, Written};
 use crate::models::sequence::{New, Sequence, TokenDecoder};
 use crate::models::text::{Kind, Task, Text, TextInfo, TextModel};
 use crate::models::{fields, parts};
 use crate::ops::{Act, EmbedSequence, NormKind, Scores};
 
 const WORDS: &str = "wte.weight";
+
+pub(crate) const NAMING: Naming = Naming {
+    prefixes: &["transformer."],
+    renames: &[],
+    ignored: &[],
+    in_out: CONV1D,
+    written: Some(Written { wrapped: true, renames: &[], heads: &["lm_head", "score"] }),
+};
 
 struct Gpt2 {
     info: TextInfo,
@@ -31,7 +40,7 @@ struct Gpt2 {
 
 pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TextModel>> {
     let fields = Fields::new(config)?;
-    let names = Names::new(index, &["transformer."], &[], &[]);
+    let names = Names::new(index, &NAMING);
     if fields.switch("add_cross_attention", false)? {
         return Err(Error::model(fields::FILE, "`add_cross_attention` is true", "this is not supported"));
     }

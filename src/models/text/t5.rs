@@ -9,12 +9,23 @@ use crate::graph::{Graph, TensorIndex, Transform, Value, Weight};
 use crate::models::block::{Block, Order, Storage};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::{Naming, Written};
 use crate::models::sequence::{New, Sequence, TokenDecoder};
 use crate::models::text::{Kind, Task, Text, TextInfo, TextModel};
 use crate::models::{fields, parts};
 use crate::ops::{Act, EmbedSequence, NormKind, Scores};
 
 const WORDS: &str = "shared.weight";
+
+pub(crate) const NAMING: Naming = Naming {
+    prefixes: &["transformer."],
+    // Either stack may hold its own copy of the shared table.
+    renames: &[&[("^encoder.embed_tokens.", "shared."), ("^decoder.embed_tokens.", "shared.")]],
+    // Early files bring a table that their own code leaves aside.
+    ignored: &["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias"],
+    in_out: &[],
+    written: Some(Written { wrapped: false, renames: &[], heads: &["lm_head"] }),
+};
 
 struct T5 {
     info: TextInfo,
@@ -33,11 +44,7 @@ struct T5 {
 
 pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn TextModel>> {
     let fields = Fields::new(config)?;
-    // Either stack may hold its own copy of the shared table.
-    let renames = [("^encoder.embed_tokens.", "shared."), ("^decoder.embed_tokens.", "shared.")];
-    // Early files bring a table that their own code leaves aside.
-    let ignored = &["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias"];
-    let names = Names::new(index, &["transformer."], &renames, ignored);
+    let names = Names::new(index, &NAMING);
     let layers = fields.depth("num_layers", 6)?;
     let hidden = fields.width("d_model", 512)?;
     let (act, gated) = feed_forward(&fields)?;

@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 
 use super::fields::Fields;
 use super::names::Names;
+use super::naming::Naming;
 use super::parts::{self, Picture, PositionTable};
 use super::{Model, ModelInfo};
 use crate::error::{Error, Result};
@@ -26,6 +27,9 @@ const RENAMES: &[(&str, &str)] = &[(".gamma_1", ".ls1.gamma"), (".gamma_2", ".ls
 
 /// Left aside: a layer that timm dropped, and the pooling of SigLIP where the mean is used instead.
 const ASIDE: &[&str] = &["pre_logits.", "attn_pool."];
+
+pub(crate) const NAMING: Naming =
+    Naming { prefixes: &["timm_model."], renames: &[RENAMES], ignored: ASIDE, in_out: &[], written: None };
 
 struct Timm {
     info: ModelInfo,
@@ -41,7 +45,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
         Some(args) => args,
         None => Fields::new(&none)?,
     };
-    let names = Names::new(index, &["timm_model."], RENAMES, ASIDE);
+    let names = Names::new(index, &NAMING);
     let spec = args::resolve(&top, &args, &names)?;
     let info = ModelInfo {
         family: "timm",

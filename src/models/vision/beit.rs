@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::graph::{Graph, PositionFilter, TensorIndex, Transform, Value, Weight};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::{Naming, Written};
 use crate::models::parts::{Picture, PositionTable};
 use crate::models::{Model, ModelInfo, fields, parts};
 use crate::ops::Act;
@@ -32,6 +33,14 @@ const RENAMES: &[(&str, &str)] = &[
 const OTHER_TASKS: &[&str] = &["lm_head.", "layernorm.", "decode_head.", "auxiliary_head.", "fpn"];
 
 const PATCHES: &str = "embeddings.patch_embeddings.projection";
+pub(crate) const NAMING: Naming = Naming {
+    prefixes: &["beit."],
+    renames: &[RENAMES],
+    ignored: OTHER_TASKS,
+    in_out: &[],
+    written: Some(Written { wrapped: true, renames: &[RENAMES], heads: &["classifier"] }),
+};
+
 const SHARED_BIAS: &str = "encoder.relative_position_bias";
 
 struct Beit {
@@ -55,7 +64,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
     let heads = fields.depth("num_attention_heads", 12)?;
     fields::check_heads(("hidden_size", hidden), ("num_attention_heads", heads))?;
 
-    let names = Names::new(index, &["beit."], RENAMES, OTHER_TASKS);
+    let names = Names::new(index, &NAMING);
     let mut info = ModelInfo {
         family: "beit",
         architecture: fields.architecture("BeitModel"),

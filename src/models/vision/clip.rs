@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, PositionFilter, TensorIndex, Value};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::{Naming, Written};
 use crate::models::parts::PositionTable;
 use crate::models::{Model, ModelInfo, fields, parts};
 use crate::ops::Act;
@@ -18,7 +19,15 @@ use crate::ops::Act;
 const PATCHES: &str = "embeddings.patch_embedding";
 
 /// Left aside in whole CLIP and SigLIP checkpoints.
-pub(crate) const TEXT_TOWER: &[&str] = &["text_model.", "text_projection."];
+const TEXT_TOWER: &[&str] = &["text_model.", "text_projection."];
+
+pub(crate) const NAMING: Naming = Naming {
+    prefixes: &["vision_model."],
+    renames: &[],
+    ignored: TEXT_TOWER,
+    in_out: &[],
+    written: Some(Written { wrapped: true, renames: &[], heads: &["classifier", "visual_projection"] }),
+};
 
 struct Clip {
     info: ModelInfo,
@@ -40,7 +49,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
     let heads = fields.depth("num_attention_heads", 12)?;
     fields::check_heads(("hidden_size", hidden), ("num_attention_heads", heads))?;
 
-    let names = Names::new(index, &["vision_model."], &[], TEXT_TOWER);
+    let names = Names::new(index, &NAMING);
     let mut info = ModelInfo {
         family: "clip",
         architecture: top.architecture("CLIPVisionModel"),

@@ -11,7 +11,20 @@ use crate::error::Result;
 use crate::graph::{Graph, TensorIndex, Value};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::{Naming, Written};
 use crate::models::{Model, ModelInfo, parts};
+
+pub(crate) const NAMING: Naming = Naming {
+    prefixes: &["deit."],
+    renames: &[vit::RENAMES],
+    ignored: &["decoder."],
+    in_out: &[],
+    written: Some(Written {
+        wrapped: true,
+        renames: &[vit::RENAMES],
+        heads: &["classifier", "cls_classifier", "distillation_classifier"],
+    }),
+};
 
 struct Deit {
     info: ModelInfo,
@@ -31,7 +44,7 @@ enum Heads {
 pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>> {
     let fields = Fields::new(config)?;
     let encoder = Encoder::read(&fields)?;
-    let names = Names::new(index, &["deit."], vit::RENAMES, &["decoder."]);
+    let names = Names::new(index, &NAMING);
     let pooler = Pooler::read(&fields, &names, encoder.hidden)?;
     let mut info = encoder.info(&fields, "deit", "DeiTModel", 2)?;
     let heads = match parts::classes(&names, "cls_classifier", &fields)? {

@@ -12,19 +12,29 @@ use crate::error::Result;
 use crate::graph::{Graph, PositionFilter, TensorIndex, Value, Weight};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::{Naming, Written};
 use crate::models::parts::PositionTable;
 use crate::models::{Model, ModelInfo, fields, parts};
 use crate::ops::Act;
 
 /// transformers 5 spellings and the ones that files usually have.
+const LAYERS: &[(&str, &str)] = &[("^layers.", "encoder.layer.")];
+
 const RENAMES: &[(&str, &str)] = &[
-    ("^layers.", "encoder.layer."),
     ("attention.q_proj", "attention.attention.query"),
     ("attention.k_proj", "attention.attention.key"),
     ("attention.v_proj", "attention.attention.value"),
     ("attention.o_proj", "attention.output.dense"),
     ("mlp.down_proj", "mlp.weights_out"),
 ];
+
+pub(crate) const NAMING: Naming = Naming {
+    prefixes: &["dinov2_with_registers.", "dinov2."],
+    renames: &[LAYERS, RENAMES],
+    ignored: &[],
+    in_out: &[],
+    written: Some(Written { wrapped: true, renames: &[RENAMES], heads: &["classifier"] }),
+};
 
 const PATCHES: &str = "embeddings.patch_embeddings.projection";
 
@@ -61,7 +71,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
     // SwiGLU keeps two thirds of the width, rounded up to a multiple of 8.
     let mlp = if swiglu { ((wide as f64 * 2.0 / 3.0) as usize).div_ceil(8) * 8 } else { wide };
 
-    let names = Names::new(index, &["dinov2_with_registers.", "dinov2."], RENAMES, &[]);
+    let names = Names::new(index, &NAMING);
     let mut info = ModelInfo {
         family: "dinov2",
         architecture: fields.architecture(class),

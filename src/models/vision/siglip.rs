@@ -7,7 +7,7 @@
 
 use serde_json::Value as Json;
 
-use super::clip::{self, TEXT_TOWER};
+use super::clip;
 use crate::error::Result;
 use crate::graph::{Graph, PositionFilter, TensorIndex, Value, Weight};
 use crate::models::names::Names;
@@ -37,7 +37,7 @@ pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>>
     let heads = fields.depth("num_attention_heads", 12)?;
     fields::check_heads(("hidden_size", hidden), ("num_attention_heads", heads))?;
 
-    let names = Names::new(index, &["vision_model."], &[], TEXT_TOWER);
+    let names = Names::new(index, &clip::NAMING);
     let mut info = ModelInfo {
         family: "siglip",
         architecture: top.architecture("SiglipVisionModel"),

@@ -12,6 +12,7 @@ use crate::graph::{Graph, PositionFilter, TensorIndex, Value};
 use crate::models::block::{Block, Order, Storage};
 use crate::models::fields::Fields;
 use crate::models::names::Names;
+use crate::models::naming::{Naming, Written};
 use crate::models::parts::PositionTable;
 use crate::models::{Model, ModelInfo, fields, parts};
 use crate::ops::{Act, NormKind};
@@ -26,6 +27,14 @@ pub(crate) const RENAMES: &[(&str, &str)] = &[
     ("mlp.fc1", "intermediate.dense"),
     ("mlp.fc2", "output.dense"),
 ];
+
+pub(crate) const NAMING: Naming = Naming {
+    prefixes: &["vit."],
+    renames: &[RENAMES],
+    ignored: &["decoder."],
+    in_out: &[],
+    written: Some(Written { wrapped: true, renames: &[RENAMES], heads: &["classifier"] }),
+};
 
 /// Canonical name of the patch convolution.
 pub(crate) const PATCHES: &str = "embeddings.patch_embeddings.projection";
@@ -43,7 +52,7 @@ struct Vit {
 pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>> {
     let fields = Fields::new(config)?;
     let encoder = Encoder::read(&fields)?;
-    let names = Names::new(index, &["vit."], RENAMES, &["decoder."]);
+    let names = Names::new(index, &NAMING);
     let pooler = Pooler::read(&fields, &names, encoder.hidden)?;
     let mut info = encoder.info(&fields, "vit", "ViTModel", 1)?;
     info.classes = parts::classes(&names, "classifier", &fields)?;

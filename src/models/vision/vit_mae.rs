@@ -12,11 +12,20 @@ use crate::error::Result;
 use crate::graph::{Graph, TensorIndex, Value};
 use crate::models::fields::{self, Fields};
 use crate::models::names::Names;
+use crate::models::naming::{Naming, Written};
 use crate::models::{MaskedAutoencoder, Model, ModelInfo, parts};
 use crate::tensor::{DType, TensorDesc};
 
 /// transformers 5 keeps the decoder's layers under another name.
 const RENAMES: &[(&str, &str)] = &[("^decoder.decoder_encoder.layer.", "decoder.decoder_layers.")];
+
+pub(crate) const NAMING: Naming = Naming {
+    prefixes: &["vit."],
+    renames: &[vit::RENAMES, RENAMES],
+    ignored: &["decoder."],
+    in_out: &[],
+    written: Some(Written { wrapped: true, renames: &[vit::RENAMES], heads: &["decoder."] }),
+};
 
 struct VitMae {
     info: ModelInfo,
@@ -32,7 +41,7 @@ struct VitMae {
 pub(crate) fn open(config: &Json, index: &TensorIndex) -> Result<Box<dyn Model>> {
     let fields = Fields::new(config)?;
     let encoder = Encoder::read(&fields)?;
-    let names = Names::new(index, &["vit."], &[vit::RENAMES, RENAMES].concat(), &["decoder."]);
+    let names = Names::new(index, &NAMING);
     let info = encoder.info(&fields, "vit_mae", "ViTMAEModel", 1)?;
     let decoder =
         names.has("decoder.decoder_pred.weight").then(|| read_decoder(&fields, &encoder)).transpose()?;
