@@ -11,6 +11,7 @@ use std::time::Duration;
 use common::open;
 use vit_gpu::gpu::DeviceChoice;
 use vit_gpu::train::data::{Augment, ImageSet, Images, Mix};
+use vit_gpu::train::lora::LoraWishes;
 use vit_gpu::train::save::{self, Output, State};
 use vit_gpu::train::{
     AdamW, Decay, Event, Feeding, ImageClasses, Optimizer, Recipe, Run, Schedule, Scope, Sgd, Task, fit,
@@ -30,6 +31,8 @@ struct Small {
     epochs: usize,
     fresh: bool,
     rate: f32,
+    /// Rank of an adapter.
+    lora: Option<usize>,
 }
 
 impl Small {
@@ -44,7 +47,7 @@ impl Small {
             decode: Default::default(),
         };
         let optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 });
-        Self { device, optimizer, scope: Scope::All, feeding, epochs: 3, fresh: true, rate: 1e-3 }
+        Self { device, optimizer, scope: Scope::All, feeding, epochs: 3, fresh: true, rate: 1e-3, lora: None }
     }
 
     fn plain(self) -> Self {
@@ -66,6 +69,18 @@ impl Small {
         let options =
             Options { device: self.device.clone(), tuning_budget: Duration::ZERO, ..Options::default() };
         let mut task = ImageClasses::new(files, sets, &self.feeding)?;
+        if let Some(rank) = self.lora.filter(|_| !going_on) {
+            task.adapt(&LoraWishes {
+                base: std::path::absolute(&place).unwrap().display().to_string(),
+                rank,
+                alpha: 8.0,
+                rank_stabilised: false,
+                targets: vec![],
+                modules_to_save: vec![],
+                initial: vec![],
+                seed: 5,
+            })?;
+        }
         let recipe = Recipe { optimizer: self.optimizer, clip: 1.0, decays: &scope::decays };
         let mut trainer = task.trainer(&options, self.scope, &recipe)?;
         let mut state = State::default();
@@ -145,7 +160,11 @@ fn an_interrupted_run_gives_the_same_bits_on_this_adapter() {
         let small = Small::on(Device::Gpu(choice));
         interrupted(&small, &[1, 2, 3, 4, 6, 7, 9, 10, 12, 13]);
         let momentum = Optimizer::Sgd(Sgd { momentum: 0.9, decay: 1e-4, nesterov: false });
-        interrupted(&Small { optimizer: momentum, scope: Scope::Last(1), ..small.plain() }, &[4, 10, 15]);
+        interrupted(
+            &Small { optimizer: momentum, scope: Scope::Last(1), ..small.clone().plain() },
+            &[4, 10, 15],
+        );
+        interrupted(&Small { lora: Some(2), ..small }, &[3, 8]);
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Applied {
     pub parameters: u64,
     /// Names of its tensors in its own file: what is trained of it.
     pub names: BTreeSet<String>,
+    /// Its `adapter_config.json`.
+    pub config: Json,
 }
 
 impl ModelFiles {

@@ -75,6 +75,10 @@ pub fn same_classes(files: &ModelFiles, own: Option<usize>, classes: &[String]) 
 pub fn with_classes(files: &ModelFiles, classes: &[String], seed: u64) -> Result<ModelFiles> {
     let model = models::from_config(&files.config, files.checkpoint.index(), None)
         .map_err(|e| e.within(&files.name))?;
+    if files.adapter.is_some() {
+        let what = "has an adapter over it, whose classes are not those of the data";
+        return Err(Error::model(&files.name, what, "merge the adapter into the model first"));
+    }
     let mut files = files.clone();
     let (width, found) = match &model {
         AnyModel::Vision(model) => {

@@ -1,11 +1,10 @@
 //! Learning to tell classes of images apart.
 
-use std::collections::BTreeSet;
-
 use super::data::{Augment, Batch, Batches, Feed, ImageSet, Mix, Varied};
 use super::features::Features;
 use super::fit::{Inputs, Task};
 use super::found::Found;
+use super::lora::{self, LoraWishes};
 use super::objective::{self, LABELS, LOGITS, OTHERS, Objective, PIXELS, WEIGHTS};
 use super::scope::{self, Scope};
 use super::trainer::Trainer;
@@ -62,10 +61,6 @@ impl ImageClasses {
                 "images to train and to validate on are of the same classes, in batches of one or more";
             return Err(Error::usage(what, "read both from one place"));
         }
-        let vision = |files: &ModelFiles| {
-            let model = models::from_config(&files.config, files.checkpoint.index(), None);
-            model.and_then(AnyModel::vision).map_err(|e| e.within(&files.name))
-        };
         let (mut files, mut model) = {
             let model = vision(&files)?;
             (files, model)
@@ -127,19 +122,34 @@ impl ImageClasses {
     /// As [`Trainer::open`].
     pub fn trainer(&mut self, options: &Options, scope: Scope, recipe: &Recipe) -> Result<Trainer> {
         let mut objective = self.objective()?;
-        let head = head::classifier(&objective.graph)?;
-        let trained: BTreeSet<String> =
-            scope::trained(&objective.graph, self.model.info().layers, &head, scope)?;
-        let is_trained = |name: &str| trained.contains(name);
+        let trained = match scope::of_adapter(&self.files) {
+            Some(names) => names,
+            None => {
+                let head = head::classifier(&objective.graph)?;
+                scope::trained(&objective.graph, self.model.info().layers, &head, scope)?
+            }
+        };
+        let is_live = |name: &str| scope::is_live(&self.files.checkpoint, &trained, name);
         if self.training.is_fixed()
-            && let Some(cut) = frozen::cut(&objective, self.training.batch, &is_trained)?
+            && let Some(cut) = frozen::cut(&objective, self.training.batch, &is_live)?
         {
             let sets = [self.training.set.len(), self.held_out.set.len()];
             if let Some((features, rest)) = Features::of(cut, sets) {
                 (self.features, objective) = (Some(features), rest);
             }
         }
-        Trainer::open(self.files.clone(), options, objective, &is_trained, recipe)
+        Trainer::open(self.files.clone(), options, objective, &|name| trained.contains(name), recipe)
+    }
+
+    /// Lays a new adapter over the model: then it and the classifier are trained, and nothing else.
+    ///
+    /// # Errors
+    /// As [`lora::with_fresh`].
+    pub fn adapt(&mut self, wishes: &LoraWishes) -> Result<()> {
+        let graph = self.objective()?.graph;
+        self.files = lora::with_fresh(&self.files, &graph, &head::classifier(&graph)?, wishes)?;
+        self.model = vision(&self.files)?;
+        Ok(())
     }
 
     /// Images of a step.
@@ -168,6 +178,11 @@ impl ImageClasses {
         inputs.push((PIXELS, batch.pixels));
         inputs
     }
+}
+
+fn vision(files: &ModelFiles) -> Result<Box<dyn Model>> {
+    let model = models::from_config(&files.config, files.checkpoint.index(), None);
+    model.and_then(AnyModel::vision).map_err(|e| e.within(&files.name))
 }
 
 impl Task for ImageClasses {

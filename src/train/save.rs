@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::trainer::Trainer;
+use crate::checkpoint::lora;
 use crate::checkpoint::write::{Content, Entry, Stored, write};
 use crate::checkpoint::{Checkpoint, SINGLE};
 use crate::error::{Error, Result};
+use crate::hub;
 use crate::session::ModelFiles;
 use crate::tensor::HostTensor;
 use crate::textfile;
@@ -23,20 +25,6 @@ const MEMORY: &str = "optimizer.safetensors";
 const STATE: &str = "trainer_state.json";
 /// Largest state that is read, in bytes.
 const MAX_STATE: u64 = 256 << 20;
-
-/// Files that lie beside a model and go with it.
-const BESIDE: &[&str] = &[
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "spiece.model",
-    "generation_config.json",
-    "processor_config.json",
-];
 
 /// How far a run is: what it needs to go on, besides weights and the optimizer's memory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -111,7 +99,11 @@ impl Output {
     /// [`Error::Write`]: then what was there before is untouched; device errors.
     pub fn save(&self, files: &ModelFiles, trainer: &Trainer, state: &State) -> Result<()> {
         self.put("last", |draft| {
-            write_model(draft, files, &trained(files, trainer)?)?;
+            let trained = trained(files, trainer)?;
+            match &files.adapter {
+                Some(adapter) => write_adapter(draft, files, &adapter.config, &trained)?,
+                None => write_model(draft, files, &trained)?,
+            }
             let (_, memory) = trainer.memory()?;
             let memory: Vec<Entry> = memory.into_iter().map(|(name, tensor)| entry(name, tensor)).collect();
             // The reference has none before its first step.
@@ -128,21 +120,7 @@ impl Output {
     /// [`Error::Write`].
     pub fn keep_best(&self) -> Result<()> {
         let last = self.last();
-        self.put("best", |draft| {
-            for entry in fs::read_dir(&last).map_err(|e| failed(&last, &e))? {
-                let path = entry.map_err(|e| failed(&last, &e))?.path();
-                let name = path.file_name().unwrap_or_default();
-                if name == MEMORY || name == STATE {
-                    continue;
-                }
-                // A file that is never changed may be the same one.
-                let to = draft.join(name);
-                fs::hard_link(&path, &to)
-                    .or_else(|_| fs::copy(&path, &to).map(drop))
-                    .map_err(|e| failed(&to, &e))?;
-            }
-            Ok(())
-        })
+        self.put("best", |draft| link(&last, draft).map_err(|(path, e)| failed(&path, &e)))
     }
 
     /// Writes a text file of the run, whole or not at all.
@@ -225,6 +203,17 @@ fn entry<'a>(name: String, tensor: HostTensor) -> Entry<'a> {
     Entry { name, content: Content::Memory(Cow::Owned(tensor), Stored::F32) }
 }
 
+/// Writes an adapter's folder, with a configuration that names the classes.
+fn write_adapter(
+    folder: &Path,
+    files: &ModelFiles,
+    config: &Json,
+    tensors: &[(String, HostTensor)],
+) -> Result<()> {
+    lora::save(folder, config, tensors)?;
+    write_json(&folder.join("config.json"), &files.config)
+}
+
 /// Writes a model's folder: these tensors in place of the checkpoint's own, every one in f32 but whole numbers;
 /// its configuration; and what lies beside it.
 ///
@@ -258,11 +247,31 @@ pub fn write_model(folder: &Path, files: &ModelFiles, changed: &[(String, HostTe
         let json: Json = textfile::json(text.as_bytes()).map_err(|what| Error::model(name, what, ""))?;
         write_json(&folder.join("preprocessor_config.json"), &json)?;
     }
-    for name in BESIDE {
+    for name in hub::beside() {
         let from = files.folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file());
-        if let Some(from) = from {
-            let to = folder.join(name);
-            fs::copy(&from, &to).map_err(|e| failed(&to, &e))?;
+        let to = folder.join(name);
+        if let Some(from) = from.filter(|_| !to.exists()) {
+            let parent = to.parent().unwrap_or(folder);
+            fs::create_dir_all(parent).and_then(|()| fs::copy(&from, &to)).map_err(|e| failed(&to, &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a model's files into another folder, too: a file that is never changed may be the same one.
+fn link(from: &Path, to: &Path) -> Result<(), (PathBuf, std::io::Error)> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |e| (path, e)
+    };
+    for entry in fs::read_dir(from).map_err(at(from))? {
+        let path = entry.map_err(at(from))?.path();
+        let to = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            fs::create_dir(&to).map_err(at(&to))?;
+            link(&path, &to)?;
+        } else if !path.ends_with(MEMORY) && !path.ends_with(STATE) {
+            fs::hard_link(&path, &to).or_else(|_| fs::copy(&path, &to).map(drop)).map_err(at(&to))?;
         }
     }
     Ok(())

@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::parameters::Parameter;
+use crate::checkpoint::{Change, Checkpoint};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Part};
 use crate::ops::Op;
+use crate::session::ModelFiles;
 
 /// What of a model is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -61,6 +63,20 @@ pub fn trained(graph: &Graph, layers: usize, head: &[String], scope: Scope) -> R
     // What earlier layers read, too, belongs to them.
     let before = names_of(&graph.nodes()[..first]);
     Ok(names_of(&graph.nodes()[first..]).into_iter().filter(|name| !before.contains(name)).collect())
+}
+
+/// The tensors of an adapter, if one is laid over the model: then nothing else is trained.
+pub(super) fn of_adapter(files: &ModelFiles) -> Option<BTreeSet<String>> {
+    files.adapter.as_ref().map(|adapter| adapter.names.clone())
+}
+
+/// Whether a tensor of the model depends on what is trained: itself, or what an adapter makes of it.
+pub(super) fn is_live(checkpoint: &Checkpoint, trained: &BTreeSet<String>, name: &str) -> bool {
+    match checkpoint.change_of(name) {
+        Some(Change::LowRank(low)) => trained.contains(&low.a) || trained.contains(&low.b),
+        Some(Change::Replaced(by)) => trained.contains(by),
+        None => trained.contains(name),
+    }
 }
 
 /// Whether weight decay holds for a parameter, as timm has it: for matrices, but not for tables of tokens and

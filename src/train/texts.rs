@@ -1,10 +1,9 @@
 //! Learning to tell classes of texts, or of pairs of texts, apart.
 
-use std::collections::BTreeSet;
-
 use super::data::TextSet;
 use super::fit::{Inputs, Task};
 use super::found::Found;
+use super::lora::{self, LoraWishes};
 use super::objective::{self, LABELS, LOGITS, Objective, TextObjective, WEIGHTS};
 use super::scope::{self, Scope};
 use super::trainer::Trainer;
@@ -109,10 +108,24 @@ impl TextClasses {
     /// As [`Trainer::open`].
     pub fn trainer(&self, options: &Options, scope: Scope, recipe: &Recipe) -> Result<Trainer> {
         let objective = self.objective()?;
-        let head = head::classifier(&objective.graph)?;
-        let layers = self.session.info().layers;
-        let trained: BTreeSet<String> = scope::trained(&objective.graph, layers, &head, scope)?;
+        let trained = match scope::of_adapter(&self.files) {
+            Some(names) => names,
+            None => {
+                let head = head::classifier(&objective.graph)?;
+                scope::trained(&objective.graph, self.session.info().layers, &head, scope)?
+            }
+        };
         Trainer::open(self.files.clone(), options, objective, &|name| trained.contains(name), recipe)
+    }
+
+    /// Lays a new adapter over the model: then it and the classifier are trained, and nothing else.
+    ///
+    /// # Errors
+    /// As [`lora::with_fresh`].
+    pub fn adapt(&mut self, wishes: &LoraWishes) -> Result<()> {
+        let graph = self.objective()?.graph;
+        self.files = lora::with_fresh(&self.files, &graph, &head::classifier(&graph)?, wishes)?;
+        Ok(())
     }
 
     fn inputs(&self, texts: &[&(Passage, u32)]) -> Inputs {

@@ -204,6 +204,35 @@ fn ctrl_c_saves_and_the_run_goes_on() {
 }
 
 #[test]
+fn an_adapter_is_trained_gone_on_with_and_merged() {
+    let folder = scratch();
+    let (data, out, merged) =
+        (two_classes(folder.path()), folder.path().join("run"), folder.path().join("merged"));
+    let lora = ["--val-split", "0.25", "--lora", "3", "--lora-targets", "q_proj,fc1", "--lr", "1e-2"];
+    train(&out, &data, &lora).code(0).says(&["it gets a new classifier"]);
+    assert_eq!(names(&out.join("best")), ["adapter_config.json", "adapter_model.safetensors", "config.json"]);
+    let config = fs::read_to_string(out.join("best/adapter_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!((config["r"].as_u64(), config["lora_alpha"].as_f64()), (Some(3), Some(6.0)));
+    assert!(config["base_model_name_or_path"].as_str().unwrap().ends_with("tests/golden/vit"));
+    go(["train", "--device", "reference", "--resume", out.to_str().unwrap()])
+        .code(0)
+        .says(&["at its end already"]);
+    let mut merge = vit_gpu(["merge", "-m"]);
+    run(merge.arg(out.join("best")).arg("-o").arg(&merged)).code(0);
+    let answer = |model: &Path| {
+        let mut infer = vit_gpu(["infer", "--device", "reference", "--format", "csv", "--logits", "-m"]);
+        run(infer.arg(model).arg(sample("star"))).code(0).out
+    };
+    let (one, other) = (answer(&out.join("best")), answer(&merged));
+    assert!(one.contains("pointed") && one.contains("round"), "{one}");
+    assert_eq!(one, other);
+    train(&folder.path().join("x"), &data, &["--lora", "2", "--lora-targets", "nothing"])
+        .code(2)
+        .says(&["no module `nothing`"]);
+}
+
+#[test]
 fn texts_by_class_train_a_head_or_all() {
     let folder = scratch();
     let data = folder.path().join("data");

@@ -56,6 +56,15 @@ pub(crate) struct TrainArgs {
     /// What is trained: all, head, or last-N for the last N layers and the head
     #[arg(long, value_name = "WHAT", default_value = "all", value_parser = scope)]
     pub trainable: Scope,
+    /// Train a LoRA adapter of this rank over all linear layers, and the classifier, instead of weights
+    #[arg(long, value_name = "RANK", conflicts_with_all = ["trainable", "new"], value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub lora: Option<u32>,
+    /// Alpha of the adapter: its product counts alpha / rank times [default: twice the rank]
+    #[arg(long, value_name = "X", requires = "lora", value_parser = positive)]
+    pub lora_alpha: Option<f32>,
+    /// Endings of names of the layers that the adapter has, as PEFT's target_modules: q_proj,v_proj
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "lora")]
+    pub lora_targets: Vec<String>,
     #[command(flatten)]
     pub course: CourseArgs,
     #[command(flatten)]
@@ -79,7 +88,7 @@ pub(crate) struct CourseArgs {
     /// Optimizer
     #[arg(long, value_enum, default_value_t)]
     pub opt: Opt,
-    /// Highest learning rate [default: 1e-3 for a head or a new model, else 1e-4; sgd 0.01, lion a third]
+    /// Highest learning rate [default: 1e-3 for a head, an adapter or a new model, else 1e-4; sgd 0.01, lion a third]
     #[arg(long, value_name = "X", value_parser = positive)]
     pub lr: Option<f32>,
     /// How the learning rate goes on behind the warm-up

@@ -8,6 +8,7 @@ use super::args::{Opt, Sched, TrainArgs};
 use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
 use crate::train::data::{Augment, ImageSet, Mix, TextSet, has_texts, read_folder, read_texts};
+use crate::train::lora::LoraWishes;
 use crate::train::{AdamW, Decay, Feeding, Lion, Optimizer, Reading, Run, Schedule, Scope, Sgd};
 
 /// Name of the pictures that are drawn on the fly.
@@ -19,7 +20,7 @@ const LEAST_HELD_OUT: usize = 500;
 pub(super) struct Asked {
     /// Absolute path, or `builtin:shapes`.
     pub(super) data: String,
-    /// The model it began with: for people.
+    /// The model it began with, as an adapter names its base.
     pub(super) model: String,
     pub(super) trainable: Scope,
     epochs: usize,
@@ -40,6 +41,15 @@ pub(super) struct Asked {
     augment: Option<Augment>,
     mix: Mix,
     max_tokens: Option<usize>,
+    lora: Option<LoraAsked>,
+}
+
+/// What a new adapter is to be like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct LoraAsked {
+    rank: usize,
+    alpha: f64,
+    targets: Vec<String>,
 }
 
 impl Asked {
@@ -88,7 +98,7 @@ impl Asked {
             erase: feed.reprob.map_or(usual.erase, f64::from),
             ..usual
         };
-        let begun = args.new.is_some() || args.trainable == Scope::Head;
+        let begun = args.new.is_some() || args.lora.is_some() || args.trainable == Scope::Head;
         let usual_rate = match course.opt {
             Opt::Adamw if begun => 1e-3,
             Opt::Adamw => 1e-4,
@@ -118,6 +128,11 @@ impl Asked {
             augment: (!feed.no_aug && (!drawn || given)).then_some(augment),
             mix: Mix { mixup: feed.mixup.into(), cutmix: feed.cutmix.into() },
             max_tokens: feed.max_tokens.map(|n| n as usize),
+            lora: args.lora.map(|rank| LoraAsked {
+                rank: rank as usize,
+                alpha: args.lora_alpha.map_or(2.0 * f64::from(rank), f64::from),
+                targets: args.lora_targets.clone(),
+            }),
         })
     }
 
@@ -141,6 +156,20 @@ impl Asked {
         let path = Path::new(&self.data);
         let lists = self.data != SHAPES && has_texts(path);
         lists.then(|| read_texts(path, self.val_split.into(), self.seed)).transpose()
+    }
+
+    /// What a new adapter is to be like, if one is to be trained.
+    pub(super) fn lora(&self) -> Option<LoraWishes> {
+        self.lora.as_ref().map(|lora| LoraWishes {
+            base: self.model.clone(),
+            rank: lora.rank,
+            alpha: lora.alpha,
+            rank_stabilised: false,
+            targets: lora.targets.clone(),
+            modules_to_save: vec![],
+            initial: vec![],
+            seed: self.seed,
+        })
     }
 
     pub(super) fn reading(&self) -> Reading {

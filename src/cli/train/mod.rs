@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::session::{ModelFiles, ModelKind, ModelSource, Options};
 use crate::synthetic::fresh;
 use crate::textfile;
+use crate::train::lora::LoraWishes;
 use crate::train::save::{self, Output, State};
 use crate::train::{ImageClasses, Recipe, Scope, Task, TextClasses, Trainer, fit, scope};
 use args::TrainArgs;
@@ -33,6 +34,9 @@ pub(super) fn run(args: &TrainArgs, talk: Talk, out: &mut impl Write) -> Outcome
         None => begun(args, talk)?,
     };
     let mut learning = Learning::new(files, &asked, talk)?;
+    if let Some(wishes) = asked.lora().filter(|_| args.resume.is_none()) {
+        learning.adapt(&wishes)?;
+    }
     let (optimizer, clip) = asked.optimizer();
     let recipe = Recipe { optimizer, clip, decays: &scope::decays };
     let mut trainer = learning.trainer(&options, asked.trainable, &recipe, talk)?;
@@ -126,6 +130,13 @@ impl Learning {
         Ok(learning)
     }
 
+    fn adapt(&mut self, wishes: &LoraWishes) -> Result<()> {
+        match self {
+            Self::Images(task) => task.adapt(wishes),
+            Self::Texts(task) => task.adapt(wishes),
+        }
+    }
+
     fn files(&self) -> &ModelFiles {
         match self {
             Self::Images(task) => task.files(),
@@ -174,11 +185,11 @@ impl Learning {
 fn begun(args: &TrainArgs, talk: Talk) -> Result<(ModelFiles, Asked, Output, State)> {
     let folder = args.output.as_deref().unwrap_or(Path::new(""));
     filename::check_name(folder)?;
-    let files = match &args.new {
-        Some(name) => new_model(name, args)?,
+    let (files, id) = match &args.new {
+        Some(name) => (new_model(name, args)?, format!("new:{name}")),
         None => model(&args.model, talk)?,
     };
-    let asked = Asked::new(args, files.name.clone())?;
+    let asked = Asked::new(args, id)?;
     let output = Output::new(folder)?;
     if output.is_taken() && !args.force {
         let what = format!("there is a run in {} already", folder.display());
@@ -192,15 +203,21 @@ fn begun(args: &TrainArgs, talk: Talk) -> Result<(ModelFiles, Asked, Output, Sta
     Ok((files, asked, output, state))
 }
 
-fn model(args: &ModelArgs, talk: Talk) -> Result<ModelFiles> {
+/// The model that is trained further, and what an adapter calls it: its path, or its name on a hub.
+fn model(args: &ModelArgs, talk: Talk) -> Result<(ModelFiles, String)> {
     if chosen(args)?.is_none() {
         talk.note("no -m given: the built-in model is trained further");
     }
     let found = locate(args, Talk::quiet())?.read(!args.no_mmap)?;
+    let path = Path::new(&found.id);
+    let id = match path.exists() {
+        true => std::path::absolute(path).unwrap_or(path.to_owned()).display().to_string(),
+        false => found.id.clone(),
+    };
     if found.files.kind() != Some(ModelKind::Text) {
         found.expect(ModelKind::Vision)?;
     }
-    Ok(found.files)
+    Ok((found.files, id))
 }
 
 /// A model of random weights.
