@@ -38,8 +38,13 @@ def of_transformers(folder, config, base):
     import transformers
 
     model_class = getattr(transformers, json.loads(((base or folder) / "config.json").read_text())["architectures"][0])
-    model, loaded = model_class.from_pretrained(base or folder, dtype=torch.float32, output_loading_info=True)
-    wrong = {key: sorted(loaded[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if loaded.get(key)}
+    more = {}
+    if base and (folder / "config.json").exists():
+        # An adapter with a classifier of its own: the base is loaded with as many classes.
+        labels = json.loads((folder / "config.json").read_text()).get("id2label", {})
+        more = {"num_labels": len(labels), "ignore_mismatched_sizes": True}
+    model, loaded = model_class.from_pretrained(base or folder, dtype=torch.float32, output_loading_info=True, **more)
+    wrong = not base and {key: sorted(loaded[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if loaded.get(key)}
     if wrong:
         sys.exit(f"{folder}: {wrong}")
     if base:
