@@ -61,3 +61,14 @@ fn random_checkpoint_writes_a_folder_that_opens() {
         assert!(out.starts_with("assets/samples/heart.png: "), "{out}");
     }
 }
+
+#[test]
+fn a_new_adapter_is_laid_over_its_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("adapter");
+    let arguments = ["tests/golden/vit", out.to_str().unwrap(), "q_proj", "v_proj", "+classifier"];
+    let Some(said) = run("new_adapter", &arguments) else { return };
+    assert!(said.contains(": 4 layers"), "{said}");
+    let files = vit_gpu::ModelSource::named(out.to_str().unwrap()).read(false).unwrap();
+    assert_eq!(files.adapter.map(|a| (a.adapted, a.replaced)), Some((4, 2)));
+}

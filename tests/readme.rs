@@ -29,6 +29,7 @@ const NOT_RUN: &[(&str, &str, Check)] = &[
     ("cargo ", "builds, inside of a build", Exists),
     ("make ", "builds, installs or takes minutes", Exists),
     ("benches/", "takes minutes on a GPU", Exists),
+    ("tools/peft/", "needs PEFT", Exists),
     ("-m google/", "needs a network", UntilTheModel),
     ("-m openai/", "needs a network", UntilTheModel),
     ("vit-gpu profile", "measures an adapter: tests/cli/profile.rs", UntilTheAdapter),

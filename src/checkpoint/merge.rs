@@ -10,7 +10,7 @@ use crate::error::Result;
 /// has for them, rounded once (F64 becomes F32). Tensors that are new keep the adapter's type.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write`](super::write::write).
 pub fn merge(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let names = checkpoint.visible();
     write(path, &names.iter().map(|name| entry(checkpoint, name)).collect::<Vec<_>>())

@@ -2,7 +2,7 @@
 //! knows no model and no GPU.
 //!
 //! [`Checkpoint::open`] reads a safetensors file or an index of several; [`materialise`] carries out a
-//! weight's recipe on it; [`write`] makes a file of tensors.
+//! weight's recipe on it; [`mod@write`] makes a file of tensors.
 
 mod buckets;
 mod convolution;

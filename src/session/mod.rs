@@ -31,6 +31,7 @@ pub(crate) use device::Engine;
 pub(crate) use draw::{ENTROPY, RULES, SETTINGS, STREAMS, draw_graph, score_graph};
 pub use files::{Applied, BUILTIN, BUILTIN_GENERATOR, ModelFiles};
 pub use lora::{Base, base_of_adapter};
+#[cfg(feature = "cli")]
 pub(crate) use options::base_error;
 pub use options::{Device, ModelSource, Options};
 pub use run::Pending;
