@@ -49,9 +49,7 @@ pub use crate::hub::options::{HubOptions, Notice, Patience, Progress};
 pub use crate::hub::path::as_path;
 use crate::hub::path::{is_file_name, is_path};
 pub use crate::hub::proxy::{Proxies, ProxySetting};
-pub(crate) use crate::hub::wanted::SENTENCE_SETTINGS;
-#[cfg(feature = "cli")]
-pub(crate) use crate::hub::wanted::beside;
+pub(crate) use crate::hub::wanted::{SENTENCE_SETTINGS, beside};
 use crate::printable::printable;
 
 /// What a model argument turned out to be.

@@ -60,7 +60,6 @@ fn sentences() -> impl Iterator<Item = &'static str> {
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Every file that is taken where it exists, besides the configuration and the weights.
-#[cfg(any(feature = "hub", feature = "cli"))]
 pub(crate) fn beside() -> impl Iterator<Item = &'static str> {
     IMAGES.into_iter().chain(VOCABULARIES).chain(TEXTS).chain(sentences())
 }
