@@ -1,22 +1,23 @@
 // Attention for software adapters with subgroups of eight: one workgroup is one subgroup and makes
-// ROWS queries of one head (a multiple of eight). First q·kᵀ: a lane holds GROUPS keys, q is read by
+// ROWS queries of one head. First q·kᵀ: a lane holds GROUPS keys, q is read by
 // the lane of its query and handed out by subgroupBroadcast. Then p·v: a lane holds CHUNK quads of the
 // head at a time, the softmax weights are handed out. The scores lie in workgroup memory meanwhile, each
 // read only by the lane that wrote it, so that there is no barrier. All keys are scored before the
 // first weight is made: an online softmax would rescale the sums at every step, since such drivers
 // cannot skip a branch.
-// Prelude adds u32 ROWS, GROUPS, CAP (keys there is room for, a multiple of 8·GROUPS) and CHUNK.
+// Prelude adds what `lib/attention_cast.wgsl` has; u32 CAP (keys there is room for, a multiple of 8·GROUPS), CHUNK.
 
-const OCTETS: u32 = ROWS / 8u;
 const LANE_QUADS: u32 = (QUADS + 7u) / 8u;
 const CHUNKS: u32 = (LANE_QUADS + CHUNK - 1u) / CHUNK;
-const STEP: u32 = GROUPS * 8u;
 
 var<workgroup> scores: array<f32, CAP * ROWS>;  // (keys / 8, ROWS, 8)
 
-// Four elements of a dot product.
-fn dot4(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
-    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+fn quad_of_own(second: bool, start: u32, i: u32) -> vec4<f32> {
+    return quad_of_q(start, i);
+}
+
+fn quad_of_other(second: bool, start: u32, i: u32) -> vec4<f32> {
+    return quad_of_k(start, i);
 }
 
 @compute @workgroup_size(8)
@@ -33,6 +34,7 @@ fn main(
     let bh = group / blocks;
     let first = (group % blocks) * ROWS;
     let last_seen = visible(bh, min(first + ROWS, p.queries) - 1u);
+    let all_seen = visible(bh, first) / 8u * 8u;
     let h = bh % p.heads;
     let head = bh * p.keys * D;
 
@@ -49,36 +51,7 @@ fn main(
         for (var c = 0u; c < GROUPS; c++) {
             k_start[c] = p.k_start + head + min(s0 + c * 8u + lane, p.keys - 1u) * D;
         }
-        var e: array<array<f32, GROUPS>, ROWS>;
-        // Not a constant, so that drivers do not unroll quads times rows.
-        let quads = min(QUADS, last_seen * QUADS);
-        for (var quad = 0u; quad < quads; quad++) {
-            var kq: array<vec4<f32>, GROUPS>;
-            for (var c = 0u; c < GROUPS; c++) {
-                kq[c] = quad_of_k(k_start[c], quad);
-            }
-            for (var i = 0u; i < OCTETS; i++) {
-                let mine = quad_of_q(q_start[i], quad);
-                let q0 = subgroupBroadcast(mine, 0u);
-                let q1 = subgroupBroadcast(mine, 1u);
-                let q2 = subgroupBroadcast(mine, 2u);
-                let q3 = subgroupBroadcast(mine, 3u);
-                let q4 = subgroupBroadcast(mine, 4u);
-                let q5 = subgroupBroadcast(mine, 5u);
-                let q6 = subgroupBroadcast(mine, 6u);
-                let q7 = subgroupBroadcast(mine, 7u);
-                for (var c = 0u; c < GROUPS; c++) {
-                    e[i * 8u][c] = dot4(e[i * 8u][c], q0, kq[c]);
-                    e[i * 8u + 1u][c] = dot4(e[i * 8u + 1u][c], q1, kq[c]);
-                    e[i * 8u + 2u][c] = dot4(e[i * 8u + 2u][c], q2, kq[c]);
-                    e[i * 8u + 3u][c] = dot4(e[i * 8u + 3u][c], q3, kq[c]);
-                    e[i * 8u + 4u][c] = dot4(e[i * 8u + 4u][c], q4, kq[c]);
-                    e[i * 8u + 5u][c] = dot4(e[i * 8u + 5u][c], q5, kq[c]);
-                    e[i * 8u + 6u][c] = dot4(e[i * 8u + 6u][c], q6, kq[c]);
-                    e[i * 8u + 7u][c] = dot4(e[i * 8u + 7u][c], q7, kq[c]);
-                }
-            }
-        }
+        let e = products(false, q_start, k_start, min(QUADS, last_seen * QUADS));
         for (var c = 0u; c < GROUPS; c++) {
             let s = s0 + c * 8u + lane;
             for (var r = 0u; r < ROWS; r++) {
@@ -102,44 +75,51 @@ fn main(
         let first_quad = chunk * CHUNK;
         var sum: array<f32, ROWS>;
         var acc: array<array<vec4<f32>, CHUNK>, ROWS>;
-        for (var s0 = 0u; s0 < last_seen; s0 += 8u) {
+        // Keys that all queries see, eight at a time; and the others too, if their values are numbers: what is
+        // not seen may be NaN, and so may 0 times it.
+        var end = all_seen;
+        var largest = vec4<u32>();
+        for (var s = all_seen; s < last_seen; s++) {
+            for (var c = 0u; c < CHUNK; c++) {
+                let quad = min((first_quad + c) * 8u + lane, QUADS - 1u);
+                largest = max(largest, exponents(quad_of_v(p.v_start + head + s * D, quad)));
+            }
+        }
+        if subgroupAll(all(largest < vec4<u32>(INFINITE))) {
+            end = last_seen;
+        }
+        for (var s0 = 0u; s0 < end; s0 += 8u) {
             var w: array<f32, ROWS>;
             for (var r = 0u; r < ROWS; r++) {
                 w[r] = exp(scores[(s0 / 8u * ROWS + r) * 8u + lane] - top[r]);
                 sum[r] += w[r];
             }
-            // The weights of keys past the last are zero, so any key will do.
-            let last = p.keys - 1u;
-            let at = p.v_start + head;
-            let v0 = at + min(s0, last) * D;
-            let v1 = at + min(s0 + 1u, last) * D;
-            let v2 = at + min(s0 + 2u, last) * D;
-            let v3 = at + min(s0 + 3u, last) * D;
-            let v4 = at + min(s0 + 4u, last) * D;
-            let v5 = at + min(s0 + 5u, last) * D;
-            let v6 = at + min(s0 + 6u, last) * D;
-            let v7 = at + min(s0 + 7u, last) * D;
             for (var c = 0u; c < CHUNK; c++) {
                 let quad = min((first_quad + c) * 8u + lane, QUADS - 1u);
-                let x0 = quad_of_v(v0, quad);
-                let x1 = quad_of_v(v1, quad);
-                let x2 = quad_of_v(v2, quad);
-                let x3 = quad_of_v(v3, quad);
-                let x4 = quad_of_v(v4, quad);
-                let x5 = quad_of_v(v5, quad);
-                let x6 = quad_of_v(v6, quad);
-                let x7 = quad_of_v(v7, quad);
+                var x: array<vec4<f32>, 8>;
+                for (var j = 0u; j < 8u; j++) {
+                    x[j] = quad_of_v(p.v_start + head + min(s0 + j, last_seen - 1u) * D, quad);
+                }
                 for (var r = 0u; r < ROWS; r++) {
-                    var a = acc[r][c];
-                    a = fma(vec4<f32>(subgroupBroadcast(w[r], 0u)), x0, a);
-                    a = fma(vec4<f32>(subgroupBroadcast(w[r], 1u)), x1, a);
-                    a = fma(vec4<f32>(subgroupBroadcast(w[r], 2u)), x2, a);
-                    a = fma(vec4<f32>(subgroupBroadcast(w[r], 3u)), x3, a);
-                    a = fma(vec4<f32>(subgroupBroadcast(w[r], 4u)), x4, a);
-                    a = fma(vec4<f32>(subgroupBroadcast(w[r], 5u)), x5, a);
-                    a = fma(vec4<f32>(subgroupBroadcast(w[r], 6u)), x6, a);
-                    a = fma(vec4<f32>(subgroupBroadcast(w[r], 7u)), x7, a);
-                    acc[r][c] = a;
+                    acc[r][c] = eight_rows(acc[r][c], w[r], x);
+                }
+            }
+        }
+        // The others one by one.
+        for (var s = end; s < last_seen; s++) {
+            var x: array<vec4<f32>, CHUNK>;
+            for (var c = 0u; c < CHUNK; c++) {
+                let quad = min((first_quad + c) * 8u + lane, QUADS - 1u);
+                x[c] = quad_of_v(p.v_start + head + s * D, quad);
+            }
+            for (var r = 0u; r < ROWS; r++) {
+                let score = subgroupShuffle(scores[(s / 8u * ROWS + r) * 8u + lane], s % 8u);
+                let weight = exp(score - top[r]);
+                sum[r] += select(0.0, weight, lane == 0u);
+                // Without CAUSAL all see the same.
+                let seen = !CAUSAL || s < visible(bh, min(first + r, p.queries - 1u));
+                for (var c = 0u; c < CHUNK; c++) {
+                    acc[r][c] = select(acc[r][c], fma(vec4<f32>(weight), x[c], acc[r][c]), seen);
                 }
             }
         }

@@ -290,7 +290,9 @@ fn main(
                 values[e] = v[p.v_start / 4u + source_of(head, s0, n)];
                 keys[e] = k[p.k_start / 4u + source_of(head, s0 + BC, n)];
             }
-            put_staged(V_START, n, vec4<f16>(values[e]));
+            // Values that no query here sees may be NaN, and so may 0 times them.
+            let hidden = (LENGTHS || CAUSAL) && s0 + n / DQ >= last_seen;
+            put_staged(V_START, n, select(vec4<f16>(values[e]), vec4<f16>(), hidden));
             put_staged(0u, n, vec4<f16>(keys[e]));
         }
         workgroupBarrier();

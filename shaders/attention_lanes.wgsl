@@ -59,8 +59,11 @@ fn main(
             let at = p.v_start + head + s * D;
             let weight = select(0.0, exp(score[j] - top), s0 + j < seen);
             sum += weight;
-            for (var i = 0u; i < QUADS; i++) {
-                acc[i] = fma(vec4<f32>(weight), quad_of_v(at, i), acc[i]);
+            // What a query does not see may be NaN, and so may 0 times it. Without CAUSAL all see the same.
+            if !CAUSAL || s < seen {
+                for (var i = 0u; i < QUADS; i++) {
+                    acc[i] = fma(vec4<f32>(weight), quad_of_v(at, i), acc[i]);
+                }
             }
         }
     }

@@ -1,46 +1,7 @@
 // What the gradients of attention need to know of each query: log-sum-exp of the scores of the keys it sees,
 // sum of y·dy over the head's columns, and how many keys it sees. One query a lane, WG of one head a
 // workgroup, which walks the keys in steps of STEP, read the same for all lanes: no workgroup memory.
-// Prelude: types QV, KV, VV, DV (q, k, y, dy, one or four elements, as `attention_scalars.wgsl` or
-// `attention_quads.wgsl` reads them); u32 D, WG, STEP; bool BIAS and LENGTHS (else bound to q and not read),
-// CAUSAL.
-
-struct Params {
-    batch: u32,       // B
-    heads: u32,       // H
-    queries: u32,     // T
-    keys: u32,        // S
-    quads: u32,       // QUADS: no constant, so that drivers do not unroll loops of it
-    bias_start: u32,  // bias of head h, query t and key s: bias_start + h·bias_head + t·bias_row + s,
-    bias_head: u32,
-    bias_row: u32,    // all modulo 2^32, so that it may be -1
-    groups: u32,      // workgroups that have work
-    scale: f32,
-}
-
-@group(0) @binding(0) var<storage, read> q: array<QV>;           // (B, H, T, D)
-@group(0) @binding(1) var<storage, read> k: array<KV>;           // (B, H, S, D)
-@group(0) @binding(2) var<storage, read> v: array<VV>;           // (B, T, H·D): y, and not v
-@group(0) @binding(3) var<storage, read> dy: array<DV>;          // (B, T, H·D)
-@group(0) @binding(4) var<storage, read> bias: array<f32>;       // (H, T, S), or (H, R) by key - query
-@group(0) @binding(5) var<storage, read> lengths: array<u32>;    // (B), keys that count
-@group(0) @binding(6) var<storage, read_write> rows: array<f32>; // (B, H, T, 3)
-@group(0) @binding(7) var<uniform> p: Params;
-
-const QUADS: u32 = (D + 3u) / 4u;
-const LOWEST: f32 = -3.0e38;
-
-// How many keys query t of head bh (of all heads of the batch) sees.
-fn visible(bh: u32, t: u32) -> u32 {
-    var keys = p.keys;
-    if LENGTHS {
-        keys = clamp(lengths[bh / p.heads], 1u, p.keys);
-    }
-    if CAUSAL {
-        keys = min(keys, t + 1u + p.keys - p.queries);
-    }
-    return keys;
-}
+// Prelude: as `attention_rows_io.wgsl`; u32 WG, STEP.
 
 @compute @workgroup_size(WG)
 fn main(
@@ -59,7 +20,6 @@ fn main(
     let seen = visible(bh, t);
     let last_seen = visible(bh, min(t0 + WG, p.queries) - 1u);
     let own = (bh * p.queries + t) * D;
-    let biases = p.bias_start + (bh % p.heads) * p.bias_head + t * p.bias_row;
 
     var top = LOWEST;
     var sum = 0.0;
@@ -78,7 +38,7 @@ fn main(
         for (var j = 0u; j < STEP; j++) {
             score[j] *= p.scale;
             if BIAS {
-                score[j] += bias[biases + min(s0 + j, p.keys - 1u)];
+                score[j] += bias[biases(bh, t) + min(s0 + j, p.keys - 1u)];
             }
             // What a query does not see may be NaN.
             score[j] = select(LOWEST, score[j], s0 + j < seen);
@@ -91,14 +51,6 @@ fn main(
         }
     }
     if t0 + lane < p.queries {
-        let merged = (((bh / p.heads) * p.queries + t) * p.heads + bh % p.heads) * D;
-        var delta = vec4<f32>();
-        for (var i = 0u; i < p.quads; i++) {
-            delta = fma(quad_of_v(merged, i), quad_of_dy(merged, i), delta);
-        }
-        let at = (bh * p.queries + t) * 3u;
-        rows[at] = top + log(sum);
-        rows[at + 1u] = (delta.x + delta.y) + (delta.z + delta.w);
-        rows[at + 2u] = f32(seen);
+        store_row(bh, t, top + log(sum));
     }
 }

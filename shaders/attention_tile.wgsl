@@ -64,8 +64,11 @@ fn main(
         for (var j = 0u; j < count; j++) {
             let weight = select(0.0, exp(score[j] - top), s0 + j < seen);
             sum += weight;
-            for (var i = 0u; i < QUADS; i++) {
-                acc[i] = fma(vec4<f32>(weight), vs[j * QUADS + i], acc[i]);
+            // What a query does not see may be NaN, and so may 0 times it. Without CAUSAL all see the same.
+            if !CAUSAL || s0 + j < seen {
+                for (var i = 0u; i < QUADS; i++) {
+                    acc[i] = fma(vec4<f32>(weight), vs[j * QUADS + i], acc[i]);
+                }
             }
         }
         workgroupBarrier();

@@ -6,12 +6,18 @@ use crate::error::{Error, Result};
 
 /// Every op that has several kernel variants, and their names.
 pub fn variants() -> Vec<(&'static str, Vec<&'static str>)> {
-    vec![("matmul", matmul::names()), ("attention", attention::names()), ("conv2d", matmul::conv_names())]
+    vec![
+        ("matmul", matmul::names()),
+        ("attention", attention::names()),
+        ("attention_backward", attention::back_names()),
+        ("conv2d", matmul::conv_names()),
+    ]
 }
 
 /// The text of every kernel that is chosen between: when it changes, measurements are void.
 pub fn kernel_text() -> String {
-    matmul::kernels().chain(attention::kernels()).flat_map(|k| k.source).map(|(_, text)| *text).collect()
+    let attention = attention::kernels().chain(attention::back_kernels());
+    matmul::kernels().chain(attention).flat_map(|k| k.source).map(|(_, text)| *text).collect()
 }
 
 impl Choices {

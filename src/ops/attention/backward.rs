@@ -7,12 +7,12 @@
 
 use rayon::prelude::*;
 
+use super::back_variants::{Kernels, Owned, ROWS, by_name};
 use super::rules::{BiasAt, Sizes, bias_row, sizes, visible};
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, shader};
+use crate::kernel::{Variant, params};
 use crate::ops::def::{OpDef, arity, f32s};
 use crate::ops::lower::{LowerCx, Operand, to_u32};
-use crate::ops::target::Target;
 use crate::tensor::{HostTensor, TensorDesc};
 
 /// What the gradients of attention need to know of each query. Operands: q (B,H,T,D), k (B,H,S,D), the
@@ -45,59 +45,6 @@ pub(super) const ROW: usize = 3;
 /// Keys that f32 counts without a gap.
 const MOST_KEYS: usize = 1 << 24;
 
-/// Quads that a lane sums up, at most: software drivers compile more variables for half a minute, and GPUs run
-/// out of registers. Wider heads are shared by several workgroups.
-const MOST_SUMS: usize = 32;
-
-static QUADS: Kernel = Kernel {
-    name: "attention_rows",
-    source: shader!("lib/attention_quads.wgsl", "lib/attention_dy_quads.wgsl", "attention_rows.wgsl"),
-    params: BackParams::FIELDS,
-};
-static SCALARS: Kernel = Kernel {
-    name: "attention_rows_scalars",
-    source: shader!("lib/attention_scalars.wgsl", "lib/attention_dy_scalars.wgsl", "attention_rows.wgsl"),
-    params: BackParams::FIELDS,
-};
-
-/// How a kernel on the way back is cut, where a lane owns a row.
-pub(super) struct Cut {
-    /// Rows of a workgroup, and its lanes.
-    pub(super) lanes: usize,
-    /// Rows of the other side that are walked at a time.
-    step: usize,
-    /// Quads of a head that a lane sums up.
-    chunk: usize,
-    /// Workgroups that share a head.
-    pub(super) chunks: usize,
-    /// Rows that are walked are brought to workgroup memory.
-    pub(super) staged: bool,
-}
-
-impl Cut {
-    /// For lanes that sum up so many rows of `width`.
-    pub(super) fn new(target: &Target, width: usize, sums: usize) -> Self {
-        let quads = width.div_ceil(4);
-        let most = if target.cpu { MOST_SUMS } else { MOST_SUMS / sums };
-        let chunks = quads.div_ceil(most);
-        let chunk = quads.div_ceil(chunks);
-        if target.cpu {
-            return Self { lanes: 16, step: 8, chunk, chunks, staged: false };
-        }
-        // Two tiles fill at most 16 KiB of workgroup memory.
-        let step = (512 / quads).clamp(1, 16);
-        Self { lanes: 64, step, chunk, chunks, staged: true }
-    }
-
-    pub(super) fn specialise(&self, variant: Variant) -> Variant {
-        variant
-            .with_u32("WG", self.lanes)
-            .with_u32("STEP", self.step)
-            .with_u32("CHUNK", self.chunk)
-            .with_u32("CHUNKS", self.chunks)
-    }
-}
-
 /// The types of the first four operands, read in quads or one by one, and the head width.
 pub(super) fn typed(cx: &LowerCx, width: usize) -> Variant {
     let types = ["QV", "KV", "VV", "DV"].into_iter().enumerate();
@@ -106,6 +53,34 @@ pub(super) fn typed(cx: &LowerCx, width: usize) -> Variant {
         if width.is_multiple_of(4) { variant.with_vec4(name, dtype) } else { variant.with_type(name, dtype) }
     });
     variant.with_u32("D", width)
+}
+
+/// A launch whose workgroups own rows of the queries, or of the keys.
+pub(super) struct Launch {
+    pub(super) kernels: &'static Kernels,
+    pub(super) variant: Variant,
+    pub(super) of_keys: bool,
+    pub(super) sizes: Sizes,
+    pub(super) bias: Option<BiasAt>,
+    pub(super) scale: f32,
+}
+
+impl Launch {
+    /// Chooses a variant and pushes its launch.
+    ///
+    /// # Errors
+    /// [`crate::Error::Limit`] if an operand or the result is beyond 32-bit indices.
+    pub(super) fn push(self, cx: &mut LowerCx, binds: Vec<Operand>) -> Result<()> {
+        let Self { kernels, variant, of_keys, sizes, bias, scale } = self;
+        let Sizes { b, h, t, s, d } = sizes;
+        let (rows, others) = if of_keys { (s, t) } else { (t, s) };
+        let owned = Owned { heads: b * h, rows, others, width: d };
+        let chosen = by_name(cx.choose("attention_backward", kernels.candidates(cx.target, &owned)));
+        let groups = chosen.groups(kernels, &owned);
+        let params = back_params(cx, &sizes, bias, groups, scale)?;
+        let (kernel, variant) = chosen.specialise(variant, kernels, &owned);
+        cx.dispatch(kernel, variant, params, binds, groups)
+    }
 }
 
 /// Parameters for so many workgroups.
@@ -200,20 +175,15 @@ impl OpDef for AttentionRows {
         let descs: Vec<TensorDesc> = (0..count).map(|i| cx.input(i)).collect();
         let sizes = self.sizes(&descs).expect("checked by infer");
         let bias = self.bias.then(|| BiasAt::new(&descs[4], &sizes)).transpose()?;
-        let lanes = if cx.target.cpu { 16 } else { 64 };
-        let groups = sizes.b * sizes.h * sizes.t.div_ceil(lanes);
-        let params = back_params(cx, &sizes, bias, groups, self.scale)?;
         let variant = typed(cx, sizes.d)
-            .with_u32("WG", lanes)
-            .with_u32("STEP", 8)
             .with_bool("BIAS", self.bias)
             .with_bool("LENGTHS", self.lengths)
             .with_bool("CAUSAL", self.causal);
         let others = [if self.bias { 4 } else { 0 }, if self.lengths { count - 1 } else { 0 }];
         let binds = [0, 1, 2, 3].into_iter().chain(others).map(|i| cx.operand(i));
         let binds: Vec<Operand> = binds.chain([cx.result()]).collect();
-        let kernel = if sizes.d.is_multiple_of(4) { &QUADS } else { &SCALARS };
-        cx.dispatch(kernel, variant, params, binds, groups)
+        let scale = self.scale;
+        Launch { kernels: &ROWS, variant, of_keys: false, sizes, bias, scale }.push(cx, binds)
     }
 }
 

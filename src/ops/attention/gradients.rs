@@ -4,10 +4,10 @@
 
 use rayon::prelude::*;
 
-use super::backward::{BackParams, Cut, ROW, back_params, dot, merged, typed};
+use super::back_variants::{GRAD_BIAS, GRAD_KV, GRAD_Q, Kernels, twin};
+use super::backward::{Launch, ROW, back_params, dot, merged, typed};
 use super::rules::{BiasAt, Sizes, sizes};
 use crate::error::Result;
-use crate::kernel::{Kernel, shader};
 use crate::ops::def::{OpDef, arity, f32s};
 use crate::ops::lower::{LowerCx, Operand};
 use crate::tensor::{HostTensor, TensorDesc};
@@ -40,106 +40,6 @@ pub struct AttentionGradBias {
     /// Factor on the scores.
     pub scale: f32,
 }
-
-/// A kernel for head widths that are a multiple of four and its twin for any other, both reading what they walk
-/// from workgroup memory, or where it lies.
-struct Four {
-    staged: [Kernel; 2],
-    direct: [Kernel; 2],
-}
-
-macro_rules! kernel {
-    ($name:expr, $($file:literal),+) => {
-        Kernel {
-            name: $name,
-            source: shader!("lib/attention_back_io.wgsl", $($file),+),
-            params: BackParams::FIELDS,
-        }
-    };
-}
-
-static GRAD_Q: Four = Four {
-    staged: [
-        kernel!(
-            "attention_grad_q_staged",
-            "lib/attention_quads.wgsl",
-            "lib/attention_dy_quads.wgsl",
-            "lib/attention_walk_staged.wgsl",
-            "attention_grad_q.wgsl"
-        ),
-        kernel!(
-            "attention_grad_q_staged_scalars",
-            "lib/attention_scalars.wgsl",
-            "lib/attention_dy_scalars.wgsl",
-            "lib/attention_walk_staged.wgsl",
-            "attention_grad_q.wgsl"
-        ),
-    ],
-    direct: [
-        kernel!(
-            "attention_grad_q",
-            "lib/attention_quads.wgsl",
-            "lib/attention_dy_quads.wgsl",
-            "lib/attention_walk_direct.wgsl",
-            "attention_grad_q.wgsl"
-        ),
-        kernel!(
-            "attention_grad_q_scalars",
-            "lib/attention_scalars.wgsl",
-            "lib/attention_dy_scalars.wgsl",
-            "lib/attention_walk_direct.wgsl",
-            "attention_grad_q.wgsl"
-        ),
-    ],
-};
-static GRAD_KV: Four = Four {
-    staged: [
-        kernel!(
-            "attention_grad_kv_staged",
-            "lib/attention_quads.wgsl",
-            "lib/attention_dy_quads.wgsl",
-            "lib/attention_walk_staged.wgsl",
-            "attention_grad_kv.wgsl"
-        ),
-        kernel!(
-            "attention_grad_kv_staged_scalars",
-            "lib/attention_scalars.wgsl",
-            "lib/attention_dy_scalars.wgsl",
-            "lib/attention_walk_staged.wgsl",
-            "attention_grad_kv.wgsl"
-        ),
-    ],
-    direct: [
-        kernel!(
-            "attention_grad_kv",
-            "lib/attention_quads.wgsl",
-            "lib/attention_dy_quads.wgsl",
-            "lib/attention_walk_direct.wgsl",
-            "attention_grad_kv.wgsl"
-        ),
-        kernel!(
-            "attention_grad_kv_scalars",
-            "lib/attention_scalars.wgsl",
-            "lib/attention_dy_scalars.wgsl",
-            "lib/attention_walk_direct.wgsl",
-            "attention_grad_kv.wgsl"
-        ),
-    ],
-};
-static GRAD_BIAS: [Kernel; 2] = [
-    kernel!(
-        "attention_grad_bias",
-        "lib/attention_quads.wgsl",
-        "lib/attention_dy_quads.wgsl",
-        "attention_grad_bias.wgsl"
-    ),
-    kernel!(
-        "attention_grad_bias_scalars",
-        "lib/attention_scalars.wgsl",
-        "lib/attention_dy_scalars.wgsl",
-        "attention_grad_bias.wgsl"
-    ),
-];
 
 /// Shape rules of the three.
 fn checked(inputs: &[TensorDesc], bias: bool) -> Result<Sizes, String> {
@@ -225,22 +125,14 @@ fn add(sum: &mut [f32], factor: f32, row: &[f32]) {
     sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += factor * x);
 }
 
-/// The launch of a kernel whose lanes own `rows` rows of each head and sum up `sums` each.
-fn launch(cx: &mut LowerCx, kernel: &'static Four, bias: bool, scale: f32, sums: usize) -> Result<()> {
+/// The launch of a kernel whose workgroups own rows of the queries, or of the keys.
+fn launch(cx: &mut LowerCx, kernels: &'static Kernels, of_keys: bool, bias: bool, scale: f32) -> Result<()> {
     let descs: Vec<TensorDesc> = (0..5 + usize::from(bias)).map(|i| cx.input(i)).collect();
     let sizes = checked(&descs, bias).expect("checked by infer");
     let at = bias.then(|| BiasAt::new(&descs[5], &sizes)).transpose()?;
-    let cut = Cut::new(cx.target, sizes.d, sums);
-    let rows = cx.output().shape.dims()[2];
-    let groups = sizes.b * sizes.h * rows.div_ceil(cut.lanes) * cut.chunks;
-    let params = back_params(cx, &sizes, at, groups, scale)?;
-    let variant = cut.specialise(typed(cx, sizes.d)).with_bool("BIAS", bias);
-    let twins = if cut.staged { &kernel.staged } else { &kernel.direct };
-    cx.dispatch(twin(twins, &sizes), variant, params, binds(cx, bias), groups)
-}
-
-fn twin(kernels: &'static [Kernel; 2], sizes: &Sizes) -> &'static Kernel {
-    &kernels[usize::from(!sizes.d.is_multiple_of(4))]
+    let variant = typed(cx, sizes.d).with_bool("BIAS", bias);
+    let binds = binds(cx, bias);
+    Launch { kernels, variant, of_keys, sizes, bias: at, scale }.push(cx, binds)
 }
 
 fn binds(cx: &LowerCx, bias: bool) -> Vec<Operand> {
@@ -277,7 +169,7 @@ impl OpDef for AttentionGradQ {
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
-        launch(cx, &GRAD_Q, self.bias, self.scale, 1)
+        launch(cx, &GRAD_Q, false, self.bias, self.scale)
     }
 }
 
@@ -313,7 +205,7 @@ impl OpDef for AttentionGradKv {
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
-        launch(cx, &GRAD_KV, self.bias, self.scale, 2)
+        launch(cx, &GRAD_KV, true, self.bias, self.scale)
     }
 }
 
@@ -357,6 +249,6 @@ impl OpDef for AttentionGradBias {
             .with_u32("WG", LANES)
             .with_bool("BIAS", true)
             .with_bool("DISTANCE", descs[5].shape.dims().len() == 2);
-        cx.dispatch(twin(&GRAD_BIAS, &sizes), variant, params, binds(cx, true), groups)
+        cx.dispatch(twin(&GRAD_BIAS, sizes.d), variant, params, binds(cx, true), groups)
     }
 }

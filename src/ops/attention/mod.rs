@@ -1,6 +1,7 @@
 //! Softmax attention: of all tokens at once and its way back, over a cache of what came before, over another
 //! sequence, and its weights written out. The kernels of the first are in [`variants`].
 
+mod back_variants;
 mod backward;
 pub(super) mod cache;
 mod coop;
@@ -12,6 +13,7 @@ mod rules;
 mod variants;
 mod weights;
 
+pub(crate) use back_variants::{kernels as back_kernels, names as back_names};
 pub use backward::AttentionRows;
 pub use cache::{Cache, CachedAttention, cache_shape};
 pub use cross::CrossAttention;

@@ -41,12 +41,22 @@ static LANES: Pair = Pair {
 static CAST: Pair = Pair {
     quads: Kernel {
         name: "attention_cast",
-        source: shader!("lib/attention_io.wgsl", "lib/attention_quads.wgsl", "attention_cast.wgsl"),
+        source: shader!(
+            "lib/attention_io.wgsl",
+            "lib/attention_quads.wgsl",
+            "lib/attention_cast.wgsl",
+            "attention_cast.wgsl"
+        ),
         params: AttentionParams::FIELDS,
     },
     scalars: Kernel {
         name: "attention_cast_scalars",
-        source: shader!("lib/attention_io.wgsl", "lib/attention_scalars.wgsl", "attention_cast.wgsl"),
+        source: shader!(
+            "lib/attention_io.wgsl",
+            "lib/attention_scalars.wgsl",
+            "lib/attention_cast.wgsl",
+            "attention_cast.wgsl"
+        ),
         params: AttentionParams::FIELDS,
     },
 };
