@@ -65,7 +65,7 @@
 //! with its checked Rust face; a [`models::Model`] is a function that builds a graph.
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
-//! `error`, `tensor`, `printable`, `textfile`, `clock` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
+//! `error`, `tensor`, `printable`, `textfile`, `clock`, `random` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
 //! `records`, `image`, `tokenizer`, `checkpoint` | `gpu`, `hub`, `synthetic` | `selftest` | `session` |
 //! `generate`, `text` | `train` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
 
@@ -88,6 +88,7 @@ pub mod ops;
 pub mod plan;
 mod printable;
 pub mod profile;
+mod random;
 pub mod records;
 pub mod reference;
 pub mod render;

@@ -9,6 +9,7 @@
 //! | `question` | |
 //! | `context` | `passage`, `paragraph` |
 //! | `prompt` | `input`, `text` |
+//! | `label` | `class`, `gold_label`; in JSON it may be a number |
 //!
 //! Names are compared without regard to ASCII case; of several the first in this order counts.
 //! CSV has quotes as RFC 4180 describes them, and a quoted field may span lines, whose ends become
@@ -40,6 +41,7 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("question", &["question"]),
     ("context", &["context", "passage", "paragraph"]),
     ("prompt", &["prompt", "input", "text"]),
+    ("label", &["label", "class", "gold_label"]),
 ];
 
 /// How records are written down.
@@ -188,6 +190,7 @@ impl<R: BufRead> Records<R> {
             };
             match aliases(name).iter().find_map(named) {
                 Some(Value::String(text)) => fields.push(Some(text.clone())),
+                Some(Value::Number(number)) if name == "label" => fields.push(Some(number.to_string())),
                 Some(_) => return Err(self.wrong(self.line, &format!("field `{name}` is not text"), ONE)),
                 None if *needed => {
                     let there = |alias: &&str| map.keys().find(|key| key.eq_ignore_ascii_case(alias));

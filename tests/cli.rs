@@ -49,6 +49,8 @@ mod text_generate;
 mod text_infer;
 #[path = "cli/tiny.rs"]
 mod tiny;
+#[path = "cli/train.rs"]
+mod train;
 #[path = "cli/tune.rs"]
 mod tune;
 #[path = "cli/verify.rs"]

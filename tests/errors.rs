@@ -12,6 +12,7 @@ const COMMANDS: &[&str] = &[
     "generate",
     "tokens",
     "attention",
+    "train",
     "devices",
     "inspect",
     "verify",

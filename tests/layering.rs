@@ -37,7 +37,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("todo", &[]),
     // What a build for the web replaces.
     ("pollster", &["gpu::wait"]),
-    ("rayon", &["ops", "image", "profile", "cli", "gpu::parallel"]),
+    ("rayon", &["ops", "image", "profile", "cli", "gpu::parallel", "train::data"]),
     (
         "std::fs",
         &[
@@ -52,6 +52,8 @@ const RESERVED: &[(&str, &[&str])] = &[
             "synthetic::folder",
             "textfile",
             "tokenizer",
+            "train::data",
+            "train::save",
         ],
     ),
     ("std::time::Instant", &["clock", "cli", "hub"]),

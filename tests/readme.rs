@@ -67,6 +67,10 @@ const FOLDERS: &[&str] = &["bert", "gpt2", "t5", "my-vit", "llamagen-b", "bert-m
 const TEXTS: &[(&str, &str)] = &[
     ("story.txt", "Anna put the red ball in the box. Ben went to the park."),
     ("pairs.tsv", "text\tpair\nAnna put the red ball in the box.\tThe red ball is in the box.\n"),
+    (
+        "claims.tsv",
+        "text\tpair\tlabel\nAnna has a hat.\tBen has a hat.\tno\nBen has a hat.\tBen has it.\tyes\nAnna is here.\tBen is here.\tno\nAnna has a ball.\tShe has it.\tyes\n",
+    ),
     ("sentences.jsonl", "{\"text\": \"Anna is in the park.\"}\n{\"text\": \"Ben has a hat.\"}\n"),
 ];
 
@@ -106,6 +110,11 @@ fn desk() -> TempDir {
     }
     for name in ["golden.safetensors", "recorded.safetensors"] {
         fs::copy(at("my-vit/golden.safetensors"), at(name)).unwrap();
+    }
+    for (class, shape) in [("daisy", "circle"), ("daisy", "drop"), ("tulip", "star"), ("tulip", "heart")] {
+        fs::create_dir_all(at("flowers").join(class)).unwrap();
+        let sample = root().join(format!("assets/samples/{shape}.png"));
+        fs::copy(sample, at("flowers").join(class).join(format!("{shape}.png"))).unwrap();
     }
     copy(&root().join("assets/samples"), &at("photos"));
     for folder in ["assets/samples", "tests/golden/vit", "tests/golden/lora_vit"] {

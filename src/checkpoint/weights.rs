@@ -60,7 +60,7 @@ const READABLE: [&str; 4] = ["F32", "F16", "BF16", "F64"];
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     pub(super) name: String,
-    pub(super) shards: Arc<[Arc<Source>]>,
+    pub(super) shards: Vec<Arc<Source>>,
     pub(super) tensors: Arc<BTreeMap<String, (usize, Stored)>>,
     pub(super) index: Arc<TensorIndex>,
     /// What another file changes of it.
@@ -137,7 +137,7 @@ impl Checkpoint {
 
     /// A checkpoint in no file: tensors by name and dimensions, elements made when they are read.
     pub(crate) fn generated(name: &str, list: Vec<(String, Vec<usize>)>, generator: Generator) -> Self {
-        let shards = Arc::new([Arc::new(Source::from_memory(name, [].as_slice().into()))]);
+        let shards = vec![Arc::new(Source::from_memory(name, [].as_slice().into()))];
         let (mut tensors, mut index, mut at) = (BTreeMap::new(), TensorIndex::new(), 0);
         for (tensor, dims) in list {
             index.extend(Shape::checked(&dims).map(|shape| (tensor.clone(), shape)));
@@ -190,6 +190,28 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// This checkpoint with the tensors of another one, which stand in place of those of the same names.
+    pub fn with(&self, other: &Checkpoint) -> Self {
+        let mut all = self.clone();
+        let (tensors, index) = (Arc::make_mut(&mut all.tensors), Arc::make_mut(&mut all.index));
+        for (name, (shard, stored)) in other.tensors.iter() {
+            index.remove(name);
+            index.extend(other.index.get(name).map(|shape| (name.clone(), *shape)));
+            tensors.insert(name.clone(), (self.shards.len() + shard, stored.clone()));
+        }
+        all.shards.extend(other.shards.iter().cloned());
+        all.generator = self.generator.or(other.generator);
+        all
+    }
+
+    /// This checkpoint's tensors under the names that `renamed` gives, without those that get none.
+    pub fn renamed(&self, renamed: &dyn Fn(&str) -> Option<String>) -> Self {
+        let tensors = self.tensors.iter().filter_map(|(name, t)| Some((renamed(name)?, t.clone())));
+        let index = self.index.iter().filter_map(|(name, shape)| Some((renamed(name)?, *shape)));
+        let (tensors, index) = (Arc::new(tensors.collect()), Arc::new(index.collect()));
+        Self { tensors, index, ..self.clone() }
     }
 
     /// The folder or file, as it was given.

@@ -64,6 +64,8 @@ pub fn write(path: &Path, tensors: &[Entry<'_>]) -> Result<()> {
     // One pair: of several the order would not be the same every time.
     let info = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let draft = draft_of(path);
+    // The library would make a file that only its owner can read.
+    File::create(&draft).map_err(|e| failed(e.to_string()))?;
     let written = safetensors::serialize_to_file(views, Some(info), &draft)
         .map_err(|e| failed(e.to_string()))
         .and_then(|()| failure.take().map_or(Ok(()), Err))

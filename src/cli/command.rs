@@ -13,6 +13,7 @@ use super::infer::args::{INFER_HELP, InferArgs};
 use super::inspect::args::{INSPECT_HELP, InspectArgs};
 use super::merge::{MERGE_HELP, MergeArgs};
 use super::profile::args::{PROFILE_HELP, ProfileArgs};
+use super::train::args::{TRAIN_HELP, TrainArgs};
 use super::tune::{TUNE_HELP, TuneArgs};
 use super::verify::{VERIFY_HELP, VerifyArgs};
 
@@ -71,6 +72,9 @@ pub(crate) enum Command {
     /// Plot which tokens of a text or an image attend to which
     #[command(after_help = ATTENTION_HELP)]
     Attention(Box<AttentionArgs>),
+    /// Train a model on images or texts by class: all of it, its last layers, or a new classifier
+    #[command(after_help = TRAIN_HELP)]
+    Train(Box<TrainArgs>),
     /// List the adapters of this machine and whether they are supported
     Devices(DevicesArgs),
     /// Show a model: architecture, parameters, memory, work, graph and plan

@@ -13,13 +13,8 @@ use std::path::{Path, PathBuf};
 use super::natural::natural;
 use super::outfile;
 use crate::error::{Error, Result};
+use crate::image::EXTENSIONS;
 use crate::textfile;
-
-/// Extensions that make a file in a directory an image; named files are judged by content.
-const EXTENSIONS: [&str; 15] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm", "pbm", "pgm",
-    "ppm",
-];
 
 /// Extensions of images that are not read: what is skipped is said.
 const UNREAD: [&str; 12] =

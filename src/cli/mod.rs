@@ -17,6 +17,7 @@ mod generate;
 mod infer;
 mod inputs;
 mod inspect;
+mod interrupt;
 mod locate;
 mod merge;
 mod natural;
@@ -31,6 +32,7 @@ mod sink;
 mod talk;
 mod texts;
 mod tokens;
+mod train;
 mod tune;
 mod vectors;
 mod verify;
@@ -50,6 +52,9 @@ use talk::Talk;
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Without a handler the default applies, which is quiet enough.
     _ = ctrlc::set_handler(|| {
+        if interrupt::ask() {
+            return;
+        }
         talk::clear_now();
         outfile::remove_drafts();
         std::process::exit(i32::from(outcome::exit_code(&Error::Interrupted)));
@@ -87,6 +92,7 @@ fn run(cli: &Cli) -> Outcome {
         Command::Devices(args) => sink::run(&args.sink, talk, &mut out, |out| devices::run(args, out)),
         Command::Inspect(args) => sink::run(&args.sink, talk, &mut out, |out| inspect::run(args, talk, out)),
         Command::Verify(args) => sink::run(&args.sink, talk, &mut out, |out| verify::run(args, talk, out)),
+        Command::Train(args) => train::run(args, talk, &mut out),
         Command::Merge(args) => merge::run(args, talk, &mut out),
         Command::Tune(args) => sink::run(&args.sink, talk, &mut out, |out| tune::run(args, talk, out)),
         Command::Profile(args) => sink::run(&args.sink, talk, &mut out, |out| profile::run(args, talk, out)),

@@ -31,6 +31,11 @@ impl Talk {
         Self { quiet: args.quiet, verbose: args.verbose }
     }
 
+    /// Nothing but errors is said.
+    pub(crate) fn quiet() -> Self {
+        Self { quiet: true, verbose: 0 }
+    }
+
     /// Whether only errors are said.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
@@ -137,6 +142,16 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// Says what is under way now.
+    pub(crate) fn rename(&mut self, what: String) {
+        if let Ok(bar) = BAR.lock()
+            && let Some(bar) = bar.as_ref()
+        {
+            bar.set_message(what.clone());
+        }
+        self.what = what;
+    }
+
     /// `done` items (or bytes) are done.
     pub(crate) fn at(&mut self, done: u64) {
         if let Ok(bar) = BAR.lock()

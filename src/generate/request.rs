@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::generator::Generator;
 use crate::error::{Error, Result};
 use crate::ops::{Guidance, Sampling};
+use crate::random::Random;
 
 /// In which order the patches of an image are drawn. Patches that are given come before all others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,26 +152,16 @@ impl Order {
         let raster = || 0..tokens as u32;
         let all: Vec<u32> = match self {
             Order::Raster => raster().collect(),
-            Order::Random => shuffled(raster().collect(), seed),
+            Order::Random => {
+                let mut places: Vec<u32> = raster().collect();
+                Random::new(seed).shuffle(&mut places);
+                places
+            }
             Order::Given(places) => places.clone(),
         };
         let free = all.into_iter().filter(|&place| place as usize >= given);
         raster().take(given).chain(free).collect()
     }
-}
-
-/// Fisher-Yates by splitmix64 (Steele et al. 2014).
-fn shuffled(mut places: Vec<u32>, seed: u64) -> Vec<u32> {
-    let mut state = seed;
-    for left in (2..=places.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^= x >> 31;
-        let chosen = (u128::from(x) * left as u128) >> 64;
-        places.swap(left - 1, chosen as usize);
-    }
-    places
 }
 
 /// How many tokens each step draws of `tokens` that are left, the prompt's first: one, then so many that

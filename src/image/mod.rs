@@ -38,6 +38,12 @@ pub use source::{DecodeOptions, MAX_PIXELS, MAX_SIDE};
 /// Largest file that is read into memory, in bytes.
 pub const MAX_FILE_BYTES: u64 = 2 << 30;
 
+/// Extensions that make a file in a directory an image; named files are judged by content.
+pub const EXTENSIONS: [&str; 15] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm", "pbm", "pgm",
+    "ppm",
+];
+
 /// A decoded image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {

@@ -35,7 +35,7 @@ mod parts;
 mod registry;
 pub mod sequence;
 pub mod text;
-mod timm;
+pub(crate) mod timm;
 mod vision;
 
 pub use model::{MaskedAutoencoder, Model, ModelInfo};

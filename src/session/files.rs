@@ -63,6 +63,8 @@ pub struct Applied {
     pub parameters: u64,
     /// Names of its tensors in its own file: what is trained of it.
     pub names: BTreeSet<String>,
+    /// Its `adapter_config.json`.
+    pub config: Json,
 }
 
 impl ModelFiles {
@@ -175,8 +177,13 @@ impl ModelFiles {
     pub(super) fn synthetic(size: &str) -> Result<Self> {
         let made = synthetic::named(size)?;
         let name = format!("synthetic:{}", made.name);
+        Ok(Self::made(name, made))
+    }
+
+    /// A model that was made, not read.
+    pub fn made(name: String, made: synthetic::Made) -> Self {
         let preprocessor =
             made.preprocessor.map(|json| (format!("{name}/preprocessor_config.json"), json.to_string()));
-        Ok(Self { preprocessor, codec: made.codec, ..Self::new(name, made.config, made.checkpoint) })
+        Self { preprocessor, codec: made.codec, ..Self::new(name, made.config, made.checkpoint) }
     }
 }

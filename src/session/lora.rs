@@ -156,6 +156,7 @@ impl ModelFiles {
             replaced: lora.saved.len(),
             parameters: lora.names().iter().map(|name| elements(name)).sum(),
             names: lora.names().into_iter().map(str::to_owned).collect(),
+            config: lora.json.clone(),
         });
         self.checkpoint = adapted;
         Ok(self)

@@ -104,13 +104,10 @@ impl ModelSource {
 fn in_folder(path: &Path, mmap: bool) -> Result<ModelFiles> {
     let base = match base_of_adapter(path)? {
         None => return ModelFiles::in_folder(path, mmap),
-        Some(Base::Path(base)) => base,
-        Some(Base::Named(name)) => {
-            let found = hub::locate(&name, &HubOptions::from_env(), &mut |_, _, _| {});
-            found.map_err(|e| base_error(e, path))?.path().to_owned()
-        }
+        Some(Base::Path(base)) => ModelFiles::in_folder(&base, mmap),
+        Some(Base::Named(name)) => ModelSource::named(&name).read(mmap),
     };
-    ModelFiles::in_folder(&base, mmap).map_err(|e| base_error(e, path))?.with_adapter(path, mmap)
+    base.map_err(|e| base_error(e, path))?.with_adapter(path, mmap)
 }
 
 /// What is wrong with the base of an adapter, which nobody named but the adapter.

@@ -2,7 +2,9 @@
 //! trained model. Random weights take as long as trained ones.
 
 pub mod folder;
+pub mod fresh;
 pub mod llamagen;
+pub mod shapes;
 pub mod text;
 pub mod vision;
 

@@ -39,6 +39,8 @@ pub struct Synthetic {
     heads: usize,
     hidden: usize,
     patch: usize,
+    side: usize,
+    classes: usize,
 }
 
 impl Synthetic {
@@ -64,7 +66,48 @@ impl Synthetic {
             );
             return Err(Error::usage(format!("there is no synthetic model `{name}`"), help));
         };
-        Ok(Self { name: format!("{size}/{patch}"), width, layers, heads, hidden, patch })
+        Ok(Self {
+            name: format!("{size}/{patch}"),
+            width,
+            layers,
+            heads,
+            hidden,
+            patch,
+            side: SIDE,
+            classes: CLASSES,
+        })
+    }
+
+    /// The size that a Hugging Face configuration of a ViT describes.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for another type of model, or a field that is missing.
+    pub fn of_config(name: &str, config: &serde_json::Value) -> Result<Self> {
+        if config["model_type"] != "vit" {
+            let what = "is not the configuration of a ViT (`model_type`: `vit`)";
+            return Err(Error::model(name, what, "name an architecture of timm instead"));
+        }
+        let field = |key: &str| {
+            let found = config[key].as_u64().filter(|n| (1..=1 << 20).contains(n));
+            found.map(|n| n as usize).ok_or_else(|| {
+                Error::model(
+                    name,
+                    format!("`{key}` is not a number above 0"),
+                    "see the configuration of a ViT",
+                )
+            })
+        };
+        let classes = config["id2label"].as_object().map_or(2, serde_json::Map::len);
+        Ok(Self {
+            name: name.to_owned(),
+            width: field("hidden_size")?,
+            layers: field("num_hidden_layers")?,
+            heads: field("num_attention_heads")?,
+            hidden: field("intermediate_size")?,
+            patch: field("patch_size")?,
+            side: field("image_size")?,
+            classes,
+        })
     }
 
     /// Its name in full.
@@ -75,12 +118,12 @@ impl Synthetic {
     /// What `config.json` would say.
     pub fn config(&self) -> serde_json::Value {
         let labels: BTreeMap<String, String> =
-            (0..CLASSES).map(|i| (i.to_string(), format!("LABEL_{i}"))).collect();
+            (0..self.classes).map(|i| (i.to_string(), format!("LABEL_{i}"))).collect();
         serde_json::json!({
             "architectures": ["ViTForImageClassification"], "model_type": "vit",
             "hidden_size": self.width, "num_hidden_layers": self.layers,
             "num_attention_heads": self.heads, "intermediate_size": self.hidden,
-            "patch_size": self.patch, "image_size": SIDE, "num_channels": 3,
+            "patch_size": self.patch, "image_size": self.side, "num_channels": 3,
             "hidden_act": "gelu", "layer_norm_eps": 1e-12, "qkv_bias": true, "id2label": labels,
         })
     }
@@ -89,7 +132,7 @@ impl Synthetic {
     pub fn preprocessor(&self) -> serde_json::Value {
         serde_json::json!({
             "image_processor_type": "ViTImageProcessor", "do_resize": true, "resample": 2,
-            "size": {"height": SIDE, "width": SIDE}, "do_rescale": true, "rescale_factor": 1.0 / 255.0,
+            "size": {"height": self.side, "width": self.side}, "do_rescale": true, "rescale_factor": 1.0 / 255.0,
             "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
         })
     }
@@ -101,8 +144,8 @@ impl Synthetic {
 
     /// Names and dimensions of the tensors.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let Self { width, layers, hidden, patch, .. } = *self;
-        let tokens = (SIDE / patch) * (SIDE / patch) + 1;
+        let Self { width, layers, hidden, patch, side, classes, .. } = *self;
+        let tokens = (side / patch) * (side / patch) + 1;
         let mut list: Vec<(String, Vec<usize>)> = Vec::new();
         let mut add = |name: String, dims: &[usize]| list.push((name, dims.to_vec()));
         let embeddings = "vit.embeddings";
@@ -128,7 +171,7 @@ impl Synthetic {
                 add(format!("{layer}.{norm}.bias"), &[width]);
             }
         }
-        for (name, rows) in [("vit.layernorm", None), ("classifier", Some(CLASSES))] {
+        for (name, rows) in [("vit.layernorm", None), ("classifier", Some(classes))] {
             add(format!("{name}.weight"), &rows.map_or(vec![width], |rows| vec![rows, width]));
             add(format!("{name}.bias"), &[rows.unwrap_or(width)]);
         }

@@ -31,7 +31,7 @@ pub struct Passage {
 }
 
 /// The length that texts of `n` tokens are padded to: 8, 16, 24, 32, 48, 64, 96, ..., at most the limit.
-pub(super) fn padded(n: usize, limit: Option<usize>) -> usize {
+pub(crate) fn padded(n: usize, limit: Option<usize>) -> usize {
     let power = n.max(8).next_power_of_two();
     let length = if n > 16 && n <= power / 4 * 3 { power / 4 * 3 } else { power };
     limit.map_or(length, |limit| length.min(limit.max(n)))
@@ -134,7 +134,7 @@ impl TextSession {
     }
 
     /// The inputs of a batch, padded.
-    fn contents(&self, texts: &[&Passage], sizes: TextSizes) -> Vec<(&'static str, HostTensor)> {
+    pub(crate) fn contents(&self, texts: &[&Passage], sizes: TextSizes) -> Vec<(&'static str, HostTensor)> {
         let TextSizes { batch, tokens, written, places } = sizes;
         let info = self.info();
         // Rows that pad the batch are texts of one token.

@@ -27,6 +27,7 @@ pub use crate::models::text::{Kind, Task, TextInfo};
 pub use crate::text::spans::{Answer, Answers, NoAnswer};
 pub use attention::{AttentionMap, Layers, Look, MOST_TOKENS, mean};
 pub use batch::Passage;
+pub(crate) use batch::padded;
 pub use beams::{Beam, Beams};
 pub use generate::{Ended, GenerateOptions, GenerateStats, GeneratedTexts, Piece};
 pub use generation_config::{Constraints, GenerationConfig, Search};
@@ -112,6 +113,11 @@ impl TextSession {
         warnings.extend(generation.warnings.iter().cloned());
         let runtime = Runtime::open(files.name, files.checkpoint, warnings, options)?;
         Ok(Self { model, labels, tokenizer, generation, runtime, longest: None })
+    }
+
+    /// The model, for what trains it.
+    pub(crate) fn model(&self) -> &dyn TextModel {
+        &*self.model
     }
 
     /// What the model is.

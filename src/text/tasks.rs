@@ -74,7 +74,7 @@ impl TextSession {
     }
 
     /// The token that decoders read classes from: the last that is not padding.
-    fn last_token(&self, ids: &[u32]) -> usize {
+    pub(crate) fn last_token(&self, ids: &[u32]) -> usize {
         match self.info().pad {
             Some(pad) => ids.iter().rposition(|&id| id != pad).unwrap_or(0),
             None => ids.len() - 1,

@@ -113,6 +113,29 @@ pub fn fresh(files: &ModelFiles, graph: &Graph, wishes: &LoraWishes) -> Result<L
     Lora::new("a new adapter".to_owned(), "its configuration", &config, checkpoint)
 }
 
+/// A model's files with a new adapter laid over them, whose classifier (the modules of these tensors) is trained as a
+/// whole; `graph` is a pass of the model.
+///
+/// # Errors
+/// As [`fresh`]; [`Error::Usage`] for a model that has an adapter already.
+pub fn with_fresh(
+    files: &ModelFiles,
+    graph: &Graph,
+    head: &[String],
+    wishes: &LoraWishes,
+) -> Result<ModelFiles> {
+    if files.adapter.is_some() {
+        let what = format!("{} has an adapter already, which is trained further as it is", files.name);
+        return Err(Error::usage(what, "merge it into the model first, to train another"));
+    }
+    // In full: the last part of RoBERTa's `classifier.dense` would be every `dense`.
+    let module =
+        |tensor: &String| tensor.rsplit_once('.').map_or(tensor.as_str(), |(module, _)| module).to_owned();
+    let modules: BTreeSet<String> = head.iter().map(module).collect();
+    let wishes = LoraWishes { modules_to_save: modules.into_iter().collect(), ..wishes.clone() };
+    files.clone().with_lora(&fresh(files, graph, &wishes)?)
+}
+
 /// What `adapter_config.json` is to say.
 fn config(files: &ModelFiles, wishes: &LoraWishes, targets: Vec<&String>, turned: bool) -> Json {
     let class = files.config.get("architectures").and_then(|list| list.get(0)).and_then(Json::as_str);

@@ -5,16 +5,36 @@
 //! makes of the weights that are to be trained states that a step may change, under the names and in the shapes
 //! of the file; [`crate::graph::differentiate`] writes the gradients; [`recipe`] puts clipping and the
 //! optimizer behind; and a [`Trainer`] keeps all of it.
+//!
+//! A run is a [`Task`] (batches, and how well it is known) that [`fit`] takes through its epochs, and what
+//! [`save`] keeps of it on disk. [`ImageClasses`] is the task of telling classes of images apart; [`data`] reads and
+//! varies them, [`head`] gives a model new classes, [`scope`] says what of it is trained.
 
+pub mod data;
+mod features;
+pub mod fit;
+mod found;
+mod frozen;
+pub mod head;
+mod images;
 pub mod lora;
 mod measure;
 pub mod objective;
 pub mod parameters;
 pub mod recipe;
+pub mod save;
+mod schedule;
+pub mod scope;
 pub mod sequences;
+mod texts;
 mod trainer;
 
 pub use crate::ops::{AdamW, Lion, Sgd};
+pub use fit::{Event, Inputs, Run, Task};
+pub use images::{Feeding, ImageClasses};
 pub use measure::prepare_images;
 pub use recipe::{Optimizer, Recipe};
+pub use schedule::{Decay, Schedule};
+pub use scope::Scope;
+pub use texts::{Reading, TextClasses};
 pub use trainer::{Progress, Trainer};

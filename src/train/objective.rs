@@ -8,6 +8,7 @@
 use super::sequences;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
+use crate::image::preprocess::Preprocess;
 use crate::models::Model;
 use crate::models::sequence::{ImageDecoder, New, ROTARY, Sequence};
 use crate::models::text::{Kind, Task, Text, TextModel, TextSizes};
@@ -15,7 +16,7 @@ use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// A loss behind a forward pass, and what its graph reads besides inputs and weights.
 pub struct Objective {
-    /// The graph; its one output is [`LOSS`].
+    /// The graph; its outputs are [`LOSS`], and what a validation looks at: `logits` of classes.
     pub graph: Graph,
     /// States that never change, and what they hold: a rotary table.
     pub constants: Vec<(String, HostTensor)>,
@@ -31,6 +32,12 @@ pub const WEIGHTS: &str = "weights";
 pub const MASK: [&str; 2] = ["kept", "restore"];
 /// Pixels that are to be painted (B·N,P·P·Ch) f32.
 pub const TARGET: &str = "target";
+/// Images (B,H,W,3) u8, before they are normalised.
+pub const PIXELS: &str = "pixels";
+/// Second labels (B) u32 of images that are mixed, and the weights (B) f32 of their losses.
+pub const OTHERS: [&str; 2] = ["others", "weights of others"];
+/// Output: scores of classes (B,K).
+pub const LOGITS: &str = "logits";
 /// First and last tokens of answers (B) u32.
 pub const ANSWERS: [&str; 2] = ["start", "end"];
 
@@ -44,9 +51,46 @@ pub fn classes_of_images(model: &dyn Model, batch: usize, smoothing: f32) -> Res
     let (height, width) = (info.image_size.height, info.image_size.width);
     let image = g.input("image", TensorDesc::f32([batch, info.channels, height, width]));
     model.build(&mut g, image)?;
-    let logits = output(&g, "logits")?;
+    let logits = output(&g, LOGITS)?;
     let loss = cross_entropy(&mut g, logits, smoothing);
-    finished(g, loss)
+    finished(g, loss, &[LOGITS])
+}
+
+/// As [`classes_of_images`], of bytes that are normalised as the model's images are, and with a second label for
+/// each image where they are `mixed`. Inputs: `pixels` (B,H,W,3) u8, `labels`, `weights` (B), and for mixed ones
+/// those of [`OTHERS`].
+///
+/// # Errors
+/// As [`classes_of_images`]; for a model of other than three channels.
+pub fn classes_of_pixels(
+    model: &dyn Model,
+    preprocess: &Preprocess,
+    batch: usize,
+    smoothing: f32,
+    mixed: bool,
+) -> Result<Objective> {
+    let info = model.info();
+    if info.channels != 3 {
+        let what = format!("{} takes images of {} channels, not of 3", info.architecture, info.channels);
+        return Err(Error::usage(what, "train it on tensors of your own"));
+    }
+    let mut g = Graph::new();
+    let (height, width) = (info.image_size.height, info.image_size.width);
+    let pixels = g.input(PIXELS, TensorDesc::new(DType::U8, [batch, height, width, 3]));
+    let (scale, offset) = preprocess.normalise();
+    g.scope("pixels");
+    let image = g.normalise(pixels, scale, offset);
+    model.build(&mut g, image)?;
+    let logits = output(&g, LOGITS)?;
+    let mut loss = cross_entropy(&mut g, logits, smoothing);
+    if mixed {
+        let labels = g.input(OTHERS[0], TensorDesc::new(DType::U32, [batch]));
+        let weights = g.input(OTHERS[1], TensorDesc::f32([batch]));
+        let losses = g.cross_entropy(logits, labels, smoothing);
+        let other = g.weighted_sum(losses, weights);
+        loss = g.add(loss, other);
+    }
+    finished(g, loss, &[LOGITS])
 }
 
 /// Squared error of the hidden patches of a masked autoencoder, `keep` patches of each image being kept. Inputs:
@@ -76,7 +120,7 @@ pub fn masked_patches(model: &dyn Model, batch: usize, keep: usize) -> Result<Ob
     let weights = g.input(WEIGHTS, TensorDesc::f32([batch * n]));
     let errors = g.squared_error(painted, target);
     let loss = g.weighted_sum(errors, weights);
-    finished(g, loss)
+    finished(g, loss, &[])
 }
 
 /// What a text model is trained for.
@@ -106,7 +150,7 @@ pub fn texts(model: &dyn TextModel, sizes: TextSizes, objective: TextObjective) 
         }
         TextObjective::Answer => answers(&mut g, sizes.batch)?,
     };
-    finished(g, loss)
+    finished(g, loss, if objective == TextObjective::Classes { &[LOGITS] } else { &[] })
 }
 
 /// What the heads of a text model are usually trained for.
@@ -138,7 +182,7 @@ pub fn next_patch(model: &dyn ImageDecoder, batch: usize) -> Result<Objective> {
     let logits = model.head(&mut g, x); // (B,N,V)
     g.check()?;
     let loss = cross_entropy(&mut g, logits, 0.0);
-    let graph = sequences::whole(&finished(g, loss)?.graph)?;
+    let graph = sequences::whole(&finished(g, loss, &[])?.graph)?;
     let order: Vec<u32> = (0..info.tokens as u32).collect();
     let rotary = model.rotary(&order).map(|table| (ROTARY.to_owned(), table));
     Ok(Objective { graph, constants: rotary.into_iter().collect() })
@@ -177,7 +221,7 @@ fn output(g: &Graph, name: &str) -> Result<Value> {
     })
 }
 
-fn finished(mut g: Graph, loss: Value) -> Result<Objective> {
+fn finished(mut g: Graph, loss: Value, kept: &[&str]) -> Result<Objective> {
     g.output(LOSS, loss);
-    Ok(Objective { graph: g.select(&[LOSS])?, constants: vec![] })
+    Ok(Objective { graph: g.select(&[&[LOSS], kept].concat())?, constants: vec![] })
 }

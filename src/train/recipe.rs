@@ -27,25 +27,32 @@ impl Optimizer {
         }
     }
 
+    /// Names of the states that it remembers earlier gradients of a parameter in; each has the parameter's shape.
+    pub(super) fn memory(&self, parameter: &str) -> Vec<String> {
+        let parts: &[&str] = match self {
+            Optimizer::AdamW(_) => &["mean", "square"],
+            Optimizer::Sgd(_) | Optimizer::Lion(_) => &["momentum"],
+        };
+        parts.iter().map(|part| format!("{part} of {parameter}")).collect()
+    }
+
     /// Puts the update of a parameter behind a graph; `others` are its gradient, the clip and the rates.
     fn update(&self, g: &mut Graph, parameter: &Parameter, value: Value, others: [Value; 3], decays: bool) {
-        let state = |g: &mut Graph, what: &str| {
-            let name = format!("{what} of {}", parameter.name);
-            g.state(&name, TensorDesc::f32(parameter.shape), Storage::AsDeclared)
-        };
+        let memory: Vec<Value> = self
+            .memory(&parameter.name)
+            .iter()
+            .map(|name| g.state(name, TensorDesc::f32(parameter.shape), Storage::AsDeclared))
+            .collect();
         let decay = |decay: f32| if decays { decay } else { 0.0 };
         match *self {
             Optimizer::AdamW(op) => {
-                let [m, v] = ["mean", "square"].map(|moment| state(g, moment));
-                g.adamw(AdamW { decay: decay(op.decay), ..op }, [value, m, v], others);
+                g.adamw(AdamW { decay: decay(op.decay), ..op }, [value, memory[0], memory[1]], others);
             }
             Optimizer::Sgd(op) => {
-                let momentum = state(g, "momentum");
-                g.sgd(Sgd { decay: decay(op.decay), ..op }, [value, momentum], others);
+                g.sgd(Sgd { decay: decay(op.decay), ..op }, [value, memory[0]], others);
             }
             Optimizer::Lion(op) => {
-                let momentum = state(g, "momentum");
-                g.lion(Lion { decay: decay(op.decay), ..op }, [value, momentum], others);
+                g.lion(Lion { decay: decay(op.decay), ..op }, [value, memory[0]], others);
             }
         }
     }
@@ -110,7 +117,7 @@ pub(super) fn step(graph: &Graph, parameters: &[Parameter], recipe: &Recipe) -> 
 
 /// The graph with its backward half, the parameters, and their gradients.
 fn backward(graph: &Graph, parameters: &[Parameter]) -> Result<(Graph, Vec<Value>, Vec<Value>)> {
-    let mut g = graph.clone();
+    let mut g = graph.select(&[LOSS])?;
     let loss = g.outputs().iter().find(|(name, _)| name == LOSS).map(|(_, v)| *v);
     let loss = loss.ok_or_else(|| Error::usage("the graph has no loss", "declare it as an output"))?;
     let state = |wanted: &str| {

@@ -7,7 +7,7 @@
 
 mod args;
 mod stem;
-pub(super) mod table;
+pub(crate) mod table;
 
 use serde_json::Value as Json;
 

@@ -1,0 +1,45 @@
+//! Trains the classifier of the embedded model on shapes that are drawn on the fly.
+//!
+//! ```sh
+//! cargo run --release --example train -- /tmp/run
+//! ```
+
+use std::path::Path;
+
+use vit_gpu::train::data::{ImageSet, Mix};
+use vit_gpu::train::save::{Output, State};
+use vit_gpu::train::{
+    AdamW, Decay, Event, Feeding, ImageClasses, Optimizer, Recipe, Run, Schedule, Scope, Task, fit, scope,
+};
+use vit_gpu::{ModelSource, Options};
+
+fn main() -> vit_gpu::Result<()> {
+    let folder = std::env::args().nth(1).unwrap_or_else(|| "run".to_owned());
+    let files = ModelSource::named("builtin:shapes").read(true)?;
+    let sets = ImageSet::shapes(7, 512, 256, 64);
+    let feeding = Feeding {
+        batch: 32,
+        seed: 7,
+        augment: None,
+        mix: Mix::default(),
+        smoothing: 0.0,
+        decode: Default::default(),
+    };
+    let mut task = ImageClasses::new(files, sets, &feeding)?;
+
+    let optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 });
+    let recipe = Recipe { optimizer, clip: 1.0, decays: &scope::decays };
+    let mut trainer = task.trainer(&Options::default(), Scope::Head, &recipe)?;
+
+    let steps = 2 * task.batches() as u32;
+    let schedule = Schedule { rate: 1e-3, least: 0.0, warmup: 4, steps, decay: Decay::Cosine };
+    let run = Run { epochs: 2, schedule, save_every: 0 };
+    let (files, output) = (task.files().clone(), Output::new(Path::new(&folder))?);
+    fit::fit(&mut trainer, &mut task, &files, &run, State::default(), &output, &mut |event| {
+        if let Event::Epoch(rows) = event {
+            println!("{:?}", rows[rows.len() - 1]);
+        }
+        true
+    })?;
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! What a run was asked for: everything that decides its bits, as it lies in the run's folder.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::args::{Opt, Sched, TrainArgs};
+use crate::error::{Error, Result};
+use crate::image::DecodeOptions;
+use crate::train::data::{Augment, ImageSet, Mix, TextSet, has_texts, read_folder, read_texts};
+use crate::train::lora::LoraWishes;
+use crate::train::{AdamW, Decay, Feeding, Lion, Optimizer, Reading, Run, Schedule, Scope, Sgd};
+
+/// Name of the pictures that are drawn on the fly.
+const SHAPES: &str = "builtin:shapes";
+/// Fewest pictures for validation.
+const LEAST_HELD_OUT: usize = 500;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Asked {
+    /// Absolute path, or `builtin:shapes`.
+    pub(super) data: String,
+    /// The model it began with, as an adapter names its base.
+    pub(super) model: String,
+    pub(super) trainable: Scope,
+    epochs: usize,
+    opt: Opt,
+    lr: f32,
+    sched: Sched,
+    warmup_epochs: f32,
+    min_lr: f32,
+    weight_decay: f32,
+    momentum: f32,
+    clip_grad: f32,
+    smoothing: f32,
+    seed: u64,
+    save_every: u32,
+    batch_size: usize,
+    val_split: f32,
+    epoch_size: usize,
+    augment: Option<Augment>,
+    mix: Mix,
+    max_tokens: Option<usize>,
+    lora: Option<LoraAsked>,
+}
+
+/// What a new adapter is to be like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct LoraAsked {
+    rank: usize,
+    alpha: f64,
+    targets: Vec<String>,
+}
+
+impl Asked {
+    /// What the command line asks for.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for data that is not there.
+    pub(super) fn new(args: &TrainArgs, model: String) -> Result<Self> {
+        let (course, feed) = (&args.course, &args.feed);
+        let data = args.data.clone().unwrap_or_default();
+        let drawn = data == SHAPES;
+        let data = match drawn {
+            true => SHAPES.to_owned(),
+            false => {
+                let path = std::path::absolute(&data).unwrap_or_else(|_| data.clone().into());
+                let text = path.to_str().map(str::to_owned);
+                let missing = || {
+                    Error::input(
+                        path.display(),
+                        "there is no such file or folder",
+                        "name a folder of images by class, or a list of texts",
+                    )
+                };
+                text.filter(|_| path.exists()).ok_or_else(missing)?
+            }
+        };
+        let usual = Augment::default();
+        let given = feed.scale.is_some()
+            || feed.hflip.is_some()
+            || feed.color_jitter.is_some()
+            || feed.reprob.is_some();
+        let augment = Augment {
+            scale: match feed.scale.as_deref() {
+                Some(&[least, most]) if least > 0.0 && least <= most => [least.into(), most.into()],
+                Some(_) => {
+                    return Err(Error::usage(
+                        "--scale: a crop has a share of the area above 0",
+                        "give the least first: 0.5 1",
+                    ));
+                }
+                None if drawn => [1.0; 2],
+                None => usual.scale,
+            },
+            flip: feed.hflip.map_or(if drawn { 0.0 } else { usual.flip }, f64::from),
+            jitter: feed.color_jitter.map_or(usual.jitter, f64::from),
+            erase: feed.reprob.map_or(usual.erase, f64::from),
+            ..usual
+        };
+        let begun = args.new.is_some() || args.lora.is_some() || args.trainable == Scope::Head;
+        let usual_rate = match course.opt {
+            Opt::Adamw if begun => 1e-3,
+            Opt::Adamw => 1e-4,
+            Opt::Sgd => 0.01,
+            Opt::Lion if begun => 3e-4,
+            Opt::Lion => 3e-5,
+        };
+        Ok(Self {
+            data,
+            model,
+            trainable: args.trainable,
+            epochs: course.epochs as usize,
+            opt: course.opt,
+            lr: course.lr.unwrap_or(usual_rate),
+            sched: course.sched,
+            warmup_epochs: course.warmup_epochs.unwrap_or(course.epochs as f32 / 20.0),
+            min_lr: course.min_lr,
+            weight_decay: course.weight_decay,
+            momentum: course.momentum,
+            clip_grad: course.clip_grad,
+            smoothing: course.smoothing,
+            seed: course.seed,
+            save_every: course.save_every,
+            batch_size: feed.batch_size as usize,
+            val_split: feed.val_split,
+            epoch_size: feed.epoch_size as usize,
+            augment: (!feed.no_aug && (!drawn || given)).then_some(augment),
+            mix: Mix { mixup: feed.mixup.into(), cutmix: feed.cutmix.into() },
+            max_tokens: feed.max_tokens.map(|n| n as usize),
+            lora: args.lora.map(|rank| LoraAsked {
+                rank: rank as usize,
+                alpha: args.lora_alpha.map_or(2.0 * f64::from(rank), f64::from),
+                targets: args.lora_targets.clone(),
+            }),
+        })
+    }
+
+    /// Images to train and to validate on; those that are drawn have this side in pixels.
+    ///
+    /// # Errors
+    /// As [`read_folder`].
+    pub(super) fn images(&self, side: usize) -> Result<[ImageSet; 2]> {
+        if self.data == SHAPES {
+            let held_out = (self.epoch_size / 4).max(LEAST_HELD_OUT);
+            return Ok(ImageSet::shapes(self.seed, self.epoch_size, held_out, side));
+        }
+        read_folder(Path::new(&self.data), self.val_split.into(), self.seed)
+    }
+
+    /// Texts to train and to validate on, if that is what the data is.
+    ///
+    /// # Errors
+    /// As [`read_texts`].
+    pub(super) fn texts(&self) -> Result<Option<[TextSet; 2]>> {
+        let path = Path::new(&self.data);
+        let lists = self.data != SHAPES && has_texts(path);
+        lists.then(|| read_texts(path, self.val_split.into(), self.seed)).transpose()
+    }
+
+    /// What a new adapter is to be like, if one is to be trained.
+    pub(super) fn lora(&self) -> Option<LoraWishes> {
+        self.lora.as_ref().map(|lora| LoraWishes {
+            base: self.model.clone(),
+            rank: lora.rank,
+            alpha: lora.alpha,
+            rank_stabilised: false,
+            targets: lora.targets.clone(),
+            modules_to_save: vec![],
+            initial: vec![],
+            seed: self.seed,
+        })
+    }
+
+    pub(super) fn reading(&self) -> Reading {
+        Reading { batch: self.batch_size, seed: self.seed, longest: self.max_tokens }
+    }
+
+    pub(super) fn feeding(&self, images: usize) -> Feeding {
+        Feeding {
+            // A small folder is one batch.
+            batch: self.batch_size.min(images.max(1)),
+            seed: self.seed,
+            augment: self.augment,
+            mix: self.mix,
+            smoothing: self.smoothing,
+            decode: DecodeOptions::default(),
+        }
+    }
+
+    /// Optimizer, and the largest norm of its gradients.
+    pub(super) fn optimizer(&self) -> (Optimizer, f32) {
+        let decay = self.weight_decay;
+        let optimizer = match self.opt {
+            Opt::Adamw => Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay }),
+            Opt::Sgd => Optimizer::Sgd(Sgd { momentum: self.momentum, decay, nesterov: false }),
+            Opt::Lion => Optimizer::Lion(Lion { beta1: 0.9, beta2: 0.99, decay }),
+        };
+        (optimizer, self.clip_grad)
+    }
+
+    /// How long the run is, where an epoch has so many steps.
+    pub(super) fn run(&self, batches: usize) -> Run {
+        let steps = (self.epochs * batches) as u32;
+        let warmup = (self.warmup_epochs * batches as f32).round() as u32;
+        let decay = match self.sched {
+            Sched::Constant => Decay::Constant,
+            Sched::Linear => Decay::Linear,
+            Sched::Cosine => Decay::Cosine,
+        };
+        let schedule =
+            Schedule { rate: self.lr, least: self.min_lr, warmup: warmup.min(steps), steps, decay };
+        Run { epochs: self.epochs, schedule, save_every: self.save_every }
+    }
+}

@@ -1,0 +1,260 @@
+//! `vit-gpu train`: a model learns classes of images or texts, epoch by epoch, into a folder that other commands take.
+
+pub(super) mod args;
+mod asked;
+mod report;
+
+use std::io::Write;
+use std::path::Path;
+
+use super::args::ModelArgs;
+use super::locate::{chosen, locate};
+use super::outcome::Outcome;
+use super::talk::Talk;
+use super::{filename, interrupt, open};
+use crate::error::{Error, Result};
+use crate::session::{ModelFiles, ModelKind, ModelSource, Options};
+use crate::synthetic::fresh;
+use crate::textfile;
+use crate::train::lora::LoraWishes;
+use crate::train::save::{self, Output, State};
+use crate::train::{ImageClasses, Recipe, Scope, Task, TextClasses, Trainer, fit, scope};
+use args::TrainArgs;
+use asked::Asked;
+use report::Report;
+
+/// Largest configuration that is read, in bytes.
+const MAX_CONFIG: u64 = 64 << 20;
+
+/// Runs the command and yields its exit code.
+pub(super) fn run(args: &TrainArgs, talk: Talk, out: &mut impl Write) -> Outcome {
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
+    let (files, asked, output, state) = match &args.resume {
+        Some(folder) => resumed(folder, !args.model.no_mmap)?,
+        None => begun(args, talk)?,
+    };
+    let mut learning = Learning::new(files, &asked, talk)?;
+    if let Some(wishes) = asked.lora().filter(|_| args.resume.is_none()) {
+        learning.adapt(&wishes)?;
+    }
+    let (optimizer, clip) = asked.optimizer();
+    let recipe = Recipe { optimizer, clip, decays: &scope::decays };
+    let mut trainer = learning.trainer(&options, asked.trainable, &recipe, talk)?;
+    open::say_device(trainer.device(), talk);
+    report::memory(&trainer, talk);
+    let resumed_at = state.step;
+    if args.resume.is_some() {
+        save::resume(&mut trainer, &output.last(), &state)?;
+    }
+    let (files, batch, task) = (learning.files().clone(), learning.batch(), learning.task());
+    let run = asked.run(task.batches());
+    let listening = interrupt::listen();
+    let mut report = Report::new(talk, out, args.format, run, task.batches(), batch, &output);
+    report.begin(&state.log)?;
+    let watch = &mut |event: fit::Event<'_>| report.event(event) && !interrupt::asked();
+    let state = fit::fit(&mut trainer, task, &files, &run, state, &output, watch);
+    drop(listening);
+    report.end()?;
+    let state = state.map_err(|e| report::worded(e, &output))?;
+    if state.epoch < run.epochs {
+        let shown =
+            args.resume.as_ref().or(args.output.as_ref()).map_or(String::new(), |p| p.display().to_string());
+        talk.note(format_args!("saved at step {}; go on with `vit-gpu train --resume {shown}`", state.step));
+        return Err(Error::Interrupted.into());
+    }
+    if resumed_at == state.step {
+        talk.note("the run was at its end already");
+    }
+    if let Some((epoch, best)) = state.best {
+        let input = learning.example();
+        talk.note(format_args!(
+            "best: epoch {epoch}, top-1 {:.2} %; try `vit-gpu infer -m {} {input}`",
+            100.0 * best,
+            output.best().display()
+        ));
+    }
+    Ok(0)
+}
+
+/// What is learned: classes of images, or of texts.
+enum Learning {
+    Images(Box<ImageClasses>),
+    Texts(Box<TextClasses>),
+}
+
+impl Learning {
+    fn new(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<Self> {
+        let said = |train: usize, held_out: usize, what: &str, classes: usize| {
+            talk.note(format_args!(
+                "{train} {what} of {classes} classes to train on, {held_out} to validate on"
+            ));
+        };
+        let texts = files.kind() == Some(ModelKind::Text);
+        let learning = match asked.texts()? {
+            Some(sets) => {
+                if !texts {
+                    let what = format!("{} reads no texts, and the data is a list of texts", files.name);
+                    return Err(Error::usage(
+                        what,
+                        "name a text model, as in -m google-bert/bert-base-uncased",
+                    ));
+                }
+                said(sets[0].texts.len(), sets[1].texts.len(), "texts", sets[0].classes.len());
+                Self::Texts(Box::new(TextClasses::new(files, sets, &asked.reading())?))
+            }
+            None => {
+                if texts {
+                    let what = format!("{} reads texts, not images", files.name);
+                    return Err(Error::usage(
+                        what,
+                        "its data is train.jsonl, .csv or .tsv, with the fields text and label",
+                    ));
+                }
+                let model = crate::models::from_config(&files.config, files.checkpoint.index(), None);
+                let model =
+                    model.and_then(crate::models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
+                let side = model.info().image_size;
+                let sets = asked.images(side.height.max(side.width))?;
+                said(sets[0].len(), sets[1].len(), "images", sets[0].classes.len());
+                let feeding = asked.feeding(sets[0].len());
+                Self::Images(Box::new(ImageClasses::new(files, sets, &feeding)?))
+            }
+        };
+        let new_head = match &learning {
+            Self::Images(task) => task.new_head(),
+            Self::Texts(task) => task.new_head(),
+        };
+        if new_head {
+            talk.note("the classes are not the model's: it gets a new classifier");
+        }
+        Ok(learning)
+    }
+
+    fn adapt(&mut self, wishes: &LoraWishes) -> Result<()> {
+        match self {
+            Self::Images(task) => task.adapt(wishes),
+            Self::Texts(task) => task.adapt(wishes),
+        }
+    }
+
+    fn files(&self) -> &ModelFiles {
+        match self {
+            Self::Images(task) => task.files(),
+            Self::Texts(task) => task.files(),
+        }
+    }
+
+    /// Images or texts of a step.
+    fn batch(&self) -> usize {
+        match self {
+            Self::Images(task) => task.batch(),
+            Self::Texts(task) => task.sizes().batch,
+        }
+    }
+
+    fn trainer(&mut self, options: &Options, scope: Scope, recipe: &Recipe, talk: Talk) -> Result<Trainer> {
+        match self {
+            Self::Images(task) => {
+                let trainer = task.trainer(options, scope, recipe)?;
+                if task.has_features() {
+                    talk.note("what is frozen is computed once for each image");
+                }
+                Ok(trainer)
+            }
+            Self::Texts(task) => task.trainer(options, scope, recipe),
+        }
+    }
+
+    fn task(&mut self) -> &mut dyn Task {
+        match self {
+            Self::Images(task) => &mut **task,
+            Self::Texts(task) => &mut **task,
+        }
+    }
+
+    /// What `infer` takes to try the model.
+    fn example(&self) -> &'static str {
+        match self {
+            Self::Images(_) => "IMAGE",
+            Self::Texts(_) => "--text TEXT",
+        }
+    }
+}
+
+/// A run that begins.
+fn begun(args: &TrainArgs, talk: Talk) -> Result<(ModelFiles, Asked, Output, State)> {
+    let folder = args.output.as_deref().unwrap_or(Path::new(""));
+    filename::check_name(folder)?;
+    let (files, id) = match &args.new {
+        Some(name) => (new_model(name, args)?, format!("new:{name}")),
+        None => model(&args.model, talk)?,
+    };
+    let asked = Asked::new(args, id)?;
+    let output = Output::new(folder)?;
+    if output.is_taken() && !args.force {
+        let what = format!("there is a run in {} already", folder.display());
+        return Err(Error::usage(
+            what,
+            "go on with it by --resume, write over it by --force, or name another folder",
+        ));
+    }
+    output.clean();
+    let state = State { asked: serde_json::to_value(&asked).unwrap_or_default(), ..State::default() };
+    Ok((files, asked, output, state))
+}
+
+/// The model that is trained further, and what an adapter calls it: its path, or its name on a hub.
+fn model(args: &ModelArgs, talk: Talk) -> Result<(ModelFiles, String)> {
+    if chosen(args)?.is_none() {
+        talk.note("no -m given: the built-in model is trained further");
+    }
+    let found = locate(args, Talk::quiet())?.read(!args.no_mmap)?;
+    let path = Path::new(&found.id);
+    let id = match path.exists() {
+        true => std::path::absolute(path).unwrap_or(path.to_owned()).display().to_string(),
+        false => found.id.clone(),
+    };
+    if found.files.kind() != Some(ModelKind::Text) {
+        found.expect(ModelKind::Vision)?;
+    }
+    Ok((found.files, id))
+}
+
+/// A model of random weights.
+fn new_model(name: &str, args: &TrainArgs) -> Result<ModelFiles> {
+    let seed = args.course.seed;
+    let path = Path::new(name);
+    let made = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+        let wrong = |e: textfile::Unread| Error::model(name, e.what, e.help);
+        let config = textfile::read_json(path, MAX_CONFIG).map_err(wrong)?;
+        let config = config.ok_or_else(|| Error::model(name, "there is no such file", "check the path"))?;
+        fresh::of_config(name, &config, seed)?
+    } else {
+        fresh::timm(name, &args.model_args, seed)?
+    };
+    Ok(ModelFiles::made(format!("new:{name}"), made))
+}
+
+/// A run that goes on.
+fn resumed(folder: &Path, mmap: bool) -> Result<(ModelFiles, Asked, Output, State)> {
+    if !folder.is_dir() {
+        return Err(Error::model(
+            folder.display(),
+            "there is no such folder",
+            "name the folder that a run was written to",
+        ));
+    }
+    let output = Output::new(folder)?;
+    output.clean();
+    let last = output.last();
+    let state = save::read_state(&last)?;
+    let asked: Asked = serde_json::from_value(state.asked.clone()).map_err(|e| {
+        Error::model(
+            last.display(),
+            format!("its trainer_state.json is of another program: {e}"),
+            "begin anew",
+        )
+    })?;
+    let files = ModelSource::Path(last).read(mmap)?;
+    Ok((files, asked, output, state))
+}

@@ -1,0 +1,197 @@
+//! A run of training: epochs of steps, a validation behind each, and what is worth keeping on disk.
+
+use super::save::{Output, Row, State};
+use super::schedule::Schedule;
+use super::trainer::Trainer;
+use crate::error::{Error, Result};
+use crate::session::ModelFiles;
+use crate::tensor::HostTensor;
+
+/// What is learned: batches, and how well it is known.
+pub trait Task {
+    /// Batches of an epoch.
+    fn batches(&self) -> usize;
+
+    /// What is to be done before the first step, with how far it is; false where an end was asked for.
+    ///
+    /// # Errors
+    /// If the data cannot be read; device errors.
+    fn prepare(&mut self, _: &mut Trainer, _: &mut dyn FnMut(usize, usize) -> bool) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Begins an epoch (from 0) at a batch.
+    fn begin(&mut self, epoch: usize, batch: usize);
+
+    /// The inputs of the next step.
+    ///
+    /// # Errors
+    /// If the data cannot be read.
+    fn next(&mut self) -> Result<Inputs>;
+
+    /// Numbers of a validation by name. The first says which epoch is best: the greatest.
+    ///
+    /// # Errors
+    /// If the data cannot be read; device errors.
+    fn validate(&mut self, trainer: &mut Trainer) -> Result<Vec<(String, f64)>>;
+
+    /// What a user should hear since the last call: images that were left out.
+    fn notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Inputs of a step by name, as the objective declares them.
+pub type Inputs = Vec<(&'static str, HostTensor)>;
+
+/// What happened in a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<'a> {
+    /// Features of frozen layers are computed: so many images of all.
+    Features {
+        /// Images done.
+        done: usize,
+        /// Images in all.
+        total: usize,
+    },
+    /// A step: its number in the run (from 1), its loss and learning rate.
+    Step {
+        /// Steps taken.
+        step: u32,
+        /// The loss before the step.
+        loss: f32,
+        /// The learning rate.
+        rate: f32,
+    },
+    /// An epoch was validated; all rows so far.
+    Epoch(&'a [Row]),
+    /// Something that a user should hear.
+    Note(&'a str),
+}
+
+/// How long a run is, and how its learning rate goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Run {
+    /// Epochs.
+    pub epochs: usize,
+    /// The learning rate of every step.
+    pub schedule: Schedule,
+    /// Steps between two saves of `last` within an epoch; 0 saves at its end only.
+    pub save_every: u32,
+}
+
+/// Trains until the last epoch, or until `watch` asks for an end by `false`: then the state is saved, and can be
+/// gone on with. Saves `last` behind every epoch, and `best` where its validation was better than any before.
+/// Returns the state.
+///
+/// # Errors
+/// [`Error::NonFinite`] for a loss or gradients that are not numbers: what was saved last is still there. Errors of
+/// task, device and disk.
+pub fn fit(
+    trainer: &mut Trainer,
+    task: &mut dyn Task,
+    files: &ModelFiles,
+    run: &Run,
+    mut state: State,
+    output: &Output,
+    watch: &mut dyn FnMut(Event) -> bool,
+) -> Result<State> {
+    let batches = task.batches();
+    if batches == 0 {
+        return Err(Error::usage("there are fewer images than one batch takes", "take a smaller batch"));
+    }
+    if state.epoch < run.epochs
+        && !task.prepare(trainer, &mut |done, total| watch(Event::Features { done, total }))?
+    {
+        return Ok(state);
+    }
+    while state.epoch < run.epochs {
+        task.begin(state.epoch, state.batch);
+        while state.batch < batches {
+            let inputs = task.next()?;
+            let rate = run.schedule.at(state.step);
+            let progress = trainer.step(&inputs, rate)?;
+            if !progress.loss.is_finite() || !progress.norm.is_finite() {
+                return Err(not_finite(trainer, &inputs, state.step + 1));
+            }
+            state.step += 1;
+            state.batch += 1;
+            state.losses += f64::from(progress.loss);
+            for note in task.notes() {
+                watch(Event::Note(&note));
+            }
+            let goes_on = watch(Event::Step { step: state.step, loss: progress.loss, rate });
+            if !goes_on {
+                output.save(files, trainer, &state)?;
+                return Ok(state);
+            }
+            if run.save_every > 0 && state.step.is_multiple_of(run.save_every) && state.batch < batches {
+                output.save(files, trainer, &state)?;
+            }
+        }
+        let found = task.validate(trainer)?;
+        state.epoch += 1;
+        state.log.push(Row {
+            epoch: state.epoch,
+            step: state.step,
+            train_loss: state.losses / batches as f64,
+            rate: run.schedule.at(state.step - 1),
+            found,
+        });
+        (state.batch, state.losses) = (0, 0.0);
+        let first = state.log.last().and_then(|row| row.found.first()).map_or(0.0, |(_, value)| *value);
+        let better = state.best.is_none_or(|(_, best)| first > best);
+        if better {
+            state.best = Some((state.epoch, first));
+        }
+        output.save(files, trainer, &state)?;
+        if better {
+            output.keep_best()?;
+        }
+        output.write_text("summary.csv", &summary(&state.log))?;
+        if !watch(Event::Epoch(&state.log)) {
+            break;
+        }
+    }
+    Ok(state)
+}
+
+/// The table of epochs, as timm writes it.
+fn summary(log: &[Row]) -> String {
+    let names = log.first().map(|row| row.found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
+    let mut out = format!("epoch,step,train_loss,lr,{}\n", names.unwrap_or_default().join(","));
+    for row in log {
+        let found: Vec<String> = row.found.iter().map(|(_, value)| value.to_string()).collect();
+        out += &format!("{},{},{},{},{}\n", row.epoch, row.step, row.train_loss, row.rate, found.join(","));
+    }
+    out
+}
+
+/// Which tensor is not finite: a parameter, else a gradient, the first in the order of the forward pass.
+fn not_finite(trainer: &mut Trainer, inputs: &Inputs, step: u32) -> Error {
+    let bad = |what: String, tensor: &HostTensor| {
+        let values = tensor.as_f32().unwrap_or_default();
+        let count = values.iter().filter(|x| !x.is_finite()).count();
+        (count > 0).then(|| Error::NonFinite { what, count, total: values.len() })
+    };
+    let names: Vec<String> = trainer.parameters().iter().map(|p| p.name.clone()).collect();
+    for name in &names {
+        match trainer.parameter(name) {
+            Ok(tensor) => {
+                if let Some(e) = bad(format!("step {step}: the parameter `{name}`"), &tensor) {
+                    return e;
+                }
+            }
+            Err(e) => return e,
+        }
+    }
+    let (loss, gradients) = match trainer.gradients(inputs) {
+        Ok(found) => found,
+        Err(e) => return e,
+    };
+    let first = names.iter().filter_map(|name| gradients.iter().find(|(known, _)| known == name));
+    let found =
+        first.filter_map(|(name, gradient)| bad(format!("step {step}: the gradient of `{name}`"), gradient));
+    let loss = || Error::NonFinite { what: format!("step {step}: the loss ({loss})"), count: 1, total: 1 };
+    found.into_iter().next().unwrap_or_else(loss)
+}

@@ -1,0 +1,210 @@
+//! New classes for a model of images or texts: a classifier with a row for each, in place of the one it has or
+//! where it has none, and a configuration that names them.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::objective::LOGITS;
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Part, Value};
+use crate::labels::Labels;
+use crate::models::text::{Kind, Text, TextModel, TextSizes};
+use crate::models::{self, AnyModel, Model};
+use crate::ops::Op;
+use crate::printable::printable;
+use crate::random::Random;
+use crate::session::ModelFiles;
+use crate::tensor::{HostTensor, Shape, TensorDesc};
+
+/// Deviation of the weights of a new classifier, as timm and transformers begin.
+const DEVIATION: f64 = 0.02;
+
+/// A family whose checkpoints without a classifier take one.
+struct Bare {
+    /// `model_type`.
+    family: &'static str,
+    /// What transformers puts in front of the encoder's tensors in a classifier's file.
+    prefix: &'static str,
+    /// The classifier's class.
+    class: &'static str,
+    /// Name of its linear layer, how many times the encoder's width it reads, and whether it has a bias.
+    head: (&'static str, usize, bool),
+    /// Starts of names, behind the prefix, of tensors that the classifier does not have.
+    dropped: &'static [&'static str],
+}
+
+const fn vision(family: &'static str, prefix: &'static str, class: &'static str, times: usize) -> Bare {
+    Bare { family, prefix, class, head: ("classifier", times, true), dropped: &["pooler.dense."] }
+}
+
+const BARE: &[Bare] = &[
+    vision("vit", "vit.", "ViTForImageClassification", 1),
+    vision("deit", "deit.", "DeiTForImageClassification", 1),
+    vision("beit", "beit.", "BeitForImageClassification", 1),
+    vision("dinov2", "dinov2.", "Dinov2ForImageClassification", 2),
+    vision("dinov2_with_registers", "dinov2_with_registers.", "Dinov2WithRegistersForImageClassification", 2),
+    Bare {
+        family: "bert",
+        prefix: "bert.",
+        class: "BertForSequenceClassification",
+        head: ("classifier", 1, true),
+        dropped: &["cls.", "qa_outputs."],
+    },
+    Bare {
+        family: "gpt2",
+        prefix: "transformer.",
+        class: "GPT2ForSequenceClassification",
+        head: ("score", 1, false),
+        dropped: &["lm_head."],
+    },
+];
+
+/// Where each of these classes stands in a model that has the same ones, in whatever order; `None` if it has others.
+pub fn same_classes(files: &ModelFiles, own: Option<usize>, classes: &[String]) -> Option<Vec<u32>> {
+    let known = Labels::from_config(&files.config, own?);
+    let at = |class: &String| known.names.iter().position(|name| name == class);
+    let places: Option<Vec<u32>> = classes.iter().map(|class| at(class).map(|i| i as u32)).collect();
+    places.filter(|_| known.names.len() == classes.len())
+}
+
+/// The files of a model of images or texts with a new classifier over these classes: weights of the normal
+/// distribution of deviation 0.02, drawn by `seed`, and no bias.
+///
+/// # Errors
+/// [`Error::Model`] for a model that takes no classifier.
+pub fn with_classes(files: &ModelFiles, classes: &[String], seed: u64) -> Result<ModelFiles> {
+    let model = models::from_config(&files.config, files.checkpoint.index(), None)
+        .map_err(|e| e.within(&files.name))?;
+    if files.adapter.is_some() {
+        let what = "has an adapter over it, whose classes are not those of the data";
+        return Err(Error::model(&files.name, what, "merge the adapter into the model first"));
+    }
+    let mut files = files.clone();
+    let (width, found) = match &model {
+        AnyModel::Vision(model) => {
+            let info = model.info();
+            (info.hidden, info.classes.map(|_| classifier(&image_graph(&**model)?)).transpose()?)
+        }
+        AnyModel::Text(model) => {
+            let info = model.info();
+            (info.hidden, info.classes.map(|_| classifier(&text_graph(&**model)?)).transpose()?)
+        }
+        AnyModel::Generator(_) => {
+            let help = "take one that looks at images or reads texts";
+            return Err(Error::model(&files.name, "a generator of images takes no classifier", help));
+        }
+    };
+    let found = found.unwrap_or_default();
+    let heads: Vec<(String, Vec<usize>)> = if found.is_empty() {
+        headless(&mut files, width)?
+    } else {
+        let dims = |name: &String| files.checkpoint.index().get(name).map_or(vec![], |s| s.dims().to_vec());
+        found.iter().map(|name| (name.clone(), dims(name))).collect()
+    };
+    let tensors = heads.into_iter().map(|(name, mut dims)| {
+        if let Some(rows) = dims.first_mut() {
+            *rows = classes.len();
+        }
+        let mut random = Random::named(seed, &name);
+        let deviation = if dims.len() > 1 { DEVIATION } else { 0.0 };
+        let values =
+            (0..dims.iter().product()).map(|_: usize| (deviation * random.normal()) as f32).collect();
+        (name, HostTensor::f32(Shape::new(&dims), values))
+    });
+    let name = files.checkpoint.name().to_owned();
+    files.checkpoint = files.checkpoint.with(&Checkpoint::from_tensors(&name, tensors)?);
+    name_classes(&mut files.config, classes);
+    Ok(files)
+}
+
+/// A vision model's graph for one image of its own size.
+fn image_graph(model: &dyn Model) -> Result<Graph> {
+    let (mut g, info) = (Graph::new(), model.info());
+    let (height, width) = (info.image_size.height, info.image_size.width);
+    let image = g.input("image", TensorDesc::f32([1, info.channels, height, width]));
+    model.build(&mut g, image)?;
+    Ok(g)
+}
+
+/// A text model's graph for one text of one token.
+fn text_graph(model: &dyn TextModel) -> Result<Graph> {
+    let mut g = Graph::new();
+    let written = if model.info().kind == Kind::EncoderDecoder { 1 } else { 0 };
+    let text = Text::declare(&mut g, TextSizes { batch: 1, tokens: 1, written, places: 1 });
+    model.build(&mut g, &text)?;
+    Ok(g)
+}
+
+/// The tensors of the linear layers that `logits` of a graph come from: two of a distilled DeiT.
+///
+/// # Errors
+/// [`Error::Usage`] if it has none.
+pub fn classifier(g: &Graph) -> Result<Vec<String>> {
+    let logits = g.outputs().iter().find(|(name, _)| name == LOGITS).map(|(_, v)| *v);
+    let mut names = Vec::new();
+    let mut waiting: Vec<Value> = logits.into_iter().collect();
+    while let Some(v) = waiting.pop() {
+        let node = g.node(v);
+        let weights = node.inputs.iter().filter_map(|v| match &g.node(*v).op {
+            Op::Weight(weight) => Some(&weight.parts),
+            _ => None,
+        });
+        names.extend(weights.flatten().flat_map(Part::names).map(str::to_owned));
+        if !matches!(node.op, Op::MatMul(_)) {
+            waiting.extend(&node.inputs);
+        }
+    }
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        return Err(Error::usage("the model has no classifier", "name the classes it is to learn"));
+    }
+    Ok(names)
+}
+
+/// Makes room for a classifier where there is none; its tensors, with a row each.
+fn headless(files: &mut ModelFiles, hidden: usize) -> Result<Vec<(String, Vec<usize>)>> {
+    let family = files.config["model_type"].as_str().unwrap_or_default();
+    let Some(bare) = BARE.iter().find(|bare| bare.family == family) else {
+        if files.config.get("architecture").is_some() {
+            return Ok(vec![("head.weight".to_owned(), vec![1, hidden]), ("head.bias".to_owned(), vec![1])]);
+        }
+        let what = format!("a model of type `{}` takes no new classifier here", printable(family));
+        return Err(Error::model(&files.name, what, "take a checkpoint that has one"));
+    };
+    // transformers looks for an encoder's tensors under its name, unless there is nothing else.
+    let renamed = |name: &str| {
+        let own = name.strip_prefix(bare.prefix).unwrap_or(name);
+        let dropped = bare.dropped.iter().any(|start| own.starts_with(start));
+        (!dropped).then(|| format!("{}{own}", bare.prefix))
+    };
+    files.checkpoint = files.checkpoint.renamed(&renamed);
+    files.config["architectures"] = json!([bare.class]);
+    let (head, times, bias) = bare.head;
+    let bias = bias.then(|| (format!("{head}.bias"), vec![1]));
+    Ok([(format!("{head}.weight"), vec![1, times * hidden])].into_iter().chain(bias).collect())
+}
+
+/// Names classes in a configuration, Hugging Face's or timm's.
+fn name_classes(config: &mut Json, classes: &[String]) {
+    let Some(object) = config.as_object_mut() else { return };
+    if object.contains_key("architecture") {
+        let n = json!(classes.len());
+        for key in ["pretrained_cfg", "model_args"] {
+            if let Some(inner) = object.get_mut(key).and_then(Json::as_object_mut) {
+                inner.retain(|key, _| !key.starts_with("label_"));
+                inner.insert("num_classes".to_owned(), n.clone());
+            }
+        }
+        object.insert("num_classes".to_owned(), n);
+        object.insert("label_names".to_owned(), json!(classes));
+        object.remove("label_descriptions");
+        return;
+    }
+    let numbered = || classes.iter().enumerate();
+    let by_number: Map<String, Json> = numbered().map(|(i, class)| (i.to_string(), json!(class))).collect();
+    let by_name: Map<String, Json> = numbered().map(|(i, class)| (class.clone(), json!(i))).collect();
+    object.insert("id2label".to_owned(), by_number.into());
+    object.insert("label2id".to_owned(), by_name.into());
+    ["num_labels", "_num_labels", "problem_type"].iter().for_each(|key| drop(object.remove(*key)));
+}

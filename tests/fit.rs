@@ -1,0 +1,236 @@
+//! Runs of training: that a run which was interrupted gives the same bits as one which was not, that what is saved
+//! opens, that frozen features change nothing, and that a loss which is no number ends a run.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use common::open;
+use vit_gpu::gpu::DeviceChoice;
+use vit_gpu::train::data::{Augment, ImageSet, Images, Mix};
+use vit_gpu::train::lora::LoraWishes;
+use vit_gpu::train::save::{self, Output, State};
+use vit_gpu::train::{
+    AdamW, Decay, Event, Feeding, ImageClasses, Optimizer, Recipe, Run, Schedule, Scope, Sgd, Task, fit,
+    scope,
+};
+use vit_gpu::{Device, ModelSource, Options, Session};
+
+const SIDE: usize = 32;
+
+/// A small run on shapes of 32 pixels.
+#[derive(Clone)]
+struct Small {
+    device: Device,
+    optimizer: Optimizer,
+    scope: Scope,
+    feeding: Feeding,
+    epochs: usize,
+    fresh: bool,
+    rate: f32,
+    /// Rank of an adapter.
+    lora: Option<usize>,
+}
+
+impl Small {
+    fn on(device: Device) -> Self {
+        let augment = Augment { scale: [0.5, 1.0], jitter: 0.2, erase: 0.3, ..Augment::default() };
+        let feeding = Feeding {
+            batch: 8,
+            seed: 5,
+            augment: Some(augment),
+            mix: Mix { mixup: 0.4, cutmix: 0.5 },
+            smoothing: 0.1,
+            decode: Default::default(),
+        };
+        let optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 });
+        Self { device, optimizer, scope: Scope::All, feeding, epochs: 3, fresh: true, rate: 1e-3, lora: None }
+    }
+
+    fn plain(self) -> Self {
+        let feeding = Feeding { augment: None, mix: Mix::default(), smoothing: 0.0, ..self.feeding };
+        Self { feeding, ..self }
+    }
+
+    /// Goes on with what is in the folder, if there is something, until `stop` steps are done. Returns the state and
+    /// the losses of the steps.
+    fn run(&self, folder: &Path, stop: u32) -> vit_gpu::Result<(State, Vec<f32>)> {
+        let output = Output::new(folder)?;
+        let going_on = output.is_taken();
+        let place = if going_on { output.last() } else { "tests/golden/vit".into() };
+        let files = ModelSource::Path(place.clone()).read(false)?;
+        let mut sets = ImageSet::shapes(9, 40, 20, SIDE);
+        if let Images::Shapes { fresh, .. } = &mut sets[0].images {
+            *fresh = self.fresh;
+        }
+        let options =
+            Options { device: self.device.clone(), tuning_budget: Duration::ZERO, ..Options::default() };
+        let mut task = ImageClasses::new(files, sets, &self.feeding)?;
+        if let Some(rank) = self.lora.filter(|_| !going_on) {
+            task.adapt(&LoraWishes {
+                base: std::path::absolute(&place).unwrap().display().to_string(),
+                rank,
+                alpha: 8.0,
+                rank_stabilised: false,
+                targets: vec![],
+                modules_to_save: vec![],
+                initial: vec![],
+                seed: 5,
+            })?;
+        }
+        let recipe = Recipe { optimizer: self.optimizer, clip: 1.0, decays: &scope::decays };
+        let mut trainer = task.trainer(&options, self.scope, &recipe)?;
+        let mut state = State::default();
+        if going_on {
+            state = save::read_state(&place)?;
+            save::resume(&mut trainer, &place, &state)?;
+        }
+        let steps = (self.epochs * task.batches()) as u32;
+        let schedule = Schedule { rate: self.rate, least: 0.0, warmup: 3, steps, decay: Decay::Cosine };
+        let run = Run { epochs: self.epochs, schedule, save_every: 0 };
+        let files = task.files().clone();
+        let mut losses = Vec::new();
+        let watch = &mut |event: Event<'_>| match event {
+            Event::Step { step, loss, .. } => {
+                losses.push(loss);
+                step < stop
+            }
+            _ => true,
+        };
+        let state = fit::fit(&mut trainer, &mut task, &files, &run, state, &output, watch)?;
+        Ok((state, losses))
+    }
+}
+
+/// Contents of all files of a folder.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            all.extend(contents(&path).into_iter().map(|(file, bytes)| (format!("{name}/{file}"), bytes)));
+        } else {
+            all.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
+    all
+}
+
+#[track_caller]
+fn same(a: &Path, b: &Path) {
+    let [a, b] = [a, b].map(contents);
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    let differing: Vec<&String> = a.keys().filter(|name| a[*name] != b[*name]).collect();
+    assert!(differing.is_empty(), "{differing:?} differ");
+}
+
+/// One run as it is, one interrupted after these steps, one after the other: the same bits.
+fn interrupted(small: &Small, stops: &[u32]) {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+    let (state, losses) = small.run(&whole, u32::MAX).unwrap();
+    assert_eq!((state.step, state.epoch, losses.len()), (15, 3, 15));
+    let mut all = Vec::new();
+    for &stop in stops.iter().chain([&u32::MAX]) {
+        let (state, losses) = small.run(&parts, stop).unwrap();
+        assert_eq!(state.step, stop.min(15));
+        all.extend(losses);
+    }
+    assert_eq!(all, losses);
+    same(&whole, &parts);
+    // What is saved is a model as any other.
+    let options = Options { device: Device::Reference, ..Options::default() };
+    let session = Session::open(&ModelSource::Path(parts.join("best")), &options).unwrap();
+    assert_eq!((session.labels().names.len(), session.labels().names[2].as_str()), (16, "ring"));
+}
+
+#[test]
+fn an_interrupted_run_gives_the_same_bits_on_the_reference() {
+    interrupted(&Small::on(Device::Reference), &[1, 5, 6, 14]);
+}
+
+#[test]
+fn an_interrupted_run_gives_the_same_bits_on_this_adapter() {
+    let choice = DeviceChoice::default();
+    if open(&choice).is_some() {
+        let small = Small::on(Device::Gpu(choice));
+        interrupted(&small, &[1, 2, 3, 4, 6, 7, 9, 10, 12, 13]);
+        let momentum = Optimizer::Sgd(Sgd { momentum: 0.9, decay: 1e-4, nesterov: false });
+        interrupted(
+            &Small { optimizer: momentum, scope: Scope::Last(1), ..small.clone().plain() },
+            &[4, 10, 15],
+        );
+        interrupted(&Small { lora: Some(2), ..small }, &[3, 8]);
+    }
+}
+
+#[test]
+fn features_that_are_computed_once_train_the_same_classifier() {
+    let choice = DeviceChoice::default();
+    if open(&choice).is_none() {
+        return;
+    }
+    for device in [Device::Reference, Device::Gpu(choice)] {
+        for scope in [Scope::Head, Scope::Last(1)] {
+            let kept = Small { scope, fresh: false, ..Small::on(device.clone()).plain() };
+            // A mixture of nothing still asks for every image anew.
+            let feeding = Feeding {
+                augment: Some(Augment { scale: [1.0; 2], flip: 0.0, ..Augment::default() }),
+                ..kept.feeding.clone()
+            };
+            let anew = Small { feeding, ..kept.clone() };
+            let folder = tempfile::tempdir().unwrap();
+            let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+            let (_, kept) = kept.run(&a, u32::MAX).unwrap();
+            let (_, anew) = anew.run(&b, u32::MAX).unwrap();
+            for (x, y) in kept.iter().zip(&anew) {
+                assert!((x - y).abs() <= 2e-5 * y.abs(), "{scope:?}: {kept:?} {anew:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_what_is_meant_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let changed = |scope: Scope| {
+        let path = folder.path().join(format!("{scope:?}"));
+        Small { scope, ..Small::on(Device::Reference).plain() }.run(&path, 2).unwrap();
+        let [old, new] = [Path::new("tests/golden/vit"), &path.join("last")].map(|path| {
+            vit_gpu::checkpoint::Checkpoint::open(&path.join("model.safetensors"), false).unwrap()
+        });
+        let differs = |name: &&String| old.read(name).unwrap() != new.read(name).unwrap();
+        old.index().keys().filter(differs).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(changed(Scope::Head), ["classifier.bias", "classifier.weight"]);
+    let last = changed(Scope::Last(1));
+    assert!(
+        last.iter().any(|name| name.contains("layer.1."))
+            && last.iter().any(|name| name.contains("layernorm")),
+        "{last:?}"
+    );
+    assert!(!last.iter().any(|name| name.contains("layer.0.") || name.contains("embeddings")), "{last:?}");
+    let all = changed(Scope::All);
+    assert!(all.iter().any(|name| name.contains("position_embeddings")) && all.len() > 30, "{all:?}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_run_and_harms_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let wild = Small { rate: 1e30, ..Small::on(Device::Reference).plain() };
+    let e = wild.run(folder.path(), u32::MAX).unwrap_err();
+    assert!(matches!(e, vit_gpu::Error::NonFinite { .. }) && e.message().contains("step "), "{e}");
+    assert!(!folder.path().join("last").exists());
+    let [calm, wild] = [
+        Small { epochs: 1, ..Small::on(Device::Reference) },
+        Small { rate: f32::MAX, ..Small::on(Device::Reference) },
+    ];
+    calm.run(folder.path(), u32::MAX).unwrap();
+    let before = contents(&folder.path().join("last"));
+    assert!(wild.run(folder.path(), u32::MAX).is_err());
+    assert!(before == contents(&folder.path().join("last")), "the last good checkpoint is still there");
+}
