@@ -128,10 +128,10 @@ pub fn with_fresh(
         let what = format!("{} has an adapter already, which is trained further as it is", files.name);
         return Err(Error::usage(what, "merge it into the model first, to train another"));
     }
+    // In full: the last part of RoBERTa's `classifier.dense` would be every `dense`.
     let module =
         |tensor: &String| tensor.rsplit_once('.').map_or(tensor.as_str(), |(module, _)| module).to_owned();
-    let last = |module: String| module.rsplit('.').next().unwrap_or_default().to_owned();
-    let modules: BTreeSet<String> = head.iter().map(module).map(last).collect();
+    let modules: BTreeSet<String> = head.iter().map(module).collect();
     let wishes = LoraWishes { modules_to_save: modules.into_iter().collect(), ..wishes.clone() };
     files.clone().with_lora(&fresh(files, graph, &wishes)?)
 }
