@@ -1,7 +1,7 @@
 //! The kernel variants of attention's way back: one row of [`VARIANTS`] each, and which kernels each op on it
 //! has. Which is first is a static estimate. Nothing here measures.
 
-use super::backward::BackParams;
+use super::problem::BackParams;
 use crate::kernel::{Kernel, Variant, shader};
 use crate::ops::candidates::{Candidates, Estimate};
 use crate::ops::target::Target;

@@ -8,9 +8,10 @@
 use rayon::prelude::*;
 
 use super::back_variants::{Kernels, Owned, ROWS, by_name};
+use super::problem::BackParams;
 use super::rules::{BiasAt, Sizes, bias_row, sizes, visible};
 use crate::error::Result;
-use crate::kernel::{Variant, params};
+use crate::kernel::Variant;
 use crate::ops::def::{OpDef, arity, f32s};
 use crate::ops::lower::{LowerCx, Operand, to_u32};
 use crate::tensor::{HostTensor, TensorDesc};
@@ -29,14 +30,6 @@ pub struct AttentionRows {
     pub lengths: bool,
     /// Factor on the scores.
     pub scale: f32,
-}
-
-params! {
-    /// Parameters of all kernels on the way back.
-    struct BackParams {
-        batch: u32, heads: u32, queries: u32, keys: u32, quads: u32,
-        bias_start: u32, bias_head: u32, bias_row: u32, groups: u32, scale: f32,
-    }
 }
 
 /// Numbers of a row of [`AttentionRows`].

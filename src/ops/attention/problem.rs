@@ -11,6 +11,14 @@ params! {
     }
 }
 
+params! {
+    /// Parameters of all kernels on the way back.
+    struct BackParams {
+        batch: u32, heads: u32, queries: u32, keys: u32, quads: u32,
+        bias_start: u32, bias_head: u32, bias_row: u32, groups: u32, scale: f32,
+    }
+}
+
 /// What a choice rests on.
 pub(super) struct Problem {
     /// Batch times heads.
