@@ -6,28 +6,19 @@
 
 use std::path::Path;
 
-use vit_gpu::train::data::{ImageSet, Mix};
+use vit_gpu::train::data::ImageSet;
 use vit_gpu::train::save::{Output, State};
-use vit_gpu::train::{
-    AdamW, Decay, Event, Feeding, ImageClasses, Optimizer, Recipe, Run, Schedule, Scope, Task, fit, scope,
-};
+use vit_gpu::train::{AdamW, Decay, Event, Feeding, ImageClasses, Optimizer};
+use vit_gpu::train::{Recipe, Run, Schedule, Scope, Task, fit, scope};
 use vit_gpu::{ModelSource, Options};
 
 fn main() -> vit_gpu::Result<()> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| "run".to_owned());
     let files = ModelSource::named("builtin:shapes").read(true)?;
-    let sets = ImageSet::shapes(7, 512, 256, 64);
-    let feeding = Feeding {
-        batch: 32,
-        seed: 7,
-        augment: None,
-        mix: Mix::default(),
-        smoothing: 0.0,
-        decode: Default::default(),
-    };
-    let mut task = ImageClasses::new(files, sets, &feeding)?;
+    let sets = ImageSet::shapes(7, 256, 128, 64);
+    let mut task = ImageClasses::new(files, sets, &Feeding { batch: 32, seed: 7, ..Feeding::default() })?;
 
-    let optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 });
+    let optimizer = Optimizer::AdamW(AdamW { decay: 0.05, ..AdamW::default() });
     let recipe = Recipe { optimizer, clip: 1.0, decays: &scope::decays };
     let mut trainer = task.trainer(&Options::default(), Scope::Head, &recipe)?;
 

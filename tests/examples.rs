@@ -45,6 +45,20 @@ fn generate_draws_a_picture() {
 }
 
 #[test]
+fn train_writes_a_run_that_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    if let Some(out) = run("train", &[path.to_str().unwrap()]) {
+        assert!(out.lines().count() == 2 && out.contains("(\"top1\", 0.9"), "{out}");
+        let best = path.join("best");
+        let Some(out) = run("classify", &[best.to_str().unwrap(), "assets/samples/heart.png"]) else {
+            return;
+        };
+        assert!(out.starts_with("assets/samples/heart.png: heart ("), "{out}");
+    }
+}
+
+#[test]
 fn texts_does_what_a_checkpoint_has_a_head_for() {
     let Some(out) = run("texts", &["tests/toys/gpt2-toy", "the"]) else { return };
     assert!(!out.trim().is_empty());

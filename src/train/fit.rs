@@ -103,6 +103,7 @@ pub fn fit(
     if state.epoch < run.epochs
         && !task.prepare(trainer, &mut |done, total| watch(Event::Features { done, total }))?
     {
+        output.save(files, trainer, &state)?;
         return Ok(state);
     }
     while state.epoch < run.epochs {

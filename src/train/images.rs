@@ -33,6 +33,14 @@ pub struct Feeding {
     pub decode: DecodeOptions,
 }
 
+/// 32 images a step, as they are prepared for inference.
+impl Default for Feeding {
+    fn default() -> Self {
+        let (augment, mix, decode) = (None, Mix::default(), DecodeOptions::default());
+        Self { batch: 32, seed: 0, augment, mix, smoothing: 0.0, decode }
+    }
+}
+
 /// Two sets of images, to learn from and to be tested by, and a model that tells their classes.
 pub struct ImageClasses {
     files: ModelFiles,

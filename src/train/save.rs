@@ -88,6 +88,11 @@ impl Output {
         self.folder.join("best")
     }
 
+    /// Takes the folder away if nothing was written.
+    pub fn discard_empty(&self) {
+        _ = fs::remove_dir(&self.folder);
+    }
+
     /// Whether a run has left something here.
     pub fn is_taken(&self) -> bool {
         self.last().is_dir() || self.best().is_dir()
@@ -210,7 +215,17 @@ fn write_adapter(
     config: &Json,
     tensors: &[(String, HostTensor)],
 ) -> Result<()> {
-    lora::save(folder, config, tensors)?;
+    let mut config = config.clone();
+    let named = config["base_model_name_or_path"].as_str().unwrap_or_default();
+    // A base that was named from the adapter's folder is not there from this one.
+    let beside =
+        files.adapter.as_ref().and_then(|adapter| adapter.folder.as_ref()).map(|own| own.join(named));
+    if let Some(base) =
+        beside.filter(|base| !named.is_empty() && base.exists()).and_then(|base| base.canonicalize().ok())
+    {
+        config["base_model_name_or_path"] = Json::from(base.display().to_string());
+    }
+    lora::save(folder, &config, tensors)?;
     write_json(&folder.join("config.json"), &files.config)
 }
 

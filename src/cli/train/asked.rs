@@ -192,7 +192,7 @@ impl Asked {
     pub(super) fn optimizer(&self) -> (Optimizer, f32) {
         let decay = self.weight_decay;
         let optimizer = match self.opt {
-            Opt::Adamw => Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay }),
+            Opt::Adamw => Optimizer::AdamW(AdamW { decay, ..AdamW::default() }),
             Opt::Sgd => Optimizer::Sgd(Sgd { momentum: self.momentum, decay, nesterov: false }),
             Opt::Lion => Optimizer::Lion(Lion { beta1: 0.9, beta2: 0.99, decay }),
         };
@@ -201,7 +201,7 @@ impl Asked {
 
     /// How long the run is, where an epoch has so many steps.
     pub(super) fn run(&self, batches: usize) -> Run {
-        let steps = (self.epochs * batches) as u32;
+        let steps = u32::try_from(self.epochs.saturating_mul(batches)).unwrap_or(u32::MAX);
         let warmup = (self.warmup_epochs * batches as f32).round() as u32;
         let decay = match self.sched {
             Sched::Constant => Decay::Constant,

@@ -28,11 +28,29 @@ const MAX_CONFIG: u64 = 64 << 20;
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &TrainArgs, talk: Talk, out: &mut impl Write) -> Outcome {
-    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let (files, asked, output, state) = match &args.resume {
+    let begun = match &args.resume {
         Some(folder) => resumed(folder, !args.model.no_mmap)?,
         None => begun(args, talk)?,
     };
+    let output = begun.output.clone();
+    let outcome = learn(args, begun, talk, out);
+    if outcome.is_err() {
+        output.discard_empty();
+    }
+    outcome
+}
+
+/// A run, and where it stands.
+struct Begun {
+    files: ModelFiles,
+    asked: Asked,
+    output: Output,
+    state: State,
+}
+
+fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Outcome {
+    let Begun { files, asked, output, state } = begun;
+    let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let mut learning = Learning::new(files, &asked, talk)?;
     if let Some(wishes) = asked.lora().filter(|_| args.resume.is_none()) {
         learning.adapt(&wishes)?;
@@ -182,7 +200,7 @@ impl Learning {
 }
 
 /// A run that begins.
-fn begun(args: &TrainArgs, talk: Talk) -> Result<(ModelFiles, Asked, Output, State)> {
+fn begun(args: &TrainArgs, talk: Talk) -> Result<Begun> {
     let folder = args.output.as_deref().unwrap_or(Path::new(""));
     filename::check_name(folder)?;
     let (files, id) = match &args.new {
@@ -200,7 +218,7 @@ fn begun(args: &TrainArgs, talk: Talk) -> Result<(ModelFiles, Asked, Output, Sta
     }
     output.clean();
     let state = State { asked: serde_json::to_value(&asked).unwrap_or_default(), ..State::default() };
-    Ok((files, asked, output, state))
+    Ok(Begun { files, asked, output, state })
 }
 
 /// The model that is trained further, and what an adapter calls it: its path, or its name on a hub.
@@ -236,7 +254,7 @@ fn new_model(name: &str, args: &TrainArgs) -> Result<ModelFiles> {
 }
 
 /// A run that goes on.
-fn resumed(folder: &Path, mmap: bool) -> Result<(ModelFiles, Asked, Output, State)> {
+fn resumed(folder: &Path, mmap: bool) -> Result<Begun> {
     if !folder.is_dir() {
         return Err(Error::model(
             folder.display(),
@@ -256,5 +274,5 @@ fn resumed(folder: &Path, mmap: bool) -> Result<(ModelFiles, Asked, Output, Stat
         )
     })?;
     let files = ModelSource::Path(last).read(mmap)?;
-    Ok((files, asked, output, state))
+    Ok(Begun { files, asked, output, state })
 }

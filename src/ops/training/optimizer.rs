@@ -50,6 +50,13 @@ pub struct Lion {
     pub decay: f32,
 }
 
+/// As `torch.optim.AdamW` has it: betas 0.9 and 0.999, eps 1e-8, decay 0.01.
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01 }
+    }
+}
+
 params! {
     /// Parameters of the AdamW kernel.
     struct AdamWParams { count: u32, beta1: f32, beta2: f32, eps: f32, decay: f32 }
