@@ -131,13 +131,9 @@ static VARIANTS: &[BackVariant] = &[
     BackVariant { name: "cast16", rows: 16, walk: Walk::Cast, speed: (0.01, 6.0) },
 ];
 
-/// Quads that a lane with a row of its own sums up, at most: software drivers compile more variables for half a minute, and GPUs run
+/// Quads that a lane sums up, at most: software drivers compile more variables for half a minute, and GPUs run
 /// out of registers. Wider heads are shared by several workgroups, each of which makes the scores anew.
 const MOST_SUMS: usize = 32;
-
-/// Quads that a lane sums up for all rows of its workgroup, at most, where rows are handed round: those of 16
-/// keys and values of a head of 64.
-const MOST_HELD: usize = 64;
 
 /// Rows of a step are so many times eight where rows are handed round.
 const GROUPS: usize = 4;
@@ -199,7 +195,7 @@ impl BackVariant {
         let (quads, most) = match self.walk {
             Walk::Staged => (width.div_ceil(4), MOST_SUMS / kernels.sums.max(1)),
             Walk::Direct => (width.div_ceil(4), MOST_SUMS),
-            Walk::Cast => (width.div_ceil(32), MOST_HELD / (kernels.sums.max(1) * self.rows)),
+            Walk::Cast => (width.div_ceil(32), MOST_SUMS / (kernels.sums.max(1) * self.rows)),
         };
         let chunks = if kernels.sums == 0 { 1 } else { quads.div_ceil(most) };
         (chunks, quads.div_ceil(chunks))
