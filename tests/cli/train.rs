@@ -101,6 +101,7 @@ fn what_makes_no_sense_is_refused() {
     new("vit_tiny_patch16_224", &["--model-args", "width=3"])
         .code(2)
         .says(&["`width` is not known", "embed_dim"]);
+    new("vit_tiny_patch16_224", &["-m", "tests/golden/vit"]).code(2).says(&["-m and --new"]);
     new("missing.json", &[]).code(3).says(&["there is no such file"]);
     let text = ["train", "--device", "reference", "-m", "tests/toys/bert-toy", "--data"];
     run(vit_gpu(text).arg(&data).arg("-o").arg(&out)).code(2).says(&["reads texts, not images"]);

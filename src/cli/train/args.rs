@@ -42,13 +42,13 @@ pub(crate) struct TrainArgs {
     #[arg(short, long, value_name = "OUT", required_unless_present = "resume")]
     pub output: Option<PathBuf>,
     /// Go on with the run in this folder, as it was asked for
-    #[arg(long, value_name = "OUT", conflicts_with_all = ["data", "output", "new", "model"])]
+    #[arg(long, value_name = "OUT", conflicts_with_all = ["data", "output", "new"])]
     pub resume: Option<PathBuf>,
     /// Write over a run that is there
     #[arg(long)]
     pub force: bool,
     /// Begin with random weights: a ViT by timm's name, or by the config.json of a Hugging Face ViT
-    #[arg(long, value_name = "ARCH|CONFIG", conflicts_with = "model")]
+    #[arg(long, value_name = "ARCH|CONFIG")]
     pub new: Option<String>,
     /// Arguments of timm's class for --new: img_size=64 depth=6 pos_embed=none
     #[arg(long, value_name = "KEY=VALUE", num_args = 1.., requires = "new", value_parser = argument)]

@@ -203,6 +203,11 @@ impl Learning {
 fn begun(args: &TrainArgs, talk: Talk) -> Result<Begun> {
     let folder = args.output.as_deref().unwrap_or(Path::new(""));
     filename::check_name(folder)?;
+    // VIT_GPU_MODEL stands for a flag that was not given, and another flag is in its place.
+    let from_environment = std::env::var_os("VIT_GPU_MODEL") == args.model.model;
+    if args.new.is_some() && args.model.model.is_some() && !from_environment {
+        return Err(Error::usage("-m and --new each name a model to begin with", "pass one of them"));
+    }
     let (files, id) = match &args.new {
         Some(name) => (new_model(name, args)?, format!("new:{name}")),
         None => model(&args.model, talk)?,
