@@ -13,7 +13,7 @@ pub(crate) const TRAIN_HELP: &str = "\
 Examples:
     vit-gpu train -m google/vit-base-patch16-224 --data flowers -o flowers-vit --trainable last-4
     vit-gpu train -m FOLDER --data builtin:shapes -o shapes-vit --epochs 1 --epoch-size 256
-    vit-gpu train --new vit_tiny_patch16_224 --model-args img_size=32 depth=2 --data flowers -o small-vit
+    vit-gpu train --new vit_tiny_patch16_224 --model-args img_size=32 --data flowers -o small-vit
     vit-gpu train --resume small-vit
     vit-gpu train -m ./bert --data claims.tsv -o claims-bert --trainable head --val-split 0.5
 
