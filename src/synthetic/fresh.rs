@@ -187,7 +187,7 @@ impl Sizes {
             layer_scale: args.get("init_values").and_then(Json::as_f64),
             mean: pool == "avg",
         };
-        if sizes.patch > image || sizes.width % sizes.heads != 0 {
+        if sizes.patch > image || !sizes.width.is_multiple_of(sizes.heads) {
             let what = format!(
                 "patches of {} in {image} pixels, width {width} over {} heads",
                 sizes.patch, sizes.heads

@@ -173,7 +173,7 @@ fn not_finite(trainer: &mut Trainer, inputs: &Inputs, step: u32) -> Error {
     let bad = |what: String, tensor: &HostTensor| {
         let values = tensor.as_f32().unwrap_or_default();
         let count = values.iter().filter(|x| !x.is_finite()).count();
-        (count > 0).then(|| Error::NonFinite { what, count, total: values.len() })
+        (count > 0).then_some(Error::NonFinite { what, count, total: values.len() })
     };
     let names: Vec<String> = trainer.parameters().iter().map(|p| p.name.clone()).collect();
     for name in &names {

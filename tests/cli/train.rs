@@ -1,4 +1,5 @@
 //! `train`: what it writes, that it goes on, that a killed run leaves what it had, and what it refuses.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::path::Path;
