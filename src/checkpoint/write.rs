@@ -64,14 +64,19 @@ pub fn write(path: &Path, tensors: &[Entry<'_>]) -> Result<()> {
     // One pair: of several the order would not be the same every time.
     let info = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let draft = draft_of(path);
-    // The library would make a file that only its owner can read.
-    File::create(&draft).map_err(|e| failed(e.to_string()))?;
+    // The library makes a file that only its owner can read.
+    let usual = File::create(&draft).and_then(|file| file.metadata());
+    let usual = usual.map_err(|e| failed(e.to_string()))?.permissions();
     let written = safetensors::serialize_to_file(views, Some(info), &draft)
         .map_err(|e| failed(e.to_string()))
         .and_then(|()| failure.take().map_or(Ok(()), Err))
         .and_then(|()| {
             // A rename may reach the disk before the bytes do.
-            let synced = File::options().write(true).open(&draft).and_then(|file| file.sync_all());
+            let synced = File::options().write(true).open(&draft).and_then(|file| {
+                // Not every file system can.
+                _ = file.set_permissions(usual);
+                file.sync_all()
+            });
             synced.and_then(|()| fs::rename(&draft, path)).map_err(|e| failed(e.to_string()))
         });
     if written.is_err() {

@@ -50,6 +50,13 @@ pub fn base_of_adapter(path: &Path) -> Result<Option<Base>> {
         return Err(Error::model(file.display(), what, "name that model, and this as its adapter"));
     };
     let beside = path.join(name);
+    // An adapter on an adapter, or on itself, would be looked through without end.
+    for base in [&beside, Path::new(name)] {
+        if base.is_dir() && folder::is_adapter(base) {
+            let what = format!("{} is made for an adapter, {}", path.display(), printable(name));
+            return Err(Error::usage(what, "merge that one into its model"));
+        }
+    }
     Ok(Some(if beside.exists() { Base::Path(beside) } else { Base::Named(name.to_owned()) }))
 }
 
@@ -129,8 +136,10 @@ impl ModelFiles {
         let adapted = self.checkpoint.overlaid(&lora.checkpoint, overlay)?;
         if let (Some(config), Some((new, classes))) = (self.config.as_object_mut(), classes) {
             config.retain(|key, _| !LABELS.contains(&key.as_str()));
-            if let Some(number) = config.get_mut("num_classes") {
-                *number = classes.into();
+            for at in ["/num_classes", "/model_args/num_classes", "/pretrained_cfg/num_classes"] {
+                if let Some(number) = config_at(config, at) {
+                    *number = classes.into();
+                }
             }
             // By the number of these others know how many there are.
             let named = |i: usize| format!("LABEL_{i}");
@@ -161,6 +170,13 @@ impl ModelFiles {
         self.checkpoint = adapted;
         Ok(self)
     }
+}
+
+/// A value of a configuration by its path of keys.
+fn config_at<'a>(config: &'a mut serde_json::Map<String, Json>, path: &str) -> Option<&'a mut Json> {
+    let mut keys = path.split('/').skip(1);
+    let first = config.get_mut(keys.next()?)?;
+    keys.try_fold(first, |value, key| value.get_mut(key))
 }
 
 /// Whether two paths are one folder.

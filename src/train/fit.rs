@@ -131,6 +131,10 @@ pub fn fit(
             }
         }
         let found = task.validate(trainer)?;
+        if let Some((name, value)) = found.iter().find(|(_, value)| !value.is_finite()) {
+            let what = format!("step {}: the {name} of the validation ({value})", state.step);
+            return Err(Error::NonFinite { what, count: 1, total: 1 });
+        }
         state.epoch += 1;
         state.log.push(Row {
             epoch: state.epoch,

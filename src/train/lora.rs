@@ -64,6 +64,10 @@ pub fn fresh(files: &ModelFiles, graph: &Graph, wishes: &LoraWishes) -> Result<L
     let mut turned = false;
     for (tensor, in_out) in layers {
         let (new, old) = (module_of(&tensor), tensor.trim_end_matches(".weight"));
+        // What is trained as a whole has no factors.
+        if wishes.modules_to_save.iter().any(|whole| *whole == new || whole == old) {
+            continue;
+        }
         let fits = wishes.targets.iter().filter(|t| ends(&new, t) || ends(old, t)).collect::<Vec<_>>();
         fits.iter().for_each(|t| _ = missed.remove(t.as_str()));
         let wanted = if wishes.targets.is_empty() { !names.is_head(&tensor) } else { !fits.is_empty() };

@@ -41,6 +41,9 @@ pub struct State {
     pub losses: f64,
     /// Epoch whose validation was best, and its first number.
     pub best: Option<(usize, f64)>,
+    /// Of the data, to know it again: what is learned from, in order, in few digits.
+    #[serde(default)]
+    pub data: String,
     /// What each epoch came to.
     pub log: Vec<Row>,
 }
@@ -91,6 +94,12 @@ impl Output {
     /// Takes the folder away if nothing was written.
     pub fn discard_empty(&self) {
         _ = fs::remove_dir(&self.folder);
+    }
+
+    /// A folder in the place of `last` or `best` that no run has written.
+    pub fn stranger(&self) -> Option<PathBuf> {
+        let is_model = |folder: &Path| folder.join("config.json").is_file();
+        [self.folder.join("last"), self.best()].into_iter().find(|place| place.exists() && !is_model(place))
     }
 
     /// Whether a run has left something here.
@@ -197,6 +206,12 @@ fn trained(files: &ModelFiles, trainer: &Trainer) -> Result<Vec<(String, HostTen
     let index = files.checkpoint.index();
     let read = |name: &String| {
         let tensor = trainer.parameter(name)?;
+        let values = tensor.as_f32().unwrap_or_default();
+        let count = values.iter().filter(|x| !x.is_finite()).count();
+        if count > 0 {
+            let what = format!("the parameter `{name}`");
+            return Err(Error::NonFinite { what, count, total: values.len() });
+        }
         let same = |shape: &&crate::tensor::Shape| shape.elements() == tensor.shape().elements();
         let shape = index.get(name).filter(same).copied().unwrap_or(tensor.shape());
         Ok((name.clone(), tensor.reshaped(shape)))

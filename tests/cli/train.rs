@@ -235,6 +235,57 @@ fn an_adapter_is_trained_gone_on_with_and_merged() {
 }
 
 #[test]
+fn an_adapter_of_a_timm_model_with_other_classes_opens_again() {
+    let folder = scratch();
+    let (data, out) = (two_classes(folder.path()), folder.path().join("run"));
+    let mut command = vit_gpu(["train", "--device", "reference", "-m", "tests/golden/timm_vit", "-b", "4"]);
+    command.args(["--epochs", "1", "--lora", "2", "--data"]).arg(&data).arg("-o").arg(&out);
+    run(&mut command).code(0);
+    let mut infer = vit_gpu(["infer", "--device", "reference", "--format", "csv", "-m"]);
+    let answer = run(infer.arg(out.join("best")).arg(sample("star"))).code(0).out;
+    assert!(answer.contains("pointed") && answer.contains("round"), "{answer}");
+    // An adapter on itself is one message.
+    let config = out.join("best/adapter_config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let own: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let base = own["base_model_name_or_path"].as_str().unwrap();
+    fs::write(&config, text.replace(base, out.join("best").to_str().unwrap())).unwrap();
+    let mut infer = vit_gpu(["infer", "--device", "reference", "-m"]);
+    run(infer.arg(out.join("best")).arg(sample("star"))).code(2).says(&["is made for an adapter"]);
+}
+
+#[test]
+fn what_would_lose_something_is_refused() {
+    let folder = scratch();
+    let (data, out) = (two_classes(folder.path()), folder.path().join("run"));
+    train(&data.join("round"), &data, &[]).code(2).says(&["lies in the data"]);
+    train(&data, &data, &[]).code(2).says(&["lies in the data"]);
+    // Weights that are no numbers are not saved.
+    let wild = train(&out, &data, &["--lr", "1e30", "--clip-grad", "0"]);
+    wild.code(6).says(&["values are not finite"]);
+    assert!(!out.exists());
+    train(&out, &data, &["--val-split", "0.25"]).code(0);
+    let again =
+        ["train", "--device", "reference", "--data", data.to_str().unwrap(), "-o", out.to_str().unwrap()];
+    let mut command = vit_gpu(again);
+    run(command.args(["--force", "-m"]).arg(out.join("best")))
+        .code(2)
+        .says(&["the model it begins with lies in"]);
+    // Other data under the same name.
+    fs::copy(sample("hexagon"), data.join("round/another.png")).unwrap();
+    let before = fs::read(out.join("last/trainer_state.json")).unwrap();
+    let resume = ["train", "--device", "reference", "--resume", out.to_str().unwrap()];
+    go(resume).code(2).says(&["is not what it was when the run began"]);
+    assert_eq!(before, fs::read(out.join("last/trainer_state.json")).unwrap());
+    // A folder that is no run's.
+    let mine = folder.path().join("mine");
+    fs::create_dir_all(mine.join("best")).unwrap();
+    fs::write(mine.join("best/thesis.txt"), "x").unwrap();
+    train(&mine, &data, &["--force"]).code(2).says(&["is no folder of a run"]);
+    assert!(mine.join("best/thesis.txt").exists());
+}
+
+#[test]
 fn texts_by_class_train_a_head_or_all() {
     let folder = scratch();
     let data = folder.path().join("data");

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::session::{ModelFiles, ModelKind, ModelSource, Options};
 use crate::synthetic::fresh;
 use crate::textfile;
+use crate::train::data::{ImageSet, TextSet};
 use crate::train::lora::LoraWishes;
 use crate::train::save::{self, Output, State};
 use crate::train::{ImageClasses, Recipe, Scope, Task, TextClasses, Trainer, fit, scope};
@@ -49,9 +50,14 @@ struct Begun {
 }
 
 fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Outcome {
-    let Begun { files, asked, output, state } = begun;
+    let Begun { files, asked, output, mut state } = begun;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let mut learning = Learning::new(files, &asked, talk)?;
+    let (mut learning, data) = Learning::new(files, &asked, talk)?;
+    if args.resume.is_some() && state.data != data {
+        let what = format!("{} is not what it was when the run began", asked.data);
+        return Err(Error::usage(what, "bring the data back as it was, or begin another run").into());
+    }
+    state.data = data;
     if let Some(wishes) = asked.lora().filter(|_| args.resume.is_none()) {
         learning.adapt(&wishes)?;
     }
@@ -101,14 +107,15 @@ enum Learning {
 }
 
 impl Learning {
-    fn new(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<Self> {
+    /// And few digits by which the data is known again.
+    fn new(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<(Self, String)> {
         let said = |train: usize, held_out: usize, what: &str, classes: usize| {
             talk.note(format_args!(
                 "{train} {what} of {classes} classes to train on, {held_out} to validate on"
             ));
         };
         let texts = files.kind() == Some(ModelKind::Text);
-        let learning = match asked.texts()? {
+        let (learning, data) = match asked.texts()? {
             Some(sets) => {
                 if !texts {
                     let what = format!("{} reads no texts, and the data is a list of texts", files.name);
@@ -118,7 +125,8 @@ impl Learning {
                     ));
                 }
                 said(sets[0].texts.len(), sets[1].texts.len(), "texts", sets[0].classes.len());
-                Self::Texts(Box::new(TextClasses::new(files, sets, &asked.reading())?))
+                let data = sets.each_ref().map(TextSet::digest).concat();
+                (Self::Texts(Box::new(TextClasses::new(files, sets, &asked.reading())?)), data)
             }
             None => {
                 if texts {
@@ -135,7 +143,8 @@ impl Learning {
                 let sets = asked.images(side.height.max(side.width))?;
                 said(sets[0].len(), sets[1].len(), "images", sets[0].classes.len());
                 let feeding = asked.feeding(sets[0].len());
-                Self::Images(Box::new(ImageClasses::new(files, sets, &feeding)?))
+                let data = sets.each_ref().map(ImageSet::digest).concat();
+                (Self::Images(Box::new(ImageClasses::new(files, sets, &feeding)?)), data)
             }
         };
         let new_head = match &learning {
@@ -145,7 +154,7 @@ impl Learning {
         if new_head {
             talk.note("the classes are not the model's: it gets a new classifier");
         }
-        Ok(learning)
+        Ok((learning, data))
     }
 
     fn adapt(&mut self, wishes: &LoraWishes) -> Result<()> {
@@ -213,7 +222,24 @@ fn begun(args: &TrainArgs, talk: Talk) -> Result<Begun> {
         None => model(&args.model, talk)?,
     };
     let asked = Asked::new(args, id)?;
+    let inside = |inner: &Path, outer: &Path| {
+        let real =
+            |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_default();
+        real(inner).starts_with(real(outer))
+    };
+    if Path::new(&asked.data).is_dir() && inside(folder, Path::new(&asked.data)) {
+        let what = format!("{} lies in the data", folder.display());
+        return Err(Error::usage(what, "write the run beside it"));
+    }
+    if files.folder.as_ref().is_some_and(|model| inside(model, folder)) {
+        let what = format!("the model it begins with lies in {}", folder.display());
+        return Err(Error::usage(what, "write the run to another folder"));
+    }
     let output = Output::new(folder)?;
+    if let Some(stranger) = output.stranger() {
+        let what = format!("{} is no folder of a run, and is not replaced", stranger.display());
+        return Err(Error::usage(what, "write the run to another folder"));
+    }
     if output.is_taken() && !args.force {
         let what = format!("there is a run in {} already", folder.display());
         return Err(Error::usage(

@@ -9,6 +9,8 @@ mod texts;
 
 use std::path::PathBuf;
 
+use sha2::{Digest as _, Sha256};
+
 pub use augment::Augment;
 pub(super) use batches::{Batch, Batches, Feed, Varied};
 pub use folder::read_folder;
@@ -59,6 +61,15 @@ impl ImageSet {
         [set(drawn(seed, count, true)), set(drawn(!seed, held_out, false))]
     }
 
+    /// Few digits by classes and images: other ones for other data.
+    pub fn digest(&self) -> String {
+        let list = match &self.images {
+            Images::Files(files) => format!("{files:?}"),
+            drawn => format!("{drawn:?}"),
+        };
+        digest(&format!("{:?} {list}", self.classes))
+    }
+
     /// Number of images of an epoch.
     pub fn len(&self) -> usize {
         match &self.images {
@@ -84,6 +95,11 @@ impl ImageSet {
             }
         }
     }
+}
+
+/// The first digits of a hash.
+fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The bytes (H,W,3) of an image as the model takes them: varied if `augment` says so, else as it was prepared for

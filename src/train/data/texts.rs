@@ -1,7 +1,7 @@
 //! Lists of texts by class: JSON lines, CSV or TSV with the fields `text`, `label`, and `pair` where there are two
 //! texts; `train.*` and `validation.*` in a folder, or one file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,13 @@ pub struct TextSet {
     pub texts: Vec<(String, Option<String>, u32)>,
 }
 
+impl TextSet {
+    /// Few digits by classes and texts: other ones for other data.
+    pub fn digest(&self) -> String {
+        super::digest(&format!("{self:?}"))
+    }
+}
+
 /// Whether a path is, or holds, lists of texts.
 pub fn has_texts(path: &Path) -> bool {
     list(path, TRAIN).is_some() || path.is_file()
@@ -44,9 +51,7 @@ pub fn read_texts(path: &Path, split: f64, seed: u64) -> Result<[TextSet; 2]> {
         _ => (read(path)?, vec![]),
     };
     if held_out.is_empty() && split > 0.0 {
-        Random::of(&[seed]).shuffle(&mut train);
-        let count = ((split * train.len() as f64).round() as usize).max(1).min(train.len().saturating_sub(1));
-        held_out = train.drain(..count).collect();
+        held_out = kept_back(&mut train, split, seed);
     }
     let names: BTreeSet<&String> = train.iter().map(|(.., label)| label).collect();
     let classes: Vec<String> = names.into_iter().cloned().collect();
@@ -57,7 +62,7 @@ pub fn read_texts(path: &Path, split: f64, seed: u64) -> Result<[TextSet; 2]> {
     if held_out.is_empty() {
         return wrong("there is nothing to validate on".to_owned(), "keep a share of the texts for it");
     }
-    let number = |(text, pair, label): (String, Option<String>, String)| {
+    let number = |(text, pair, label): Read| {
         let place = classes.iter().position(|class| *class == label).map(|i| i as u32);
         place.map(|place| (text, pair, place)).ok_or(label)
     };
@@ -72,6 +77,23 @@ pub fn read_texts(path: &Path, split: f64, seed: u64) -> Result<[TextSet; 2]> {
     Ok([train, held_out].map(|texts| TextSet { classes: classes.clone(), texts }))
 }
 
+/// Takes a share of each class away, of those that have two texts or more.
+fn kept_back(train: &mut Vec<Read>, split: f64, seed: u64) -> Vec<Read> {
+    let mut classes: BTreeMap<String, Vec<Read>> = BTreeMap::new();
+    train.drain(..).for_each(|text| classes.entry(text.2.clone()).or_default().push(text));
+    let mut held_out = Vec::new();
+    for (i, mut texts) in classes.into_values().enumerate() {
+        Random::of(&[seed, i as u64]).shuffle(&mut texts);
+        let count = ((split * texts.len() as f64).round() as usize).max(1).min(texts.len() - 1);
+        held_out.extend(texts.drain(..count));
+        train.extend(texts);
+    }
+    held_out
+}
+
+/// Text, second text, and class.
+type Read = (String, Option<String>, String);
+
 /// A list of one of these names in a folder.
 fn list(folder: &Path, names: &[&str]) -> Option<PathBuf> {
     let all =
@@ -79,7 +101,7 @@ fn list(folder: &Path, names: &[&str]) -> Option<PathBuf> {
     all.into_iter().find(|path| path.is_file())
 }
 
-fn read(path: &Path) -> Result<Vec<(String, Option<String>, String)>> {
+fn read(path: &Path) -> Result<Vec<Read>> {
     let name = path.display().to_string();
     let format = Format::of(&name)?;
     let file = File::open(path).map_err(|e| {
