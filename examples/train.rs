@@ -9,7 +9,7 @@ use std::path::Path;
 use vit_gpu::train::data::ImageSet;
 use vit_gpu::train::save::{Output, State};
 use vit_gpu::train::{AdamW, Decay, Event, Feeding, ImageClasses, Optimizer};
-use vit_gpu::train::{Recipe, Run, Schedule, Scope, Task, fit, scope};
+use vit_gpu::train::{Recipe, Run, Schedule, Scope, Task, fit};
 use vit_gpu::{ModelSource, Options};
 
 fn main() -> vit_gpu::Result<()> {
@@ -19,12 +19,12 @@ fn main() -> vit_gpu::Result<()> {
     let mut task = ImageClasses::new(files, sets, &Feeding { batch: 32, seed: 7, ..Feeding::default() })?;
 
     let optimizer = Optimizer::AdamW(AdamW { decay: 0.05, ..AdamW::default() });
-    let recipe = Recipe { optimizer, clip: 1.0, decays: &scope::decays };
+    let recipe = Recipe { optimizer, ..Recipe::default() };
     let mut trainer = task.trainer(&Options::default(), Scope::Head, &recipe)?;
 
     let steps = 2 * task.batches() as u32;
     let schedule = Schedule { rate: 1e-3, least: 0.0, warmup: 4, steps, decay: Decay::Cosine };
-    let run = Run { epochs: 2, schedule, save_every: 0 };
+    let run = Run { epochs: 2, schedule, parts: 1, save_every: 0 };
     let (files, output) = (task.files().clone(), Output::new(Path::new(&folder))?);
     fit::fit(&mut trainer, &mut task, &files, &run, State::default(), &output, &mut |event| {
         if let Event::Epoch(rows) = event {

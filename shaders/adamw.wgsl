@@ -1,6 +1,6 @@
 // A step of AdamW, an element a lane. Prelude: type G; u32 WG.
 
-struct Params { count: u32, beta1: f32, beta2: f32, eps: f32, decay: f32 }
+struct Params { count: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, scale: f32 }
 
 @group(0) @binding(0) var<storage, read> gradient: array<G>;           // (count)
 @group(0) @binding(1) var<storage, read> clip: array<f32>;             // factor, norm, whether that is finite
@@ -23,8 +23,9 @@ fn main(
     let g = f32(gradient[i]) * clip[0];
     let m = p.beta1 * first[i] + (1.0 - p.beta1) * g;
     let v = p.beta2 * second[i] + (1.0 - p.beta2) * g * g;
-    let scale = sqrt(v) / sqrt(rates[2]) + p.eps;
+    let rate = rates[0] * p.scale;
+    let root = sqrt(v) / sqrt(rates[2]) + p.eps;
     first[i] = m;
     second[i] = v;
-    parameter[i] = parameter[i] * (1.0 - rates[0] * p.decay) - rates[0] / rates[1] * m / scale;
+    parameter[i] = parameter[i] * (1.0 - rate * p.decay) - rate / rates[1] * m / root;
 }

@@ -1,6 +1,6 @@
 // A step of Lion, an element a lane. Prelude: type G; u32 WG.
 
-struct Params { count: u32, beta1: f32, beta2: f32, decay: f32 }
+struct Params { count: u32, beta1: f32, beta2: f32, decay: f32, scale: f32 }
 
 @group(0) @binding(0) var<storage, read> gradient: array<G>;           // (count)
 @group(0) @binding(1) var<storage, read> clip: array<f32>;             // factor, norm, whether that is finite
@@ -25,5 +25,6 @@ fn main(
     // The sign of a NaN is left open.
     let direction = select(sign(mixed), mixed, is_nan(mixed));
     momentum[i] = p.beta2 * m + (1.0 - p.beta2) * g;
-    parameter[i] = parameter[i] * (1.0 - rates[0] * p.decay) - rates[0] * direction;
+    let rate = rates[0] * p.scale;
+    parameter[i] = parameter[i] * (1.0 - rate * p.decay) - rate * direction;
 }

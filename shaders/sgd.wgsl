@@ -1,6 +1,6 @@
 // A step of gradient descent with momentum, an element a lane. Prelude: type G; bool NESTEROV; u32 WG.
 
-struct Params { count: u32, momentum: f32, decay: f32 }
+struct Params { count: u32, momentum: f32, decay: f32, scale: f32 }
 
 @group(0) @binding(0) var<storage, read> gradient: array<G>;           // (count)
 @group(0) @binding(1) var<storage, read> clip: array<f32>;             // factor, norm, whether that is finite
@@ -23,5 +23,5 @@ fn main(
     let g = f32(gradient[i]) * clip[0] + p.decay * old;
     let b = p.momentum * buffer[i] + g;
     buffer[i] = b;
-    parameter[i] = old - rates[0] * select(b, g + p.momentum * b, NESTEROV);
+    parameter[i] = old - rates[0] * p.scale * select(b, g + p.momentum * b, NESTEROV);
 }

@@ -15,7 +15,6 @@ use vit_gpu::train::lora::LoraWishes;
 use vit_gpu::train::save::{self, Output, State};
 use vit_gpu::train::{
     AdamW, Decay, Event, Feeding, ImageClasses, Optimizer, Recipe, Run, Schedule, Scope, Sgd, Task, fit,
-    scope,
 };
 use vit_gpu::{Device, ModelSource, Options, Session};
 
@@ -33,6 +32,8 @@ struct Small {
     rate: f32,
     /// Rank of an adapter.
     lora: Option<usize>,
+    /// Parts of a batch, and how a step is made besides the optimizer.
+    recipe: Recipe<'static>,
 }
 
 impl Small {
@@ -46,8 +47,18 @@ impl Small {
             smoothing: 0.1,
             decode: Default::default(),
         };
-        let optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 });
-        Self { device, optimizer, scope: Scope::All, feeding, epochs: 3, fresh: true, rate: 1e-3, lora: None }
+        let optimizer = Optimizer::AdamW(AdamW { decay: 0.05, ..AdamW::default() });
+        Self {
+            device,
+            optimizer,
+            scope: Scope::All,
+            feeding,
+            epochs: 3,
+            fresh: true,
+            rate: 1e-3,
+            lora: None,
+            recipe: Recipe::default(),
+        }
     }
 
     fn plain(self) -> Self {
@@ -81,16 +92,17 @@ impl Small {
                 seed: 5,
             })?;
         }
-        let recipe = Recipe { optimizer: self.optimizer, clip: 1.0, decays: &scope::decays };
+        let recipe = Recipe { optimizer: self.optimizer, ..self.recipe };
         let mut trainer = task.trainer(&options, self.scope, &recipe)?;
         let mut state = State::default();
         if going_on {
             state = save::read_state(&place)?;
             save::resume(&mut trainer, &place, &state)?;
         }
-        let steps = (self.epochs * task.batches()) as u32;
+        let parts = self.recipe.parts;
+        let steps = (self.epochs * (task.batches() / parts)) as u32;
         let schedule = Schedule { rate: self.rate, least: 0.0, warmup: 3, steps, decay: Decay::Cosine };
-        let run = Run { epochs: self.epochs, schedule, save_every: 0 };
+        let run = Run { epochs: self.epochs, schedule, parts, save_every: 0 };
         let files = task.files().clone();
         let mut losses = Vec::new();
         let watch = &mut |event: Event<'_>| match event {
@@ -159,12 +171,67 @@ fn an_interrupted_run_gives_the_same_bits_on_this_adapter() {
     if open(&choice).is_some() {
         let small = Small::on(Device::Gpu(choice));
         interrupted(&small, &[1, 2, 3, 4, 6, 7, 9, 10, 12, 13]);
-        let momentum = Optimizer::Sgd(Sgd { momentum: 0.9, decay: 1e-4, nesterov: false });
+        let momentum = Optimizer::Sgd(Sgd { decay: 1e-4, ..Sgd::default() });
         interrupted(
             &Small { optimizer: momentum, scope: Scope::Last(1), ..small.clone().plain() },
             &[4, 10, 15],
         );
-        interrupted(&Small { lora: Some(2), ..small }, &[3, 8]);
+        interrupted(&Small { lora: Some(2), ..small.clone() }, &[3, 8]);
+        // Five steps an epoch as before, each of two batches, with all that a step can have.
+        let feeding = Feeding { batch: 4, ..small.feeding.clone() };
+        let recipe =
+            Recipe { parts: 2, layer_decay: 0.5, average: Some(0.9), recompute: true, ..Recipe::default() };
+        interrupted(&Small { recipe, feeding, ..small }, &[2, 7, 11]);
+    }
+}
+
+/// A batch in two parts, and layers that are computed again, give what the whole gives but for rounding.
+#[test]
+fn parts_of_a_batch_and_layers_computed_again_change_nothing() {
+    let choice = DeviceChoice::default();
+    if open(&choice).is_none() {
+        return;
+    }
+    for device in [Device::Reference, Device::Gpu(choice)] {
+        let whole = Small { epochs: 2, ..Small::on(device).plain() };
+        let feeding = Feeding { batch: 4, ..whole.feeding.clone() };
+        let parts = Recipe { parts: 2, ..Recipe::default() };
+        let again = Recipe { recompute: true, ..Recipe::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let run = |name: &str, small: &Small| {
+            let (state, losses) = small.run(&folder.path().join(name), u32::MAX).unwrap();
+            assert_eq!((state.step, losses.len()), (10, 10));
+            losses
+        };
+        let losses = run("whole", &whole);
+        for (name, small) in [
+            ("parts", Small { recipe: parts, feeding, ..whole.clone() }),
+            ("again", Small { recipe: again, ..whole.clone() }),
+        ] {
+            let found = run(name, &small);
+            let near = |(x, y): (&f32, &f32)| (x - y).abs() <= 2e-5 * y.abs();
+            assert!(found.iter().zip(&losses).all(near), "{name}: {found:?} {losses:?}");
+        }
+    }
+}
+
+/// `best` holds the moving average of what `last` is at: by the first step's rule 2/11 of the old and 9/11 of the new.
+#[test]
+fn averages_are_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let feeding = Feeding { batch: 40, ..Small::on(Device::Reference).feeding };
+    let recipe = Recipe { average: Some(0.99), ..Recipe::default() };
+    let small = Small { recipe, feeding, epochs: 1, ..Small::on(Device::Reference).plain() };
+    small.run(folder.path(), u32::MAX).unwrap();
+    let read = |place: &Path| {
+        let file = vit_gpu::checkpoint::Checkpoint::open(&place.join("model.safetensors"), false).unwrap();
+        file.read("vit.encoder.layer.0.attention.attention.query.weight").unwrap().to_f32()
+    };
+    let [old, new, kept] =
+        [Path::new("tests/golden/vit"), &folder.path().join("last"), &folder.path().join("best")].map(read);
+    assert!(old != new);
+    for ((old, new), kept) in old.iter().zip(&new).zip(&kept) {
+        assert!((2.0 / 11.0 * old + 9.0 / 11.0 * new - kept).abs() < 1e-6, "{old} {new} {kept}");
     }
 }
 

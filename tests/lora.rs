@@ -487,11 +487,8 @@ fn training_a_new_adapter_lowers_the_loss() {
     let model = models::from_config(&files.config, files.checkpoint.index(), None).unwrap().vision().unwrap();
     let objective = objective::classes_of_images(&*model, 2, 0.0).unwrap();
     let names = files.adapter.as_ref().unwrap().names.clone();
-    let recipe = Recipe {
-        optimizer: Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.0 }),
-        clip: 1.0,
-        decays: &|_| true,
-    };
+    let recipe =
+        Recipe { optimizer: Optimizer::AdamW(AdamW { decay: 0.0, ..AdamW::default() }), ..Recipe::default() };
     let mut trainer =
         Trainer::open(files, &reference(), objective, &|name| names.contains(name), &recipe).unwrap();
     assert_eq!(trainer.parameters().len(), names.len());

@@ -76,7 +76,7 @@ fn trained(optimizer: Optimizer, rate: f32, device: &Device) -> (Vec<f32>, Vec<V
     let file = Checkpoint::open(&folder.join("training.safetensors"), true).unwrap();
     let model = models::from_config(&files.config, files.checkpoint.index(), None).unwrap().vision().unwrap();
     let objective = objective::classes_of_images(&*model, 2, 0.0).unwrap();
-    let recipe = Recipe { optimizer, clip: 1.0, decays: &|p| p.shape.dims().len() > 1 };
+    let recipe = Recipe { optimizer, ..Recipe::default() };
     let options = Options { device: device.clone(), tuning_budget: Duration::ZERO, ..Options::default() };
     let mut trainer = Trainer::open(files, &options, objective, &|_| true, &recipe).unwrap();
     let batch = [
@@ -91,9 +91,9 @@ fn trained(optimizer: Optimizer, rate: f32, device: &Device) -> (Vec<f32>, Vec<V
 }
 
 const OPTIMIZERS: [(Optimizer, f32); 3] = [
-    (Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 }), 1e-3),
-    (Optimizer::Sgd(Sgd { momentum: 0.9, decay: 1e-4, nesterov: true }), 1e-2),
-    (Optimizer::Lion(Lion { beta1: 0.9, beta2: 0.99, decay: 0.05 }), 3e-4),
+    (Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05, scale: 1.0 }), 1e-3),
+    (Optimizer::Sgd(Sgd { momentum: 0.9, decay: 1e-4, nesterov: true, scale: 1.0 }), 1e-2),
+    (Optimizer::Lion(Lion { beta1: 0.9, beta2: 0.99, decay: 0.05, scale: 1.0 }), 3e-4),
 ];
 
 #[test]

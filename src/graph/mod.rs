@@ -10,6 +10,7 @@
 
 mod differentiate;
 mod recipe;
+mod recompute;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::ops::Op;
 use crate::tensor::{Shape, TensorDesc};
 pub use differentiate::{Backward, Gradient, differentiate};
 pub use recipe::{BatchNorm, Epsilon, Part, PositionFilter, Transform, Weight};
+pub use recompute::{layer_of, recompute};
 
 /// One tensor of one [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -82,8 +82,8 @@ pub use sum::SumTo;
 pub use target::{Matrices, Target};
 pub use tokens::{MeanTokens, SliceTokens, SpreadTokens};
 pub use training::{
-    AdamW, ClipFactor, CrossEntropy, CrossEntropyGrad, Lion, Sgd, SquareSum, SquaredError, SquaredErrorGrad,
-    WeightedSum,
+    AdamW, Blend, ClipFactor, CrossEntropy, CrossEntropyGrad, Lion, Sgd, SquareSum, SquaredError,
+    SquaredErrorGrad, WeightedSum,
 };
 pub use variants::{kernel_text, variants};
 pub use weights::{WeightLayout, WeightSlot};
@@ -231,6 +231,8 @@ computed! {
     Sgd,
     /// A step of Lion.
     Lion,
+    /// A value blended into a state.
+    Blend,
     /// The same elements under another shape; costs nothing.
     Reshape,
     /// (R,C) to (C,R).

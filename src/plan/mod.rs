@@ -14,7 +14,9 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant};
-use crate::ops::{Choice, Choices, Cost, LowerCx, LowerInput, Op, Operand, Target, WeightLayout, WeightSlot};
+use crate::ops::{
+    Choice, Choices, Cost, Dispatch, LowerCx, LowerInput, Op, Operand, Target, WeightLayout, WeightSlot,
+};
 use crate::tensor::{DType, Shape, TensorDesc};
 use memory::Life;
 use storage::{Homes, is_slot, storage_types};
@@ -185,7 +187,7 @@ pub fn compile(graph: &Graph, target: &Target, options: Options) -> Result<Plan>
 /// A launch whose activations are still values, not slots.
 struct Launch {
     node: usize,
-    dispatch: crate::ops::Dispatch,
+    dispatch: Dispatch,
     cost: Cost,
     /// Where the node's scratch buffers begin among all.
     scratch: usize,
@@ -253,11 +255,14 @@ impl Builder<'_> {
         def.lower(&mut cx)?;
         let (dispatches, scratch) = cx.finish();
         let total = node.op.cost(&operand_descs, &desc);
-        let n = dispatches.len().max(1) as u64;
-        let cost = Cost { flops: total.flops / n, bytes: total.bytes / n };
+        let n = dispatches.iter().filter(|d| d.cost.is_none()).count().max(1) as u64;
+        let share = Cost { flops: total.flops / n, bytes: total.bytes / n };
         let first = self.scratch.len();
         self.scratch.extend(scratch);
-        let launch = |dispatch| Launch { node: v.index(), dispatch, cost, scratch: first };
+        let launch = |dispatch: Dispatch| {
+            let cost = dispatch.cost.unwrap_or(share);
+            Launch { node: v.index(), dispatch, cost, scratch: first }
+        };
         self.launches.extend(dispatches.into_iter().map(launch));
         Ok(())
     }

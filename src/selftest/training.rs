@@ -13,6 +13,7 @@ pub(super) fn all(cases: &mut Vec<Case>) {
     weighted_sum(cases);
     clipping(cases);
     optimizers(cases);
+    blends(cases);
 }
 
 fn labels(g: &mut Graph, rows: usize) -> Value {
@@ -166,11 +167,29 @@ fn clipping(cases: &mut Vec<Case>) {
         for (i, gradient) in gradients.into_iter().enumerate() {
             let shape = s.graph.shape(gradient);
             let states = ["parameter", "buffer"].map(|name| moment(s, &format!("{name} {i}"), shape));
-            let op = Sgd { momentum: 0.9, decay: 0.1, nesterov: false };
+            let op = Sgd { momentum: 0.9, decay: 0.1, ..Sgd::default() };
             s.graph.sgd(op, states, [gradient, clip, rates]);
         }
         clip
     }));
+}
+
+/// A state that is kept in part, kept whole, and begun anew whatever it held.
+fn blends(cases: &mut Vec<Case>) {
+    for (count, shares) in
+        [(1, [0.9, 0.1]), (65, [1.0, 0.25]), (257, [0.0, 0.5]), (1031, [0.999, 0.001]), (70_001, [0.5, -2.0])]
+    {
+        cases.push(with_states(format!("blend {count}, {shares:?}"), 1e-6, |s| {
+            let held = if shares[0] == 0.0 { vec![f32::NAN; count] } else { noise(5, count) };
+            let state = s.state("average", HostTensor::f32([count], held), Storage::AsDeclared);
+            // Narrowed where activations are.
+            let value = x(s.graph, [count]);
+            let value = s.graph.scale(value, 0.5);
+            let shares = s.state("shares", HostTensor::f32([2], shares.to_vec()), Storage::AsDeclared);
+            s.graph.blend(state, value, shares);
+            value
+        }));
+    }
 }
 
 /// A state of numbers of 0 and more.
@@ -189,7 +208,7 @@ fn step_operands(s: &mut States, shape: Shape, clip: [f32; 3], rates: HostTensor
 }
 
 fn optimizers(cases: &mut Vec<Case>) {
-    let adamw = AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-6, decay: 0.05 };
+    let adamw = AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-6, decay: 0.05, scale: 0.75 };
     let on = [0.7, 3.0, 1.0];
     for (dims, clip) in [
         (vec![1], on),
@@ -214,14 +233,14 @@ fn optimizers(cases: &mut Vec<Case>) {
             cases.push(with_states(name, 1e-5, |s| {
                 let states = ["parameter", "buffer"].map(|name| moment(s, name, shape));
                 let others = step_operands(s, shape, clip, rates.clone());
-                s.graph.sgd(Sgd { momentum: 0.9, decay: 0.02, nesterov }, states, others);
+                s.graph.sgd(Sgd { momentum: 0.9, decay: 0.02, nesterov, scale: 0.5 }, states, others);
                 others[0]
             }));
         }
         cases.push(with_states(called("lion"), 1e-5, |s| {
             let states = ["parameter", "momentum"].map(|name| moment(s, name, shape));
             let others = step_operands(s, shape, clip, rates);
-            s.graph.lion(Lion { beta1: 0.9, beta2: 0.98, decay: 0.3 }, states, others);
+            s.graph.lion(Lion { beta1: 0.9, beta2: 0.98, decay: 0.3, scale: 0.75 }, states, others);
             others[0]
         }));
     }

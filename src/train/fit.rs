@@ -76,6 +76,8 @@ pub struct Run {
     pub epochs: usize,
     /// The learning rate of every step.
     pub schedule: Schedule,
+    /// Batches of a step, one after the other.
+    pub parts: usize,
     /// Steps between two saves of `last` within an epoch; 0 saves at its end only.
     pub save_every: u32,
 }
@@ -96,9 +98,10 @@ pub fn fit(
     output: &Output,
     watch: &mut dyn FnMut(Event) -> bool,
 ) -> Result<State> {
-    let batches = task.batches();
-    if batches == 0 {
-        return Err(Error::usage("there are fewer images than one batch takes", "take a smaller batch"));
+    let parts = run.parts.max(1);
+    let steps = task.batches() / parts;
+    if steps == 0 {
+        return Err(Error::usage("there is less data than one step takes", "take a smaller batch"));
     }
     if state.epoch < run.epochs
         && !task.prepare(trainer, &mut |done, total| watch(Event::Features { done, total }))?
@@ -107,11 +110,12 @@ pub fn fit(
         return Ok(state);
     }
     while state.epoch < run.epochs {
-        task.begin(state.epoch, state.batch);
-        while state.batch < batches {
-            let inputs = task.next()?;
+        task.begin(state.epoch, state.batch * parts);
+        while state.batch < steps {
+            let inputs = (0..parts).map(|_| task.next()).collect::<Result<Vec<_>>>()?;
             let rate = run.schedule.at(state.step);
-            let progress = trainer.step(&inputs, rate)?;
+            let batch: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
+            let progress = trainer.step_of(&batch, rate)?;
             if !progress.loss.is_finite() || !progress.norm.is_finite() {
                 return Err(not_finite(trainer, &inputs, state.step + 1));
             }
@@ -126,7 +130,7 @@ pub fn fit(
                 output.save(files, trainer, &state)?;
                 return Ok(state);
             }
-            if run.save_every > 0 && state.step.is_multiple_of(run.save_every) && state.batch < batches {
+            if run.save_every > 0 && state.step.is_multiple_of(run.save_every) && state.batch < steps {
                 output.save(files, trainer, &state)?;
             }
         }
@@ -139,7 +143,7 @@ pub fn fit(
         state.log.push(Row {
             epoch: state.epoch,
             step: state.step,
-            train_loss: state.losses / batches as f64,
+            train_loss: state.losses / steps as f64,
             rate: run.schedule.at(state.step - 1),
             found,
         });
@@ -151,7 +155,7 @@ pub fn fit(
         }
         output.save(files, trainer, &state)?;
         if better {
-            output.keep_best()?;
+            output.keep_best(files, trainer)?;
         }
         output.write_text("summary.csv", &summary(&state.log))?;
         if !watch(Event::Epoch(&state.log)) {
@@ -173,7 +177,7 @@ fn summary(log: &[Row]) -> String {
 }
 
 /// Which tensor is not finite: a parameter, else a gradient, the first in the order of the forward pass.
-fn not_finite(trainer: &mut Trainer, inputs: &Inputs, step: u32) -> Error {
+fn not_finite(trainer: &mut Trainer, parts: &[Inputs], step: u32) -> Error {
     let bad = |what: String, tensor: &HostTensor| {
         let values = tensor.as_f32().unwrap_or_default();
         let count = values.iter().filter(|x| !x.is_finite()).count();
@@ -190,13 +194,22 @@ fn not_finite(trainer: &mut Trainer, inputs: &Inputs, step: u32) -> Error {
             Err(e) => return e,
         }
     }
-    let (loss, gradients) = match trainer.gradients(inputs) {
-        Ok(found) => found,
-        Err(e) => return e,
-    };
-    let first = names.iter().filter_map(|name| gradients.iter().find(|(known, _)| known == name));
-    let found =
-        first.filter_map(|(name, gradient)| bad(format!("step {step}: the gradient of `{name}`"), gradient));
-    let loss = || Error::NonFinite { what: format!("step {step}: the loss ({loss})"), count: 1, total: 1 };
-    found.into_iter().next().unwrap_or_else(loss)
+    let mut last = f32::NAN;
+    for inputs in parts {
+        let (loss, gradients) = match trainer.gradients(inputs) {
+            Ok(found) => found,
+            Err(e) => return e,
+        };
+        let ordered = names.iter().filter_map(|name| gradients.iter().find(|(known, _)| known == name));
+        let mut found = ordered
+            .filter_map(|(name, gradient)| bad(format!("step {step}: the gradient of `{name}`"), gradient));
+        if let Some(e) = found.next() {
+            return e;
+        }
+        last = loss;
+        if !loss.is_finite() {
+            break;
+        }
+    }
+    Error::NonFinite { what: format!("step {step}: the loss ({last})"), count: 1, total: 1 }
 }

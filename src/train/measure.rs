@@ -1,5 +1,7 @@
 //! A step of training made ready to be timed.
 
+use std::collections::BTreeMap;
+
 use super::objective::{self, LABELS, WEIGHTS};
 use super::parameters::parameterise;
 use super::recipe::{self, Optimizer, RATES, Recipe};
@@ -27,9 +29,9 @@ pub fn prepare_images(session: &Session, batch: usize) -> Result<Prepared> {
     }
     let loss = objective::classes_of_images(model, batch, 0.0)?;
     let made = parameterise(&loss.graph, &runtime.checkpoint, &|_| true)?;
-    let optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 });
-    let recipe = Recipe { optimizer, clip: 1.0, decays: &|p| p.shape.dims().len() > 1 };
-    let step = recipe::step(&made.graph, &made.parameters, &recipe)?;
+    let optimizer = Optimizer::AdamW(AdamW { decay: 0.05, ..AdamW::default() });
+    let recipe = Recipe { optimizer, ..Recipe::default() };
+    let step = recipe::steps(&made.graph, &made.parameters, &BTreeMap::new(), &recipe)?.remove(0);
     let info = model.info();
     let dims = [batch, info.channels, info.image_size.height, info.image_size.width];
     let pixels = (0..dims.iter().product()).map(|i: usize| (i * 37 % 211) as f32 / 105.0 - 1.0).collect();

@@ -35,7 +35,7 @@ pub struct State {
     pub step: u32,
     /// Epochs done.
     pub epoch: usize,
-    /// Batches done of the epoch under way.
+    /// Steps done of the epoch under way.
     pub batch: usize,
     /// Sum of their losses.
     pub losses: f64,
@@ -113,11 +113,7 @@ impl Output {
     /// [`Error::Write`]: then what was there before is untouched; device errors.
     pub fn save(&self, files: &ModelFiles, trainer: &Trainer, state: &State) -> Result<()> {
         self.put("last", |draft| {
-            let trained = trained(files, trainer)?;
-            match &files.adapter {
-                Some(adapter) => write_adapter(draft, files, &adapter.config, &trained)?,
-                None => write_model(draft, files, &trained)?,
-            }
+            write_trained(draft, files, &trained(files, trainer, Trainer::parameter)?)?;
             let (_, memory) = trainer.memory()?;
             let memory: Vec<Entry> = memory.into_iter().map(|(name, tensor)| entry(name, tensor)).collect();
             // The reference has none before its first step.
@@ -128,11 +124,16 @@ impl Output {
         })
     }
 
-    /// Makes `best` of what was saved as `last`.
+    /// Makes `best` of what was saved as `last`, or of the averages of the parameters where the trainer keeps them.
     ///
     /// # Errors
-    /// [`Error::Write`].
-    pub fn keep_best(&self) -> Result<()> {
+    /// As [`Output::save`].
+    pub fn keep_best(&self, files: &ModelFiles, trainer: &Trainer) -> Result<()> {
+        if trainer.has_averages() {
+            return self.put("best", |draft| {
+                write_trained(draft, files, &trained(files, trainer, Trainer::averaged_parameter)?)
+            });
+        }
         let last = self.last();
         self.put("best", |draft| link(&last, draft).map_err(|(path, e)| failed(&path, &e)))
     }
@@ -201,11 +202,15 @@ pub fn resume(trainer: &mut Trainer, last: &Path, state: &State) -> Result<()> {
     trainer.resume(state.step, tensors.collect::<Result<_>>()?)
 }
 
-/// The trained tensors as they are now, in their shapes in the file.
-fn trained(files: &ModelFiles, trainer: &Trainer) -> Result<Vec<(String, HostTensor)>> {
+/// The trained tensors as `of` gives them, in their shapes in the file.
+fn trained(
+    files: &ModelFiles,
+    trainer: &Trainer,
+    of: impl Fn(&Trainer, &str) -> Result<HostTensor>,
+) -> Result<Vec<(String, HostTensor)>> {
     let index = files.checkpoint.index();
     let read = |name: &String| {
-        let tensor = trainer.parameter(name)?;
+        let tensor = of(trainer, name)?;
         let values = tensor.as_f32().unwrap_or_default();
         let count = values.iter().filter(|x| !x.is_finite()).count();
         if count > 0 {
@@ -217,6 +222,14 @@ fn trained(files: &ModelFiles, trainer: &Trainer) -> Result<Vec<(String, HostTen
         Ok((name.clone(), tensor.reshaped(shape)))
     };
     trainer.parameters().iter().map(|p| read(&p.name)).collect()
+}
+
+/// Writes the folder of a model, or of the adapter that is trained.
+fn write_trained(draft: &Path, files: &ModelFiles, trained: &[(String, HostTensor)]) -> Result<()> {
+    match &files.adapter {
+        Some(adapter) => write_adapter(draft, files, &adapter.config, trained),
+        None => write_model(draft, files, trained),
+    }
 }
 
 fn entry<'a>(name: String, tensor: HostTensor) -> Entry<'a> {

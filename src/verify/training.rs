@@ -74,9 +74,11 @@ pub fn verdicts(
             beta2: record.number("/betas/1")?,
             eps: record.number("/eps")?,
             decay: record.number("/weight_decay")?,
+            scale: 1.0,
         }),
         clip: record.number("/clip_grad_norm")?,
         decays: &|p| decayed.contains(p.name.as_str()),
+        ..Recipe::default()
     };
     let mut trainer = Trainer::open(files, options, objective, &|name| trained.contains(name), &recipe)?;
     let mut all = record.run(&mut trainer, &inputs)?;

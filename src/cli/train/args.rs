@@ -112,6 +112,18 @@ pub(crate) struct CourseArgs {
     /// Share of each label that is spread over all classes
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = share)]
     pub smoothing: f32,
+    /// Batches whose gradients are added up to those of a step
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub grad_accum_steps: u32,
+    /// Compute layers again on the way back instead of keeping what they computed: less memory, more time
+    #[arg(long)]
+    pub grad_checkpointing: bool,
+    /// What the learning rate falls by from layer to layer, towards the first, as in 0.75 [default: 1]
+    #[arg(long, value_name = "X", value_parser = above_share)]
+    pub layer_decay: Option<f32>,
+    /// Decay of a moving average of the weights, as in 0.999: it is validated, and is what OUT/best holds [default: none]
+    #[arg(long, value_name = "X", value_parser = share)]
+    pub model_ema_decay: Option<f32>,
     /// What order, variation and new weights are drawn by
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub seed: u64,
@@ -220,6 +232,10 @@ fn positive(text: &str) -> Result<f32, String> {
 
 fn not_negative(text: &str) -> Result<f32, String> {
     number(text, |x| x >= 0.0, "it is a number of 0 or more")
+}
+
+fn above_share(text: &str) -> Result<f32, String> {
+    number(text, |x| x > 0.0 && x <= 1.0, "it is a number above 0 and up to 1")
 }
 
 fn share(text: &str) -> Result<f32, String> {

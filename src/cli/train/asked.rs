@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
 use crate::train::data::{Augment, ImageSet, Mix, TextSet, has_texts, read_folder, read_texts};
 use crate::train::lora::LoraWishes;
-use crate::train::{AdamW, Decay, Feeding, Lion, Optimizer, Reading, Run, Schedule, Scope, Sgd};
+use crate::train::{AdamW, Decay, Feeding, Lion, Optimizer, Reading, Recipe, Run, Schedule, Scope, Sgd};
 
 /// Name of the pictures that are drawn on the fly.
 const SHAPES: &str = "builtin:shapes";
@@ -33,6 +33,10 @@ pub(super) struct Asked {
     momentum: f32,
     clip_grad: f32,
     smoothing: f32,
+    grad_accum_steps: usize,
+    grad_checkpointing: bool,
+    layer_decay: f32,
+    model_ema_decay: Option<f32>,
     seed: u64,
     save_every: u32,
     batch_size: usize,
@@ -120,6 +124,10 @@ impl Asked {
             momentum: course.momentum,
             clip_grad: course.clip_grad,
             smoothing: course.smoothing,
+            grad_accum_steps: course.grad_accum_steps as usize,
+            grad_checkpointing: course.grad_checkpointing,
+            layer_decay: course.layer_decay.unwrap_or(1.0),
+            model_ema_decay: course.model_ema_decay,
             seed: course.seed,
             save_every: course.save_every,
             batch_size: feed.batch_size as usize,
@@ -188,21 +196,31 @@ impl Asked {
         }
     }
 
-    /// Optimizer, and the largest norm of its gradients.
-    pub(super) fn optimizer(&self) -> (Optimizer, f32) {
+    /// How a step is made.
+    pub(super) fn recipe(&self) -> Recipe<'static> {
         let decay = self.weight_decay;
         let optimizer = match self.opt {
             Opt::Adamw => Optimizer::AdamW(AdamW { decay, ..AdamW::default() }),
-            Opt::Sgd => Optimizer::Sgd(Sgd { momentum: self.momentum, decay, nesterov: false }),
-            Opt::Lion => Optimizer::Lion(Lion { beta1: 0.9, beta2: 0.99, decay }),
+            Opt::Sgd => Optimizer::Sgd(Sgd { momentum: self.momentum, decay, ..Sgd::default() }),
+            Opt::Lion => Optimizer::Lion(Lion { decay, ..Lion::default() }),
         };
-        (optimizer, self.clip_grad)
+        Recipe {
+            optimizer,
+            clip: self.clip_grad,
+            parts: self.grad_accum_steps,
+            layer_decay: self.layer_decay,
+            average: self.model_ema_decay,
+            recompute: self.grad_checkpointing,
+            ..Recipe::default()
+        }
     }
 
-    /// How long the run is, where an epoch has so many steps.
+    /// How long the run is, where an epoch has so many batches.
     pub(super) fn run(&self, batches: usize) -> Run {
-        let steps = u32::try_from(self.epochs.saturating_mul(batches)).unwrap_or(u32::MAX);
-        let warmup = (self.warmup_epochs * batches as f32).round() as u32;
+        let parts = self.grad_accum_steps;
+        let epoch = batches / parts;
+        let steps = u32::try_from(self.epochs.saturating_mul(epoch)).unwrap_or(u32::MAX);
+        let warmup = (self.warmup_epochs * epoch as f32).round() as u32;
         let decay = match self.sched {
             Sched::Constant => Decay::Constant,
             Sched::Linear => Decay::Linear,
@@ -210,6 +228,6 @@ impl Asked {
         };
         let schedule =
             Schedule { rate: self.lr, least: self.min_lr, warmup: warmup.min(steps), steps, decay };
-        Run { epochs: self.epochs, schedule, save_every: self.save_every }
+        Run { epochs: self.epochs, schedule, parts, save_every: self.save_every }
     }
 }

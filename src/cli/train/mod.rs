@@ -19,7 +19,7 @@ use crate::textfile;
 use crate::train::data::{ImageSet, TextSet};
 use crate::train::lora::LoraWishes;
 use crate::train::save::{self, Output, State};
-use crate::train::{ImageClasses, Recipe, Scope, Task, TextClasses, Trainer, fit, scope};
+use crate::train::{ImageClasses, Recipe, Scope, Task, TextClasses, Trainer, fit};
 use args::TrainArgs;
 use asked::Asked;
 use report::Report;
@@ -61,8 +61,7 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
     if let Some(wishes) = asked.lora().filter(|_| args.resume.is_none()) {
         learning.adapt(&wishes)?;
     }
-    let (optimizer, clip) = asked.optimizer();
-    let recipe = Recipe { optimizer, clip, decays: &scope::decays };
+    let recipe = asked.recipe();
     let mut trainer = learning.trainer(&options, asked.trainable, &recipe, talk)?;
     open::say_device(trainer.device(), talk);
     report::memory(&trainer, talk);
@@ -73,7 +72,8 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
     let (files, batch, task) = (learning.files().clone(), learning.batch(), learning.task());
     let run = asked.run(task.batches());
     let listening = interrupt::listen();
-    let mut report = Report::new(talk, out, args.format, run, task.batches(), batch, &output);
+    let mut report =
+        Report::new(talk, out, args.format, run, task.batches() / run.parts, batch * run.parts, &output);
     report.begin(&state.log)?;
     let watch = &mut |event: fit::Event<'_>| report.event(event) && !interrupt::asked();
     let state = fit::fit(&mut trainer, task, &files, &run, state, &output, watch);

@@ -16,8 +16,12 @@ use crate::train::{Event, Run, Trainer};
 /// Says what a step needs of the device's memory.
 pub(super) fn memory(trainer: &Trainer, talk: Talk) {
     let need = trainer.memory_needs();
-    talk.detail(format_args!(
-        "memory: {} of parameters, {} of the optimizer, {} of activations",
+    let saved = match need.recomputed * 10 < need.activations * 9 {
+        true => format!(" ({} with --grad-checkpointing)", bytes(need.recomputed)),
+        false => String::new(),
+    };
+    talk.note(format_args!(
+        "memory: {} of parameters, {} of the optimizer, {} of activations{saved}",
         bytes(need.parameters),
         bytes(need.optimizer),
         bytes(need.activations)

@@ -50,7 +50,9 @@ impl Packed {
             .with_bool("SLABS", self.slabs)
             .with_u32("WG", if cx.target.cpu { 8 } else { 256 });
         let binds = vec![cx.operand(operand), result];
-        cx.dispatch(&PACK, variant, params, binds, groups)
+        cx.dispatch(&PACK, variant, params, binds, groups)?;
+        cx.moves((cx.input(operand).bytes() + self.inner * self.stride * y.bytes()) as u64);
+        Ok(())
     }
 }
 

@@ -24,6 +24,8 @@ pub struct AdamW {
     pub eps: f32,
     /// Weight decay, times the learning rate.
     pub decay: f32,
+    /// Times the learning rate of the step.
+    pub scale: f32,
 }
 
 /// Stochastic gradient descent as `torch.optim.SGD` computes it without dampening. Operands: parameter and
@@ -36,6 +38,8 @@ pub struct Sgd {
     pub decay: f32,
     /// Nesterov's momentum.
     pub nesterov: bool,
+    /// Times the learning rate of the step.
+    pub scale: f32,
 }
 
 /// Lion (Chen et al. 2023). Operands: parameter and momentum, both states; then as [`AdamW`]; of the rates
@@ -48,28 +52,44 @@ pub struct Lion {
     pub beta2: f32,
     /// Weight decay, times the learning rate.
     pub decay: f32,
+    /// Times the learning rate of the step.
+    pub scale: f32,
 }
 
 /// As `torch.optim.AdamW` has it: betas 0.9 and 0.999, eps 1e-8, decay 0.01.
 impl Default for AdamW {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01 }
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, scale: 1.0 }
+    }
+}
+
+/// As `torch.optim.SGD` has it, with momentum 0.9.
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { momentum: 0.9, decay: 0.0, nesterov: false, scale: 1.0 }
+    }
+}
+
+/// As the paper has it: betas 0.9 and 0.99, no decay.
+impl Default for Lion {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.99, decay: 0.0, scale: 1.0 }
     }
 }
 
 params! {
     /// Parameters of the AdamW kernel.
-    struct AdamWParams { count: u32, beta1: f32, beta2: f32, eps: f32, decay: f32 }
+    struct AdamWParams { count: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, scale: f32 }
 }
 
 params! {
     /// Parameters of the SGD kernel.
-    struct SgdParams { count: u32, momentum: f32, decay: f32 }
+    struct SgdParams { count: u32, momentum: f32, decay: f32, scale: f32 }
 }
 
 params! {
     /// Parameters of the Lion kernel.
-    struct LionParams { count: u32, beta1: f32, beta2: f32, decay: f32 }
+    struct LionParams { count: u32, beta1: f32, beta2: f32, decay: f32, scale: f32 }
 }
 
 static ADAMW: Kernel = Kernel { name: "adamw", source: shader!("adamw.wgsl"), params: AdamWParams::FIELDS };
@@ -175,12 +195,12 @@ impl OpDef for AdamW {
     }
 
     fn reference_states(&self, inputs: &[&HostTensor]) -> Vec<HostTensor> {
-        let Self { beta1, beta2, eps, decay } = *self;
+        let Self { beta1, beta2, eps, decay, scale } = *self;
         stepped(inputs, |[p, m, v], g, rates| {
             let m = beta1 * m + (1.0 - beta1) * g;
             let v = beta2 * v + (1.0 - beta2) * g * g;
-            let scale = v.sqrt() / rates[2].sqrt() + eps;
-            [p * (1.0 - rates[0] * decay) - rates[0] / rates[1] * m / scale, m, v]
+            let (rate, root) = (rates[0] * scale, v.sqrt() / rates[2].sqrt() + eps);
+            [p * (1.0 - rate * decay) - rate / rates[1] * m / root, m, v]
         })
     }
 
@@ -197,8 +217,8 @@ impl OpDef for AdamW {
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
-        let Self { beta1, beta2, eps, decay } = *self;
-        let params = |count| AdamWParams { count, beta1, beta2, eps, decay };
+        let Self { beta1, beta2, eps, decay, scale } = *self;
+        let params = |count| AdamWParams { count, beta1, beta2, eps, decay, scale };
         launch(cx, &ADAMW, Variant::new(), params, 3)
     }
 }
@@ -221,11 +241,11 @@ impl OpDef for Sgd {
     }
 
     fn reference_states(&self, inputs: &[&HostTensor]) -> Vec<HostTensor> {
-        let Self { momentum, decay, nesterov } = *self;
+        let Self { momentum, decay, nesterov, scale } = *self;
         stepped(inputs, |[p, buffer], g, rates| {
             let g = g + decay * p;
             let buffer = momentum * buffer + g;
-            [p - rates[0] * if nesterov { g + momentum * buffer } else { buffer }, buffer]
+            [p - rates[0] * scale * if nesterov { g + momentum * buffer } else { buffer }, buffer]
         })
     }
 
@@ -242,8 +262,8 @@ impl OpDef for Sgd {
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
-        let Self { momentum, decay, nesterov } = *self;
-        let params = |count| SgdParams { count, momentum, decay };
+        let Self { momentum, decay, nesterov, scale } = *self;
+        let params = |count| SgdParams { count, momentum, decay, scale };
         launch(cx, &SGD, Variant::new().with_bool("NESTEROV", nesterov), params, 2)
     }
 }
@@ -266,12 +286,12 @@ impl OpDef for Lion {
     }
 
     fn reference_states(&self, inputs: &[&HostTensor]) -> Vec<HostTensor> {
-        let Self { beta1, beta2, decay } = *self;
+        let Self { beta1, beta2, decay, scale } = *self;
         stepped(inputs, |[p, m], g, rates| {
             let mixed = beta1 * m + (1.0 - beta1) * g;
             // A NaN stays one; `signum` makes 1 of 0.
             let sign = if mixed == 0.0 { 0.0 } else { mixed.signum() };
-            [p * (1.0 - rates[0] * decay) - rates[0] * sign, beta2 * m + (1.0 - beta2) * g]
+            [p * (1.0 - rates[0] * scale * decay) - rates[0] * scale * sign, beta2 * m + (1.0 - beta2) * g]
         })
     }
 
@@ -288,8 +308,8 @@ impl OpDef for Lion {
     }
 
     fn lower(&self, cx: &mut LowerCx) -> Result<()> {
-        let Self { beta1, beta2, decay } = *self;
-        let params = |count| LionParams { count, beta1, beta2, decay };
+        let Self { beta1, beta2, decay, scale } = *self;
+        let params = |count| LionParams { count, beta1, beta2, decay, scale };
         launch(cx, &LION, Variant::new(), params, 2)
     }
 }

@@ -98,7 +98,7 @@ fn step(op: &dyn OpDef, states: &[f32], gradient: f32, clip: [f32; 3], rates: &H
 
 #[test]
 fn two_steps_of_adamw() {
-    let op = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01 };
+    let op = AdamW::default();
     // Step 1, g = 0.5, rate 0.1: m = 0.05, v = 0.00025, so that m/c1 = 0.5 and sqrt(v/c2) = 0.5:
     // p = 1·(1 - 0.001) - 0.1 = 0.899.
     let one = step(&op, &[1.0, 0.0, 0.0], 0.5, PASS, &op.rates(0.1, 1));
@@ -116,7 +116,7 @@ fn two_steps_of_adamw() {
 fn two_steps_of_sgd() {
     let rates = row(&[0.1, 0.0, 0.0, 0.0]);
     for nesterov in [false, true] {
-        let op = Sgd { momentum: 0.9, decay: 0.02, nesterov };
+        let op = Sgd { decay: 0.02, nesterov, ..Sgd::default() };
         // Step 1: g = 1 + 0.02·1 = 1.02 = buffer; p = 1 - 0.102, or with Nesterov 1 - 0.1·1.02·1.9.
         let one = step(&op, &[1.0, 0.0], 1.0, PASS, &rates);
         close(one[1], 1.02);
@@ -133,7 +133,7 @@ fn two_steps_of_sgd() {
 
 #[test]
 fn lion_goes_by_the_sign() {
-    let op = Lion { beta1: 0.9, beta2: 0.99, decay: 0.5 };
+    let op = Lion { decay: 0.5, ..Lion::default() };
     let rates = row(&[0.1, 0.0, 0.0, 0.0]);
     for (m, g, sign) in [(1.0, -3.0, 1.0), (1.0, -30.0, -1.0), (0.0, 0.0, 0.0)] {
         let left = step(&op, &[2.0, m], g, PASS, &rates);
@@ -146,11 +146,11 @@ fn lion_goes_by_the_sign() {
 #[test]
 fn nothing_changes_where_the_norm_is_not_finite() {
     let rates = row(&[0.1, 0.1, 0.1, 0.0]);
-    let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01 };
+    let adamw = AdamW::default();
     let ops: [(&dyn OpDef, usize); 3] = [
         (&adamw, 3),
-        (&Sgd { momentum: 0.9, decay: 0.1, nesterov: true }, 2),
-        (&Lion { beta1: 0.9, beta2: 0.99, decay: 0.1 }, 2),
+        (&Sgd { decay: 0.1, nesterov: true, ..Sgd::default() }, 2),
+        (&Lion { decay: 0.1, ..Lion::default() }, 2),
     ];
     for (op, states) in ops {
         let before = &[3.0, 0.25, 0.5][..states];
@@ -174,7 +174,7 @@ fn operands_that_do_not_fit_are_named() {
     told(&WeightedSum, &[f32s(&[2]), f32s(&[3])], "weights");
     told(&SquareSum { index: 3 }, &[f32s(&[2]), f32s(&[3])], "element 3");
     told(&ClipFactor { max_norm: -1.0 }, &[f32s(&[3])], "norm");
-    let sgd = Sgd { momentum: 0.0, decay: 0.0, nesterov: false };
+    let sgd = Sgd::default();
     let [p, clip, rates] = [f32s(&[2, 3]), f32s(&[3]), f32s(&[4])];
     told(&sgd, &[p, f32s(&[6]), p, clip, rates], "a state");
     told(&sgd, &[p, p, f32s(&[5]), clip, rates], "gradient");
