@@ -42,6 +42,10 @@ pub const OTHERS: [&str; 2] = ["others", "weights of others"];
 pub const LOGITS: &str = "logits";
 /// Outputs: that an answer begins, and ends, at a token (B,T).
 pub const SCORES_OF_ANSWERS: [&str; 2] = ["start_logits", "end_logits"];
+/// What is added to both (B,T) f32: 0 for tokens that count, [`HIDDEN`] for those that have no share of the softmax.
+pub const SHOWN: &str = "shown";
+/// What hides a token.
+pub const HIDDEN: f32 = -1e30;
 /// First and last tokens of answers (B) u32.
 pub const ANSWERS: [&str; 2] = ["start", "end"];
 
@@ -151,7 +155,7 @@ impl TextObjective {
 }
 
 /// The loss of a text model. Inputs are those of [`Text::declare`] that it reads, `weights`, and `labels`, or
-/// `start` and `end` of answers, or the `target` (B,1) of a number.
+/// `start`, `end` and `shown` of answers, or the `target` (B,1) of a number.
 ///
 /// # Errors
 /// If the model has no such head; shape errors of the graph.
@@ -221,9 +225,11 @@ fn answers(g: &mut Graph, batch: usize) -> Result<Value> {
     let scores = [output(g, start)?, output(g, end)?]; // (B,T)
     g.scope(LOSS);
     let weights = g.input(WEIGHTS, TensorDesc::f32([batch]));
+    let shown = g.input(SHOWN, TensorDesc::f32(g.shape(scores[0])));
     let [start, end] = [0, 1].map(|i| {
         let labels = g.input(ANSWERS[i], TensorDesc::new(DType::U32, [batch]));
-        let losses = g.cross_entropy(scores[i], labels, 0.0);
+        let scores = g.add(scores[i], shown);
+        let losses = g.cross_entropy(scores, labels, 0.0);
         g.weighted_sum(losses, weights)
     });
     Ok(g.add(start, end))

@@ -19,7 +19,9 @@ use crate::models::text::{Kind, TextModel, TextSizes};
 use crate::models::{self, AnyModel, Model};
 use crate::session::{DeviceInfo, ModelFiles, Options};
 use crate::tensor::{HostTensor, Shape};
-use crate::train::objective::{ANSWERS, IGNORED, LABELS, MASK, Objective, TARGET, TextObjective, WEIGHTS};
+use crate::train::objective::{
+    ANSWERS, IGNORED, LABELS, MASK, Objective, SHOWN, TARGET, TextObjective, WEIGHTS,
+};
 use crate::train::sequences::READ;
 use crate::train::{AdamW, Optimizer, Recipe, Trainer, objective};
 
@@ -255,6 +257,8 @@ impl Record<'_> {
                 for (input, recorded) in ANSWERS.into_iter().zip(rows) {
                     inputs.push((input, self.file.ids(recorded)?));
                 }
+                // As recorded: padding has its share of the softmax.
+                inputs.push((SHOWN, HostTensor::f32([batch, tokens], vec![0.0; batch * tokens])));
                 // The mean of both losses, each the mean over texts.
                 inputs.push((WEIGHTS, HostTensor::f32([batch], vec![0.5 / batch as f32; batch])));
             }

@@ -59,12 +59,15 @@ pub(crate) struct TrainArgs {
     /// What is learned from texts, where model and fields do not say it
     #[arg(long, value_enum, value_name = "NAME")]
     pub objective: Option<Objective>,
-    /// Begin with random weights: a ViT by timm's name, or by the config.json of a Hugging Face ViT
+    /// Begin with random weights: a ViT by timm's name, or by the config.json of a ViT, BERT, GPT-2 or T5
     #[arg(long, value_name = "ARCH|CONFIG")]
     pub new: Option<String>,
     /// Arguments of timm's class for --new: img_size=64 depth=6 pos_embed=none
     #[arg(long, value_name = "KEY=VALUE", num_args = 1.., requires = "new", value_parser = argument)]
     pub model_args: Vec<(String, Json)>,
+    /// Folder of the tokenizer for --new [default: where its config.json lies]
+    #[arg(long, value_name = "DIR", requires = "new")]
+    pub tokenizer: Option<PathBuf>,
     /// What is trained: all, head, or last-N for the last N layers and the head
     #[arg(long, value_name = "WHAT", default_value = "all", value_parser = scope)]
     pub trainable: Scope,

@@ -272,7 +272,16 @@ fn new_model(name: &str, args: &TrainArgs) -> Result<ModelFiles> {
     } else {
         fresh::timm(name, &args.model_args, seed)?
     };
-    Ok(ModelFiles::made(format!("new:{name}"), made))
+    let mut files = ModelFiles::made(format!("new:{name}"), made);
+    let text = files.kind() == Some(ModelKind::Text);
+    if args.tokenizer.is_some() && !text {
+        return Err(Error::usage(
+            "--tokenizer is of texts, and the new model looks at images",
+            "leave it out",
+        ));
+    }
+    files.folder = args.tokenizer.clone().or_else(|| path.parent().map(Path::to_owned)).filter(|_| text);
+    Ok(files)
 }
 
 /// A run that goes on.

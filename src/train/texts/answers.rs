@@ -1,6 +1,7 @@
 //! Answers to questions, found in a context (Rajpurkar et al. 2016): their first and last tokens. A context that does
 //! not fit is read in windows, as in inference; in windows that do not show the whole answer, and where there is none,
-//! both point at the token that opens a text, as in transformers' `run_qa.py`.
+//! both point at the token that opens a text, as in transformers' `run_qa.py`. Unlike there, padding has no share of the
+//! softmax, so that a loss does not depend on how long other texts are.
 
 use std::ops::Range;
 

@@ -10,7 +10,9 @@ use crate::text::{Passage, TextSession, padded};
 use crate::train::fit::{Inputs, Metric, Task};
 use crate::train::head;
 use crate::train::lora::{self, LoraWishes};
-use crate::train::objective::{self, ANSWERS, IGNORED, LABELS, LOSS, Objective, TARGET, WEIGHTS};
+use crate::train::objective::{
+    self, ANSWERS, HIDDEN, IGNORED, LABELS, LOSS, Objective, SHOWN, TARGET, WEIGHTS,
+};
 use crate::train::recipe::Recipe;
 use crate::train::scope::{self, Scope};
 use crate::train::trainer::Trainer;
@@ -137,6 +139,14 @@ impl Texts {
             }
             Some(Told::Answer(_)) => {
                 let mut places = [labels.clone(), labels];
+                let tokens = self.sizes.tokens;
+                let mut shown = vec![HIDDEN; batch * tokens];
+                for (i, row) in shown.chunks_mut(tokens).enumerate() {
+                    // A text that fills the batch up has one token.
+                    let length = examples.get(i).map_or(1, |example| example.passage.ids.len());
+                    row[..length].fill(0.0);
+                }
+                inputs.push((SHOWN, HostTensor::f32([batch, tokens], shown)));
                 for (i, example) in examples.iter().enumerate() {
                     let Told::Answer(answer) = example.told else { continue };
                     (places[0][i], places[1][i]) = (answer[0], answer[1]);
