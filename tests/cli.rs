@@ -51,6 +51,8 @@ mod text_infer;
 mod tiny;
 #[path = "cli/train.rs"]
 mod train;
+#[path = "cli/train_texts.rs"]
+mod train_texts;
 #[path = "cli/tune.rs"]
 mod tune;
 #[path = "cli/verify.rs"]

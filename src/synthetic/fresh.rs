@@ -1,5 +1,7 @@
 //! Models to be trained from nothing: ViTs by timm's names, with its arguments, or by a Hugging Face configuration;
-//! their weights drawn as the originals draw them.
+//! BERT, GPT-2 and T5 by theirs; their weights drawn as the originals draw them.
+
+mod texts;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -87,11 +89,14 @@ pub fn timm(name: &str, arguments: &[(String, Json)], seed: u64) -> Result<Made>
     Ok(Made { name: name.to_owned(), config, preprocessor, checkpoint, codec: None })
 }
 
-/// A ViT by its Hugging Face `config.json` (`model_type: vit`).
+/// A model by its Hugging Face `config.json`: `model_type` is `vit`, `bert`, `gpt2` or `t5`.
 ///
 /// # Errors
 /// [`Error::Model`] for another type, or a field that is missing.
 pub fn of_config(name: &str, config: &Json, seed: u64) -> Result<Made> {
+    if let Some((config, checkpoint)) = texts::of_config(name, config, seed)? {
+        return Ok(Made { name: name.to_owned(), config, preprocessor: None, checkpoint, codec: None });
+    }
     let made = Synthetic::of_config(name, config)?;
     let checkpoint = drawn(name, made.tensors(), 1.0, seed)?;
     let (config, preprocessor) = (config.clone(), Some(made.preprocessor()));

@@ -7,8 +7,8 @@
 //! optimizer behind; and a [`Trainer`] keeps all of it.
 //!
 //! A run is a [`Task`] (batches, and how well it is known) that [`fit`] takes through its epochs, and what
-//! [`save`] keeps of it on disk. [`ImageClasses`] is the task of telling classes of images apart; [`data`] reads and
-//! varies them, [`head`] gives a model new classes, [`scope`] says what of it is trained.
+//! [`save`] keeps of it on disk. [`ImageClasses`] is the task of telling classes of images apart, [`texts`] has
+//! those of learning from texts; [`data`] reads and varies what they learn from, [`head`] gives a model new classes, [`scope`] says what of it is trained.
 
 pub mod data;
 mod features;
@@ -26,15 +26,15 @@ pub mod save;
 mod schedule;
 pub mod scope;
 pub mod sequences;
-mod texts;
+pub mod texts;
 mod trainer;
 
 pub use crate::ops::{AdamW, Lion, Sgd};
-pub use fit::{Event, Inputs, Run, Task};
+pub use fit::{Better, Event, Inputs, Metric, Run, Task};
 pub use images::{Feeding, ImageClasses};
 pub use measure::prepare_images;
 pub use recipe::{Optimizer, Recipe};
 pub use schedule::{Decay, Schedule};
 pub use scope::Scope;
-pub use texts::{Reading, TextClasses};
+pub use texts::{Reading, Texts};
 pub use trainer::{Progress, Trainer};

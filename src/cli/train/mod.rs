@@ -1,8 +1,9 @@
-//! `vit-gpu train`: a model learns classes of images or texts, epoch by epoch, into a folder that other commands take.
+//! `vit-gpu train`: a model learns from images or texts, epoch by epoch, into a folder that other commands take.
 
 pub(super) mod args;
 mod asked;
 mod report;
+mod texts;
 
 use std::io::Write;
 use std::path::Path;
@@ -16,13 +17,14 @@ use crate::error::{Error, Result};
 use crate::session::{ModelFiles, ModelKind, ModelSource, Options};
 use crate::synthetic::fresh;
 use crate::textfile;
-use crate::train::data::{ImageSet, TextSet};
+use crate::train::data::ImageSet;
 use crate::train::lora::LoraWishes;
 use crate::train::save::{self, Output, State};
-use crate::train::{ImageClasses, Recipe, Scope, Task, TextClasses, Trainer, fit};
+use crate::train::{ImageClasses, Recipe, Scope, Task, Trainer, fit};
 use args::TrainArgs;
 use asked::Asked;
-use report::Report;
+use report::{Batches, Report};
+use texts::Learned;
 
 /// Largest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 64 << 20;
@@ -50,19 +52,30 @@ struct Begun {
 }
 
 fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Outcome {
-    let Begun { files, asked, output, mut state } = begun;
+    let Begun { files, mut asked, output, mut state } = begun;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let (mut learning, data) = Learning::new(files, &asked, talk)?;
-    if args.resume.is_some() && state.data != data {
-        let what = format!("{} is not what it was when the run began", asked.data);
-        return Err(Error::usage(what, "bring the data back as it was, or begin another run").into());
-    }
-    state.data = data;
-    if let Some(wishes) = asked.lora().filter(|_| args.resume.is_none()) {
-        learning.adapt(&wishes)?;
-    }
-    let recipe = asked.recipe();
-    let mut trainer = learning.trainer(&options, asked.trainable, &recipe, talk)?;
+    let (mut learning, mut trainer) = loop {
+        let (mut learning, data) = Learning::new(files.clone(), &asked, talk)?;
+        if args.resume.is_some() && state.data != data {
+            let what = format!("{} is not what it was when the run began", asked.data);
+            return Err(Error::usage(what, "bring the data back as it was, or begin another run").into());
+        }
+        state.data = data;
+        if let Some(wishes) = asked.lora().filter(|_| args.resume.is_none()) {
+            learning.adapt(&wishes)?;
+        }
+        let opened = learning.trainer(&options, asked.trainable, &asked.recipe(), talk);
+        match (opened, learning.batch()) {
+            (Err(Error::OutOfMemory { .. }), batch) if batch > 1 => {
+                talk.warn(format_args!(
+                    "a batch of {batch} does not fit the device; its halves come one after the other"
+                ));
+                asked.halve(batch);
+                state.asked = serde_json::to_value(&asked).unwrap_or_default();
+            }
+            (trainer, _) => break (learning, trainer?),
+        }
+    };
     open::say_device(trainer.device(), talk);
     report::memory(&trainer, talk);
     let resumed_at = state.step;
@@ -72,8 +85,9 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
     let (files, batch, task) = (learning.files().clone(), learning.batch(), learning.task());
     let run = asked.run(task.batches());
     let listening = interrupt::listen();
-    let mut report =
-        Report::new(talk, out, args.format, run, task.batches() / run.parts, batch * run.parts, &output);
+    let batches =
+        Batches { count: task.batches() / run.parts, size: batch * run.parts, metrics: task.metrics() };
+    let mut report = Report::new(talk, out, args.format, run, batches, &output);
     report.begin(&state.log)?;
     let watch = &mut |event: fit::Event<'_>| report.event(event) && !interrupt::asked();
     let state = fit::fit(&mut trainer, task, &files, &run, state, &output, watch);
@@ -89,85 +103,73 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
     if resumed_at == state.step {
         talk.note("the run was at its end already");
     }
-    if let Some((epoch, best)) = state.best {
-        let input = learning.example();
+    if let (Some((epoch, best)), Some(metric)) = (state.best, learning.task().metrics().first()) {
+        let (command, input) = learning.example();
+        let found = report::said(metric, best);
+        let model = output.best();
         talk.note(format_args!(
-            "best: epoch {epoch}, top-1 {:.2} %; try `vit-gpu infer -m {} {input}`",
-            100.0 * best,
-            output.best().display()
+            "best: epoch {epoch}, {found}; try `vit-gpu {command} -m {} {input}`",
+            model.display()
         ));
     }
     Ok(0)
 }
 
-/// What is learned: classes of images, or of texts.
+/// What is learned: classes of images, or from texts.
 enum Learning {
     Images(Box<ImageClasses>),
-    Texts(Box<TextClasses>),
+    Texts(Learned),
 }
 
 impl Learning {
     /// And few digits by which the data is known again.
     fn new(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<(Self, String)> {
-        let said = |train: usize, held_out: usize, what: &str, classes: usize| {
-            talk.note(format_args!(
-                "{train} {what} of {classes} classes to train on, {held_out} to validate on"
-            ));
-        };
         let texts = files.kind() == Some(ModelKind::Text);
-        let (learning, data) = match asked.texts()? {
-            Some(sets) => {
-                if !texts {
-                    let what = format!("{} reads no texts, and the data is a list of texts", files.name);
-                    return Err(Error::usage(
-                        what,
-                        "name a text model, as in -m google-bert/bert-base-uncased",
-                    ));
-                }
-                said(sets[0].texts.len(), sets[1].texts.len(), "texts", sets[0].classes.len());
-                let data = sets.each_ref().map(TextSet::digest).concat();
-                (Self::Texts(Box::new(TextClasses::new(files, sets, &asked.reading())?)), data)
+        if let Some(path) = asked.texts() {
+            if !texts {
+                let what = format!("{} reads no texts, and the data is a list of texts", files.name);
+                return Err(Error::usage(what, "name a text model, as in -m google-bert/bert-base-uncased"));
             }
-            None => {
-                if texts {
-                    let what = format!("{} reads texts, not images", files.name);
-                    return Err(Error::usage(
-                        what,
-                        "its data is train.jsonl, .csv or .tsv, with the fields text and label",
-                    ));
-                }
-                let model = crate::models::from_config(&files.config, files.checkpoint.index(), None);
-                let model =
-                    model.and_then(crate::models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
-                let side = model.info().image_size;
-                let sets = asked.images(side.height.max(side.width))?;
-                said(sets[0].len(), sets[1].len(), "images", sets[0].classes.len());
-                let feeding = asked.feeding(sets[0].len());
-                let data = sets.each_ref().map(ImageSet::digest).concat();
-                (Self::Images(Box::new(ImageClasses::new(files, sets, &feeding)?)), data)
-            }
-        };
-        let new_head = match &learning {
-            Self::Images(task) => task.new_head(),
-            Self::Texts(task) => task.new_head(),
-        };
-        if new_head {
+            let (learned, data) = Learned::new(files, path, asked, talk)?;
+            return Ok((Self::Texts(learned), data));
+        }
+        if texts {
+            let what = format!("{} reads texts, not images", files.name);
+            return Err(Error::usage(what, "its data is train.jsonl, .csv, .tsv or .txt, or one such file"));
+        }
+        if asked.objective.is_some() {
+            return Err(Error::usage("--objective is of texts, and the data is images", "leave it out"));
+        }
+        let model = crate::models::from_config(&files.config, files.checkpoint.index(), None);
+        let model = model.and_then(crate::models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
+        let side = model.info().image_size;
+        let sets = asked.images(side.height.max(side.width))?;
+        talk.note(format_args!(
+            "{} images of {} classes to train on, {} to validate on",
+            sets[0].len(),
+            sets[0].classes.len(),
+            sets[1].len()
+        ));
+        let feeding = asked.feeding(sets[0].len());
+        let data = sets.each_ref().map(ImageSet::digest).concat();
+        let task = ImageClasses::new(files, sets, &feeding)?;
+        if task.new_head() {
             talk.note("the classes are not the model's: it gets a new classifier");
         }
-        Ok((learning, data))
+        Ok((Self::Images(Box::new(task)), data))
     }
 
     fn adapt(&mut self, wishes: &LoraWishes) -> Result<()> {
         match self {
             Self::Images(task) => task.adapt(wishes),
-            Self::Texts(task) => task.adapt(wishes),
+            Self::Texts(learned) => learned.task.adapt(wishes),
         }
     }
 
     fn files(&self) -> &ModelFiles {
         match self {
             Self::Images(task) => task.files(),
-            Self::Texts(task) => task.files(),
+            Self::Texts(learned) => learned.task.files(),
         }
     }
 
@@ -175,7 +177,7 @@ impl Learning {
     fn batch(&self) -> usize {
         match self {
             Self::Images(task) => task.batch(),
-            Self::Texts(task) => task.sizes().batch,
+            Self::Texts(learned) => learned.task.sizes().batch,
         }
     }
 
@@ -188,22 +190,22 @@ impl Learning {
                 }
                 Ok(trainer)
             }
-            Self::Texts(task) => task.trainer(options, scope, recipe),
+            Self::Texts(learned) => learned.task.trainer(options, scope, recipe),
         }
     }
 
     fn task(&mut self) -> &mut dyn Task {
         match self {
             Self::Images(task) => &mut **task,
-            Self::Texts(task) => &mut **task,
+            Self::Texts(learned) => &mut learned.task,
         }
     }
 
-    /// What `infer` takes to try the model.
-    fn example(&self) -> &'static str {
+    /// The command that tries the model, and what it takes.
+    fn example(&self) -> (&'static str, &'static str) {
         match self {
-            Self::Images(_) => "IMAGE",
-            Self::Texts(_) => "--text TEXT",
+            Self::Images(_) => ("infer", "IMAGE"),
+            Self::Texts(learned) => learned.example(),
         }
     }
 }
@@ -281,7 +283,16 @@ fn new_model(name: &str, args: &TrainArgs) -> Result<ModelFiles> {
     } else {
         fresh::timm(name, &args.model_args, seed)?
     };
-    Ok(ModelFiles::made(format!("new:{name}"), made))
+    let mut files = ModelFiles::made(format!("new:{name}"), made);
+    let text = files.kind() == Some(ModelKind::Text);
+    if args.tokenizer.is_some() && !text {
+        return Err(Error::usage(
+            "--tokenizer is of texts, and the new model looks at images",
+            "leave it out",
+        ));
+    }
+    files.folder = args.tokenizer.clone().or_else(|| path.parent().map(Path::to_owned)).filter(|_| text);
+    Ok(files)
 }
 
 /// A run that goes on.
