@@ -201,10 +201,11 @@ impl Asked {
         }
     }
 
-    /// Halves a batch, and takes twice as many for a step.
-    pub(super) fn halve(&mut self, batch: usize) {
-        self.batch_size = batch / 2;
-        self.grad_accum_steps *= 2;
+    /// Takes a batch apart: halves, or the fewest equal parts, and as many more of them for a step.
+    pub(super) fn split_batch(&mut self, batch: usize) {
+        let parts = (2..=batch).find(|parts| batch.is_multiple_of(*parts)).unwrap_or(1);
+        self.batch_size = batch / parts;
+        self.grad_accum_steps *= parts;
     }
 
     /// How a step is made.

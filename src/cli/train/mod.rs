@@ -68,9 +68,9 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
         match (opened, learning.batch()) {
             (Err(Error::OutOfMemory { .. }), batch) if batch > 1 => {
                 talk.warn(format_args!(
-                    "a batch of {batch} does not fit the device; its halves come one after the other"
+                    "a batch of {batch} does not fit the device; its parts come one after the other"
                 ));
-                asked.halve(batch);
+                asked.split_batch(batch);
                 state.asked = serde_json::to_value(&asked).unwrap_or_default();
             }
             (trainer, _) => break (learning, trainer?),
