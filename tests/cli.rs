@@ -51,6 +51,8 @@ mod text_infer;
 mod tiny;
 #[path = "cli/train.rs"]
 mod train;
+#[path = "cli/train_pixels.rs"]
+mod train_pixels;
 #[path = "cli/tune.rs"]
 mod tune;
 #[path = "cli/verify.rs"]

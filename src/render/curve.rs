@@ -1,4 +1,5 @@
-//! The course of a training run: losses of training and validation, and the share that is right, by epoch.
+//! The course of a training run: losses of training and validation and, where classes are learned, the share that is
+//! right, by epoch.
 
 use super::plot::{Anchor, At, Colour, Scene, Shape};
 use crate::train::save::Row;
@@ -11,6 +12,8 @@ const RIGHT: Colour = [22, 128, 76];
 
 /// Pixels: the whole, and the inner part of a panel.
 const SIZE: [u32; 2] = [760, 320];
+/// Width where there is one panel.
+const NARROW: u32 = 390;
 const PANEL: At = [300.0, 220.0];
 
 /// A line of numbers, one an epoch.
@@ -42,6 +45,9 @@ pub fn draw(log: &[Row]) -> Scene {
     let mut shapes = Vec::new();
     let most = losses.iter().flat_map(|l| &l.values).copied().filter(|x| x.is_finite()).fold(0.0, f64::max);
     panel(&mut shapes, [56.0, 44.0], "loss", &losses, rounded_up(most));
+    if right.iter().all(|line| line.values.is_empty()) && !log.is_empty() {
+        return Scene { width: NARROW, height: SIZE[1], shapes };
+    }
     panel(&mut shapes, [434.0, 44.0], "right, %", &right, 100.0);
     Scene { width: SIZE[0], height: SIZE[1], shapes }
 }
@@ -128,6 +134,11 @@ mod tests {
             [of(HELD_OUT), of(RIGHT)]
         };
         assert_eq!((lines(0), lines(1), lines(5)), ([0, 0], [0, 0], [4, 4]));
+        let mut plain = row(1);
+        plain.found.retain(|(name, _)| name == "loss");
+        let scene = draw(&[plain]);
+        assert_eq!(scene.width, NARROW);
+        assert!(scene.svg().contains("validation") && !scene.svg().contains("right, %"));
         assert_eq!([0.9, 1.2, 3.0, 6.0].map(rounded_up), [1.0, 2.0, 5.0, 10.0]);
     }
 }

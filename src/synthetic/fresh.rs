@@ -1,12 +1,13 @@
-//! Models to be trained from nothing: ViTs by timm's names, with its arguments, or by a Hugging Face configuration;
-//! their weights drawn as the originals draw them.
+//! Models to be trained from nothing: ViTs by timm's names, with its arguments, or models by their configuration; their
+//! weights drawn as the originals draw them.
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Made;
 use super::vision::Synthetic;
+use super::{Made, generative, masked};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::models::family_name;
 use crate::models::timm::table::{self, Arch, Mlp};
 use crate::random::Random;
 use crate::tensor::{HostTensor, Shape};
@@ -87,11 +88,21 @@ pub fn timm(name: &str, arguments: &[(String, Json)], seed: u64) -> Result<Made>
     Ok(Made { name: name.to_owned(), config, preprocessor, checkpoint, codec: None })
 }
 
-/// A ViT by its Hugging Face `config.json` (`model_type: vit`).
+/// A model by its `config.json`: a Hugging Face ViT, ViT-MAE or ImageGPT, or a LlamaGen (the latter two without what
+/// makes tokens of images).
 ///
 /// # Errors
-/// [`Error::Model`] for another type, or a field that is missing.
+/// [`Error::Model`] for another type, or a field that is missing or cannot be meant.
 pub fn of_config(name: &str, config: &Json, seed: u64) -> Result<Made> {
+    match family_name(config) {
+        Some("vit_mae") => return masked::of_config(name, config, seed),
+        // RandAR, of the same family, says so.
+        Some("llamagen") if config["model_type"] != "randar" => {
+            return generative::llamagen(name, config, seed);
+        }
+        Some("imagegpt") => return generative::imagegpt(name, config, seed),
+        _ => {}
+    }
     let made = Synthetic::of_config(name, config)?;
     let checkpoint = drawn(name, made.tensors(), 1.0, seed)?;
     let (config, preprocessor) = (config.clone(), Some(made.preprocessor()));

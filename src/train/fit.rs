@@ -29,11 +29,17 @@ pub trait Task {
     /// If the data cannot be read.
     fn next(&mut self) -> Result<Inputs>;
 
-    /// Numbers of a validation by name. The first says which epoch is best: the greatest.
+    /// Numbers of a validation by name. The first says which epoch is best: the greatest, or
+    /// the [least](Task::less_is_better).
     ///
     /// # Errors
     /// If the data cannot be read; device errors.
     fn validate(&mut self, trainer: &mut Trainer) -> Result<Vec<(String, f64)>>;
+
+    /// Whether the best epoch is the one whose first number is the least.
+    fn less_is_better(&self) -> bool {
+        false
+    }
 
     /// What a user should hear since the last call: images that were left out.
     fn notes(&mut self) -> Vec<String> {
@@ -47,7 +53,7 @@ pub type Inputs = Vec<(&'static str, HostTensor)>;
 /// What happened in a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
-    /// Features of frozen layers are computed: so many images of all.
+    /// What is computed once of each image (features of frozen layers, tokens): so many images of all.
     Features {
         /// Images done.
         done: usize,
@@ -145,7 +151,8 @@ pub fn fit(
         });
         (state.batch, state.losses) = (0, 0.0);
         let first = state.log.last().and_then(|row| row.found.first()).map_or(0.0, |(_, value)| *value);
-        let better = state.best.is_none_or(|(_, best)| first > best);
+        let less = task.less_is_better();
+        let better = state.best.is_none_or(|(_, best)| if less { first < best } else { first > best });
         if better {
             state.best = Some((state.epoch, first));
         }

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use crate::cli::args::{DeviceArgs, ModelArgs};
 use crate::train::Scope;
+use crate::train::data::RandAugment;
 
 pub(crate) const TRAIN_HELP: &str = "\
 Examples:
@@ -16,11 +17,18 @@ Examples:
     vit-gpu train --new vit_tiny_patch16_224 --model-args img_size=32 --data flowers -o small-vit
     vit-gpu train --resume small-vit
     vit-gpu train -m ./bert --data claims.tsv -o claims-bert --trainable head --val-split 0.5
+    vit-gpu train -m ./vit-mae --data photos -o photos-mae --epochs 2 -b 4
+    vit-gpu train -m ./imagegpt --data photos -o photos-gpt --epochs 2 -b 4 --hflip 0.5
 
 The data is a folder as torchvision's ImageFolder takes it: DATA/train/CLASS/*.jpg with DATA/val/CLASS/*.jpg,
 or DATA/CLASS/*.jpg, of which a share is kept for validation. If its classes are not the model's, the model
 gets a new classifier. builtin:shapes is drawn on the fly, new pictures every epoch. Texts are lists with
 the fields text, label and, for pairs, pair: train.tsv with validation.tsv in a folder, or one file.
+
+What is learned goes by the model. Most learn classes. A masked autoencoder (ViT-MAE) learns to paint
+hidden patches: its images need no classes, and infer --reconstruct shows what it paints. A generator of
+images (LlamaGen, ImageGPT) learns the next token of images that its codec turns into tokens once, by
+class where it draws by class; generate draws with the result.
 
 What is written:
     OUT/last/          the model, and what --resume needs
@@ -35,7 +43,8 @@ Where nothing is said, images of a folder are cropped, resized and mirrored at r
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// Images by class: a folder, or builtin:shapes. Texts by class: .jsonl, .csv or .tsv, or a folder of such
+    /// Images: a folder, by class where classes are learned, or builtin:shapes. Texts by class: .jsonl, .csv or .tsv, or
+    /// a folder of such
     #[arg(long, alias = "data-dir", value_name = "DATA", required_unless_present = "resume")]
     pub data: Option<OsString>,
     /// Folder to write
@@ -47,7 +56,8 @@ pub(crate) struct TrainArgs {
     /// Write over a run that is there
     #[arg(long)]
     pub force: bool,
-    /// Begin with random weights: a ViT by timm's name, or by the config.json of a Hugging Face ViT
+    /// Begin with random weights: a ViT by timm's name, or the config.json of a ViT, ViT-MAE, LlamaGen (with
+    /// vq.safetensors beside it) or ImageGPT (with preprocessor_config.json)
     #[arg(long, value_name = "ARCH|CONFIG")]
     pub new: Option<String>,
     /// Arguments of timm's class for --new: img_size=64 depth=6 pos_embed=none
@@ -130,18 +140,22 @@ pub(crate) struct FeedArgs {
     /// Share of each class that is kept for validation, where there is no folder of such images
     #[arg(long, value_name = "X", default_value_t = 0.1, value_parser = share)]
     pub val_split: f32,
-    /// Pictures of an epoch of builtin:shapes; a quarter as many are for validation, at least 500
+    /// Pictures of an epoch of builtin:shapes; a quarter as many are for validation, at least 500 (64 of
+    /// those that are drawn by token)
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub epoch_size: u32,
     /// Take images as for inference
-    #[arg(long, conflicts_with_all = ["scale", "hflip", "color_jitter", "reprob"])]
+    #[arg(long, conflicts_with_all = ["scale", "hflip", "aa", "color_jitter", "reprob"])]
     pub no_aug: bool,
-    /// Least and greatest share of an image's area that a crop has [default: 0.08 1]
+    /// Least and greatest share of an image's area that a crop has [default: 0.08 1; of masked images 0.2 1]
     #[arg(long, value_names = ["MIN", "MAX"], num_args = 2, value_parser = share)]
     pub scale: Option<Vec<f32>>,
-    /// Probability of being mirrored [default: 0.5]
+    /// Probability of being mirrored [default: 0.5; of images that are drawn by token 0]
     #[arg(long, value_name = "P", value_parser = share)]
     pub hflip: Option<f32>,
+    /// RandAugment in timm's naming: rand-m9-mstd0.5-inc1
+    #[arg(long, value_name = "NAME", value_parser = rand_augment)]
+    pub aa: Option<RandAugment>,
     /// How far brightness, contrast and saturation may be from 1 [default: 0; timm's is 0.4]
     #[arg(long, value_name = "X", value_parser = share)]
     pub color_jitter: Option<f32>,
@@ -154,6 +168,12 @@ pub(crate) struct FeedArgs {
     /// Alpha of CutMix; 0 for none
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = not_negative)]
     pub cutmix: f32,
+    /// Share of patches that a masked autoencoder does not see [default: as its configuration says]
+    #[arg(long, value_name = "X", value_parser = share)]
+    pub mask_ratio: Option<f32>,
+    /// Probability that a generator does not hear an image's class, so that guidance works [default: 0.1]
+    #[arg(long, value_name = "P", value_parser = share)]
+    pub class_dropout: Option<f32>,
     /// Most tokens of a text; the end of a longer one is left away [default: as many as the model takes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: Option<u32>,
@@ -220,6 +240,10 @@ fn positive(text: &str) -> Result<f32, String> {
 
 fn not_negative(text: &str) -> Result<f32, String> {
     number(text, |x| x >= 0.0, "it is a number of 0 or more")
+}
+
+fn rand_augment(text: &str) -> Result<RandAugment, String> {
+    RandAugment::parse(text).map_err(|e| e.message())
 }
 
 fn share(text: &str) -> Result<f32, String> {

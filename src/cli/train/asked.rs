@@ -3,18 +3,23 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::args::{Opt, Sched, TrainArgs};
 use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
-use crate::train::data::{Augment, ImageSet, Mix, TextSet, has_texts, read_folder, read_texts};
+use crate::models::{self, ModelKind};
+use crate::train::data::{
+    Augment, ImageSet, Mix, TextSet, has_texts, read_folder, read_pictures, read_texts,
+};
 use crate::train::lora::LoraWishes;
-use crate::train::{AdamW, Decay, Feeding, Lion, Optimizer, Reading, Run, Schedule, Scope, Sgd};
+use crate::train::{AdamW, Decay, Drawing, Feeding, Lion, Optimizer, Reading, Run, Schedule, Scope, Sgd};
 
 /// Name of the pictures that are drawn on the fly.
 const SHAPES: &str = "builtin:shapes";
-/// Fewest pictures for validation.
+/// Fewest pictures for validation: of shares that are right, and of images that are many tokens each.
 const LEAST_HELD_OUT: usize = 500;
+const LEAST_HELD_OUT_DRAWN: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Asked {
@@ -41,7 +46,67 @@ pub(super) struct Asked {
     augment: Option<Augment>,
     mix: Mix,
     max_tokens: Option<usize>,
+    #[serde(default)]
+    mask_ratio: Option<f32>,
+    #[serde(default)]
+    class_dropout: Option<f32>,
+    /// Probability of being mirrored, of images that are varied in no other way.
+    #[serde(default)]
+    flip: f32,
     lora: Option<LoraAsked>,
+}
+
+/// What a model learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Classes of images or texts.
+    Classes,
+    /// What is hidden of images.
+    Masked,
+    /// The next token of images.
+    Drawn,
+}
+
+impl Kind {
+    /// What a model of this configuration learns.
+    pub(super) fn of(config: &Json) -> Self {
+        match (models::kind(config), models::family_name(config)) {
+            (Some(ModelKind::Generator), _) => Self::Drawn,
+            (_, Some("vit_mae")) => Self::Masked,
+            _ => Self::Classes,
+        }
+    }
+
+    /// Refuses flags that say nothing to what is learned.
+    fn check(self, args: &TrainArgs) -> Result<()> {
+        let feed = &args.feed;
+        let varied =
+            feed.scale.is_some() || feed.aa.is_some() || feed.color_jitter.is_some() || feed.reprob.is_some();
+        let (is, what) = match self {
+            Self::Masked => ("paints hidden patches", "a masked autoencoder"),
+            Self::Drawn => ("learns the next token", "a generator of images"),
+            Self::Classes => ("learns classes", "such a model"),
+        };
+        let others = [
+            (feed.mask_ratio.is_some(), self != Self::Masked, "--mask-ratio"),
+            (feed.class_dropout.is_some(), self != Self::Drawn, "--class-dropout"),
+            (varied, self == Self::Drawn, "--scale, --aa, --color-jitter and --reprob"),
+            (feed.mixup > 0.0 || feed.cutmix > 0.0, self != Self::Classes, "--mixup and --cutmix"),
+            (args.course.smoothing > 0.0, self != Self::Classes, "--smoothing"),
+            (args.lora.is_some(), self != Self::Classes, "--lora"),
+            (args.trainable == Scope::Head, self != Self::Classes, "--trainable head"),
+        ];
+        let Some((_, _, flag)) = others.iter().find(|(given, foreign, _)| *given && *foreign) else {
+            return Ok(());
+        };
+        let help = match self {
+            Self::Drawn => {
+                "its images become tokens once, and are mirrored by --hflip; see --help for what it takes"
+            }
+            _ => "see --help for what it takes",
+        };
+        Err(Error::usage(format!("{flag}: {what} {is}, to which that says nothing"), help))
+    }
 }
 
 /// What a new adapter is to be like.
@@ -57,7 +122,8 @@ impl Asked {
     ///
     /// # Errors
     /// [`Error::Input`] for data that is not there.
-    pub(super) fn new(args: &TrainArgs, model: String) -> Result<Self> {
+    pub(super) fn new(args: &TrainArgs, model: String, kind: Kind) -> Result<Self> {
+        kind.check(args)?;
         let (course, feed) = (&args.course, &args.feed);
         let data = args.data.clone().unwrap_or_default();
         let drawn = data == SHAPES;
@@ -70,7 +136,7 @@ impl Asked {
                     Error::input(
                         path.display(),
                         "there is no such file or folder",
-                        "name a folder of images by class, or a list of texts",
+                        "name a folder of images, or a list of texts",
                     )
                 };
                 text.filter(|_| path.exists()).ok_or_else(missing)?
@@ -79,6 +145,7 @@ impl Asked {
         let usual = Augment::default();
         let given = feed.scale.is_some()
             || feed.hflip.is_some()
+            || feed.aa.is_some()
             || feed.color_jitter.is_some()
             || feed.reprob.is_some();
         let augment = Augment {
@@ -91,9 +158,12 @@ impl Asked {
                     ));
                 }
                 None if drawn => [1.0; 2],
+                // As He et al. 2021 crop.
+                None if kind == Kind::Masked => [0.2, 1.0],
                 None => usual.scale,
             },
             flip: feed.hflip.map_or(if drawn { 0.0 } else { usual.flip }, f64::from),
+            rand: feed.aa,
             jitter: feed.color_jitter.map_or(usual.jitter, f64::from),
             erase: feed.reprob.map_or(usual.erase, f64::from),
             ..usual
@@ -125,9 +195,12 @@ impl Asked {
             batch_size: feed.batch_size as usize,
             val_split: feed.val_split,
             epoch_size: feed.epoch_size as usize,
-            augment: (!feed.no_aug && (!drawn || given)).then_some(augment),
+            augment: (kind != Kind::Drawn && !feed.no_aug && (!drawn || given)).then_some(augment),
             mix: Mix { mixup: feed.mixup.into(), cutmix: feed.cutmix.into() },
             max_tokens: feed.max_tokens.map(|n| n as usize),
+            mask_ratio: feed.mask_ratio,
+            class_dropout: feed.class_dropout,
+            flip: feed.hflip.unwrap_or_default(),
             lora: args.lora.map(|rank| LoraAsked {
                 rank: rank as usize,
                 alpha: args.lora_alpha.map_or(2.0 * f64::from(rank), f64::from),
@@ -140,12 +213,24 @@ impl Asked {
     ///
     /// # Errors
     /// As [`read_folder`].
-    pub(super) fn images(&self, side: usize) -> Result<[ImageSet; 2]> {
+    pub(super) fn images(&self, side: usize, kind: Kind) -> Result<[ImageSet; 2]> {
         if self.data == SHAPES {
-            let held_out = (self.epoch_size / 4).max(LEAST_HELD_OUT);
+            let least = if kind == Kind::Drawn { LEAST_HELD_OUT_DRAWN } else { LEAST_HELD_OUT };
+            let held_out = (self.epoch_size / 4).max(least);
             return Ok(ImageSet::shapes(self.seed, self.epoch_size, held_out, side));
         }
         read_folder(Path::new(&self.data), self.val_split.into(), self.seed)
+    }
+
+    /// The same, where classes do not matter.
+    ///
+    /// # Errors
+    /// As [`read_pictures`].
+    pub(super) fn pictures(&self, side: usize, kind: Kind) -> Result<[ImageSet; 2]> {
+        match self.data == SHAPES {
+            true => self.images(side, kind),
+            false => read_pictures(Path::new(&self.data), self.val_split.into(), self.seed),
+        }
     }
 
     /// Texts to train and to validate on, if that is what the data is.
@@ -174,6 +259,15 @@ impl Asked {
 
     pub(super) fn reading(&self) -> Reading {
         Reading { batch: self.batch_size, seed: self.seed, longest: self.max_tokens }
+    }
+
+    /// Share of patches that is hidden, where it is not the model's own.
+    pub(super) fn mask_ratio(&self) -> Option<f32> {
+        self.mask_ratio
+    }
+
+    pub(super) fn drawing(&self) -> Drawing {
+        Drawing { class_dropout: self.class_dropout, flip: self.flip }
     }
 
     pub(super) fn feeding(&self, images: usize) -> Feeding {

@@ -1,4 +1,5 @@
-//! `vit-gpu train`: a model learns classes of images or texts, epoch by epoch, into a folder that other commands take.
+//! `vit-gpu train`: a model learns classes of images or texts, to paint hidden patches, or to draw images token by token,
+//! epoch by epoch, into a folder that other commands take.
 
 pub(super) mod args;
 mod asked;
@@ -13,15 +14,18 @@ use super::outcome::Outcome;
 use super::talk::Talk;
 use super::{filename, interrupt, open};
 use crate::error::{Error, Result};
-use crate::session::{ModelFiles, ModelKind, ModelSource, Options};
+use crate::generate::Generator;
+use crate::session::{Device, ModelFiles, ModelKind, ModelSource, Options};
 use crate::synthetic::fresh;
 use crate::textfile;
 use crate::train::data::{ImageSet, TextSet};
 use crate::train::lora::LoraWishes;
 use crate::train::save::{self, Output, State};
-use crate::train::{ImageClasses, Recipe, Scope, Task, TextClasses, Trainer, fit, scope};
+use crate::train::{
+    DrawnImages, ImageClasses, MaskedImages, Recipe, Scope, Task, TextClasses, Trainer, fit, scope,
+};
 use args::TrainArgs;
-use asked::Asked;
+use asked::{Asked, Kind};
 use report::Report;
 
 /// Largest configuration that is read, in bytes.
@@ -74,7 +78,7 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
     let run = asked.run(task.batches());
     let listening = interrupt::listen();
     let mut report = Report::new(talk, out, args.format, run, task.batches(), batch, &output);
-    report.begin(&state.log)?;
+    report.begin(&state.log);
     let watch = &mut |event: fit::Event<'_>| report.event(event) && !interrupt::asked();
     let state = fit::fit(&mut trainer, task, &files, &run, state, &output, watch);
     drop(listening);
@@ -90,20 +94,22 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
         talk.note("the run was at its end already");
     }
     if let Some((epoch, best)) = state.best {
-        let input = learning.example();
-        talk.note(format_args!(
-            "best: epoch {epoch}, top-1 {:.2} %; try `vit-gpu infer -m {} {input}`",
-            100.0 * best,
-            output.best().display()
-        ));
+        let found = match state.log.first().and_then(|row| row.found.first()) {
+            Some((name, _)) if name != "top1" => format!("{name} {best:.4}"),
+            _ => format!("top-1 {:.2} %", 100.0 * best),
+        };
+        let tried = learning.example(&output.best().display().to_string());
+        talk.note(format_args!("best: epoch {epoch}, {found}; try `vit-gpu {tried}`"));
     }
     Ok(0)
 }
 
-/// What is learned: classes of images, or of texts.
+/// What is learned: classes of images, or of texts; what is hidden of images; how to draw them.
 enum Learning {
     Images(Box<ImageClasses>),
     Texts(Box<TextClasses>),
+    Masked(Box<MaskedImages>),
+    Drawn(Box<DrawnImages>),
 }
 
 impl Learning {
@@ -136,11 +142,16 @@ impl Learning {
                         "its data is train.jsonl, .csv or .tsv, with the fields text and label",
                     ));
                 }
+                match Kind::of(&files.config) {
+                    Kind::Masked => return Self::masked(files, asked, talk),
+                    Kind::Drawn => return Self::drawn(files, asked, talk),
+                    Kind::Classes => {}
+                }
                 let model = crate::models::from_config(&files.config, files.checkpoint.index(), None);
                 let model =
                     model.and_then(crate::models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
                 let side = model.info().image_size;
-                let sets = asked.images(side.height.max(side.width))?;
+                let sets = asked.images(side.height.max(side.width), Kind::Classes)?;
                 said(sets[0].len(), sets[1].len(), "images", sets[0].classes.len());
                 let feeding = asked.feeding(sets[0].len());
                 let data = sets.each_ref().map(ImageSet::digest).concat();
@@ -150,6 +161,7 @@ impl Learning {
         let new_head = match &learning {
             Self::Images(task) => task.new_head(),
             Self::Texts(task) => task.new_head(),
+            Self::Masked(_) | Self::Drawn(_) => false,
         };
         if new_head {
             talk.note("the classes are not the model's: it gets a new classifier");
@@ -157,10 +169,50 @@ impl Learning {
         Ok((learning, data))
     }
 
+    fn masked(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<(Self, String)> {
+        let model = crate::models::from_config(&files.config, files.checkpoint.index(), None);
+        let model = model.and_then(crate::models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
+        let side = model.info().image_size;
+        let sets = asked.pictures(side.height.max(side.width), Kind::Masked)?;
+        let [training, held_out] = sets.each_ref().map(ImageSet::len);
+        let data = sets.each_ref().map(ImageSet::digest).concat();
+        let task = MaskedImages::new(files, sets, &asked.feeding(training), asked.mask_ratio())?;
+        let [hidden, patches] = task.hidden();
+        talk.note(format_args!(
+            "{training} images to train on, {held_out} to validate on; {hidden} of {patches} patches are hidden"
+        ));
+        Ok((Self::Masked(Box::new(task)), data))
+    }
+
+    fn drawn(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<(Self, String)> {
+        let reads = Options { device: Device::Reference, ..Options::default() };
+        let info = Generator::from_files(files.clone(), &reads)?.info().clone();
+        let side = info.image_size.height.max(info.image_size.width);
+        let sets = match info.classes {
+            Some(_) => asked.images(side, Kind::Drawn)?,
+            None => asked.pictures(side, Kind::Drawn)?,
+        };
+        let [training, held_out] = sets.each_ref().map(ImageSet::len);
+        let data = sets.each_ref().map(ImageSet::digest).concat();
+        let task = DrawnImages::new(files, sets, &asked.feeding(training), asked.drawing())?;
+        talk.note(format_args!(
+            "{training} images to train on, {held_out} to validate on, of {} tokens each",
+            info.tokens
+        ));
+        if task.new_classes() {
+            talk.note("the classes are not the model's: it gets new rows for them");
+        }
+        Ok((Self::Drawn(Box::new(task)), data))
+    }
+
     fn adapt(&mut self, wishes: &LoraWishes) -> Result<()> {
         match self {
             Self::Images(task) => task.adapt(wishes),
             Self::Texts(task) => task.adapt(wishes),
+            Self::Masked(_) | Self::Drawn(_) => {
+                let what = "an adapter is trained with a classifier, and this model has none";
+                Err(Error::usage(what, "train all of it, or its last layers: --trainable last-4"))
+            }
         }
     }
 
@@ -168,6 +220,8 @@ impl Learning {
         match self {
             Self::Images(task) => task.files(),
             Self::Texts(task) => task.files(),
+            Self::Masked(task) => task.files(),
+            Self::Drawn(task) => task.files(),
         }
     }
 
@@ -176,6 +230,8 @@ impl Learning {
         match self {
             Self::Images(task) => task.batch(),
             Self::Texts(task) => task.sizes().batch,
+            Self::Masked(task) => task.batch(),
+            Self::Drawn(task) => task.batch(),
         }
     }
 
@@ -189,6 +245,8 @@ impl Learning {
                 Ok(trainer)
             }
             Self::Texts(task) => task.trainer(options, scope, recipe),
+            Self::Masked(task) => task.trainer(options, scope, recipe),
+            Self::Drawn(task) => task.trainer(options, scope, recipe),
         }
     }
 
@@ -196,14 +254,18 @@ impl Learning {
         match self {
             Self::Images(task) => &mut **task,
             Self::Texts(task) => &mut **task,
+            Self::Masked(task) => &mut **task,
+            Self::Drawn(task) => &mut **task,
         }
     }
 
-    /// What `infer` takes to try the model.
-    fn example(&self) -> &'static str {
+    /// How the model in a folder is tried.
+    fn example(&self, folder: &str) -> String {
         match self {
-            Self::Images(_) => "IMAGE",
-            Self::Texts(_) => "--text TEXT",
+            Self::Images(_) => format!("infer -m {folder} IMAGE"),
+            Self::Texts(_) => format!("infer -m {folder} --text TEXT"),
+            Self::Masked(_) => format!("infer -m {folder} IMAGE --reconstruct FILE.png"),
+            Self::Drawn(_) => format!("generate -m {folder} -o FILE.png"),
         }
     }
 }
@@ -221,7 +283,7 @@ fn begun(args: &TrainArgs, talk: Talk) -> Result<Begun> {
         Some(name) => (new_model(name, args)?, format!("new:{name}")),
         None => model(&args.model, talk)?,
     };
-    let asked = Asked::new(args, id)?;
+    let asked = Asked::new(args, id, Kind::of(&files.config))?;
     let inside = |inner: &Path, outer: &Path| {
         let real =
             |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_default();
@@ -263,9 +325,6 @@ fn model(args: &ModelArgs, talk: Talk) -> Result<(ModelFiles, String)> {
         true => std::path::absolute(path).unwrap_or(path.to_owned()).display().to_string(),
         false => found.id.clone(),
     };
-    if found.files.kind() != Some(ModelKind::Text) {
-        found.expect(ModelKind::Vision)?;
-    }
     Ok((found.files, id))
 }
 
@@ -281,7 +340,8 @@ fn new_model(name: &str, args: &TrainArgs) -> Result<ModelFiles> {
     } else {
         fresh::timm(name, &args.model_args, seed)?
     };
-    Ok(ModelFiles::made(format!("new:{name}"), made))
+    let files = ModelFiles::made(format!("new:{name}"), made);
+    files.completed_from(path.parent().unwrap_or(Path::new("")), !args.model.no_mmap)
 }
 
 /// A run that goes on.

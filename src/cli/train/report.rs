@@ -35,6 +35,17 @@ pub(super) fn worded(e: Error, output: &Output) -> Error {
     }
 }
 
+/// What a validation found, for people: the loss first, then the others as they come, each under its name.
+fn columns(row: &Row) -> impl Iterator<Item = (String, String)> {
+    let is_loss = |(name, _): &&(String, f64)| name == "loss";
+    let found = row.found.iter().filter(is_loss).chain(row.found.iter().filter(move |n| !is_loss(n)));
+    found.map(|(name, value)| match name.as_str() {
+        "loss" => ("val loss".to_owned(), format!("{value:.4}")),
+        "top1" | "top5" => (name.replace("top", "top-") + " %", format!("{:.2}", 100.0 * value)),
+        _ => (name.clone(), format!("{value:.4}")),
+    })
+}
+
 /// What is said of a run.
 pub(super) struct Report<'a, W> {
     talk: Talk,
@@ -49,6 +60,8 @@ pub(super) struct Report<'a, W> {
     /// When the epoch under way began, and after how many steps.
     epoch: (Instant, u32),
     failed: Option<std::io::Error>,
+    /// Whether the names of the columns are written.
+    headed: bool,
 }
 
 #[derive(Serialize)]
@@ -82,17 +95,13 @@ impl<'a, W: Write> Report<'a, W> {
             begun: now,
             epoch: (now, 0),
             failed: None,
+            headed: false,
         }
     }
 
-    /// The head of the table.
-    pub(super) fn begin(&mut self, log: &[Row]) -> std::io::Result<()> {
+    /// Takes what a run that goes on has behind it.
+    pub(super) fn begin(&mut self, log: &[Row]) {
         self.epoch.1 = log.last().map_or(0, |row| row.step);
-        if self.format == Rows::Text {
-            writeln!(self.out, "epoch     loss  val loss   top-1 %   top-5 %        lr   img/s   time")?;
-            self.out.flush()?;
-        }
-        Ok(())
     }
 
     /// Takes an event; false if the rows cannot be written any more.
@@ -110,7 +119,7 @@ impl<'a, W: Write> Report<'a, W> {
             }
             Event::Features { done, total } => {
                 let talk = self.talk;
-                let bar = self.bar.get_or_insert_with(|| talk.progress("features", total as u64, false));
+                let bar = self.bar.get_or_insert_with(|| talk.progress("images", total as u64, false));
                 bar.at(done as u64);
                 if done == total {
                     self.bar = None;
@@ -143,16 +152,12 @@ impl<'a, W: Write> Report<'a, W> {
                 serde_json::to_string(&line).map_err(std::io::Error::from)?
             }
             Rows::Text => {
-                let found =
-                    |name: &str| row.found.iter().find(|(n, _)| n == name).map_or(f64::NAN, |(_, v)| *v);
                 let whole = self.begun.elapsed().as_secs();
+                let found: String = columns(row).map(|(_, number)| format!("  {number:>8}")).collect();
                 format!(
-                    "{:5} {:8.4}  {:8.4}  {:8.2}  {:8.2}  {:8.2e} {:7.1}  {}:{:02}",
+                    "{:5} {:8.4}{found}  {:8.2e} {:7.1}  {}:{:02}",
                     row.epoch,
                     row.train_loss,
-                    found("loss"),
-                    100.0 * found("top1"),
-                    100.0 * found("top5"),
                     row.rate,
                     speed,
                     whole / 60,
@@ -160,8 +165,12 @@ impl<'a, W: Write> Report<'a, W> {
                 )
             }
         };
-        let out = &mut *self.out;
-        beside_the_bar(|| writeln!(out, "{line}").and_then(|()| out.flush()))
+        let head = (self.format == Rows::Text && !std::mem::replace(&mut self.headed, true)).then(|| {
+            let found: String = columns(row).map(|(name, _)| format!("  {name:>8}")).collect();
+            format!("epoch     loss{found}        lr   img/s   time\n")
+        });
+        let (out, head) = (&mut *self.out, head.unwrap_or_default());
+        beside_the_bar(|| writeln!(out, "{head}{line}").and_then(|()| out.flush()))
     }
 
     fn curve(&self, log: &[Row]) -> Result<(), Error> {

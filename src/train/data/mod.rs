@@ -5,6 +5,8 @@ pub mod augment;
 mod batches;
 mod folder;
 pub mod mix;
+mod pixel_ops;
+mod rand_augment;
 mod texts;
 
 use std::path::PathBuf;
@@ -12,9 +14,11 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 
 pub use augment::Augment;
+pub(super) use augment::mirror;
 pub(super) use batches::{Batch, Batches, Feed, Varied};
-pub use folder::read_folder;
+pub use folder::{read_folder, read_pictures};
 pub use mix::Mix;
+pub use rand_augment::RandAugment;
 pub use texts::{TextSet, has_texts, read_texts};
 
 use crate::error::Result;
@@ -27,7 +31,7 @@ use crate::tensor::Size;
 /// Images with their classes.
 #[derive(Debug, Clone)]
 pub struct ImageSet {
-    /// Names of the classes.
+    /// Names of the classes; none where they do not matter.
     pub classes: Vec<String>,
     /// The images.
     pub images: Images,
@@ -59,6 +63,14 @@ impl ImageSet {
         let set = |images| ImageSet { classes: classes.clone(), images };
         let drawn = |seed, count, fresh| Images::Shapes { seed, count, side, fresh };
         [set(drawn(seed, count, true)), set(drawn(!seed, held_out, false))]
+    }
+
+    /// The same pictures every epoch, where they are drawn.
+    pub fn fixed(mut self) -> Self {
+        if let Images::Shapes { fresh, .. } = &mut self.images {
+            *fresh = false;
+        }
+        self
     }
 
     /// Few digits by classes and images: other ones for other data.
