@@ -1,7 +1,7 @@
-//! The course of a training run: losses of training and validation and, where classes are learned, the share that is
-//! right, by epoch.
+//! The course of a training run: losses of training and validation, and what else a validation finds, by epoch.
 
 use super::plot::{Anchor, At, Colour, Scene, Shape};
+use crate::train::Metric;
 use crate::train::save::Row;
 
 const INK: Colour = [40, 44, 52];
@@ -12,7 +12,7 @@ const RIGHT: Colour = [22, 128, 76];
 
 /// Pixels: the whole, and the inner part of a panel.
 const SIZE: [u32; 2] = [760, 320];
-/// Width where there is one panel.
+/// Width where there are losses alone.
 const NARROW: u32 = 390;
 const PANEL: At = [300.0, 220.0];
 
@@ -23,8 +23,9 @@ struct Line<'a> {
     values: Vec<f64>,
 }
 
-/// The picture of a run's epochs.
-pub fn draw(log: &[Row]) -> Scene {
+/// The picture of a run's epochs, whose validations found these numbers: beside the losses shares of what is right,
+/// or else the others.
+pub fn draw(log: &[Row], metrics: &[Metric]) -> Scene {
     let found = |name: &str| -> Vec<f64> {
         let of = |row: &Row| row.found.iter().find(|(n, _)| n == name).map(|(_, value)| *value);
         log.iter().filter_map(of).collect()
@@ -34,21 +35,30 @@ pub fn draw(log: &[Row]) -> Scene {
         Line { name: "training", colour: TRAIN, values: train },
         Line { name: "validation", colour: HELD_OUT, values: found("loss") },
     ];
-    let right: Vec<Line> = [("top-1", RIGHT, "top1"), ("top-5", TRAIN, "top5")]
-        .into_iter()
-        .map(|(name, colour, key)| Line {
-            name,
-            colour,
-            values: found(key).iter().map(|x| 100.0 * x).collect(),
-        })
+    let shares = metrics.iter().any(|metric| metric.share);
+    let others = metrics.iter().filter(|metric| metric.share == shares && metric.name != "loss");
+    let factor = if shares { 100.0 } else { 1.0 };
+    let names: Vec<(String, &str)> =
+        others.map(|m| (m.name.replace('_', " ").replace("top", "top-"), m.name)).collect();
+    let line = |((name, key), colour): (&'_ (String, &str), Colour)| -> (String, Colour, Vec<f64>) {
+        (name.clone(), colour, found(key).iter().map(|x| factor * x).collect())
+    };
+    let found_lines: Vec<_> = names.iter().zip([RIGHT, TRAIN]).map(line).collect();
+    let right: Vec<Line> = found_lines
+        .iter()
+        .map(|(name, colour, values)| Line { name, colour: *colour, values: values.clone() })
         .collect();
     let mut shapes = Vec::new();
-    let most = losses.iter().flat_map(|l| &l.values).copied().filter(|x| x.is_finite()).fold(0.0, f64::max);
+    let greatest = |lines: &[Line]| {
+        lines.iter().flat_map(|l| &l.values).copied().filter(|x| x.is_finite()).fold(0.0, f64::max)
+    };
+    let most = greatest(&losses);
     panel(&mut shapes, [56.0, 44.0], "loss", &losses, rounded_up(most));
-    if right.iter().all(|line| line.values.is_empty()) && !log.is_empty() {
+    if names.is_empty() {
         return Scene { width: NARROW, height: SIZE[1], shapes };
     }
-    panel(&mut shapes, [434.0, 44.0], "right, %", &right, 100.0);
+    let (title, top) = if shares { ("right, %", 100.0) } else { ("", rounded_up(greatest(&right))) };
+    panel(&mut shapes, [434.0, 44.0], title, &right, top);
     Scene { width: SIZE[0], height: SIZE[1], shapes }
 }
 
@@ -111,6 +121,7 @@ fn panel(shapes: &mut Vec<Shape>, [left, top]: At, title: &str, lines: &[Line], 
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::train::fit::CLASSES;
 
     #[test]
     fn every_epoch_is_a_point() {
@@ -122,7 +133,7 @@ mod tests {
             found: vec![("top1".to_owned(), 0.3), ("top5".to_owned(), 0.6), ("loss".to_owned(), 1.5)],
         };
         let lines = |n: usize| {
-            let scene = draw(&(1..=n).map(row).collect::<Vec<_>>());
+            let scene = draw(&(1..=n).map(row).collect::<Vec<_>>(), CLASSES);
             let of = |colour| {
                 scene
                     .shapes
@@ -134,9 +145,7 @@ mod tests {
             [of(HELD_OUT), of(RIGHT)]
         };
         assert_eq!((lines(0), lines(1), lines(5)), ([0, 0], [0, 0], [4, 4]));
-        let mut plain = row(1);
-        plain.found.retain(|(name, _)| name == "loss");
-        let scene = draw(&[plain]);
+        let scene = draw(&[row(1)], &[Metric::loss("loss")]);
         assert_eq!(scene.width, NARROW);
         assert!(scene.svg().contains("validation") && !scene.svg().contains("right, %"));
         assert_eq!([0.9, 1.2, 3.0, 6.0].map(rounded_up), [1.0, 2.0, 5.0, 10.0]);

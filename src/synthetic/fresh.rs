@@ -1,10 +1,15 @@
 //! Models to be trained from nothing: ViTs by timm's names, with its arguments, or models by their configuration; their
 //! weights drawn as the originals draw them.
 
+mod generative;
+mod initial;
+mod masked;
+mod texts;
+
 use serde_json::{Map, Value as Json, json};
 
+use super::Made;
 use super::vision::Synthetic;
-use super::{Made, generative, masked};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::models::family_name;
@@ -88,8 +93,8 @@ pub fn timm(name: &str, arguments: &[(String, Json)], seed: u64) -> Result<Made>
     Ok(Made { name: name.to_owned(), config, preprocessor, checkpoint, codec: None })
 }
 
-/// A model by its `config.json`: a Hugging Face ViT, ViT-MAE or ImageGPT, or a LlamaGen (the latter two without what
-/// makes tokens of images).
+/// A model by its `config.json`: a Hugging Face ViT, ViT-MAE, BERT, GPT-2, T5 or ImageGPT, or a LlamaGen (the last two
+/// without what makes tokens of images).
 ///
 /// # Errors
 /// [`Error::Model`] for another type, or a field that is missing or cannot be meant.
@@ -102,6 +107,9 @@ pub fn of_config(name: &str, config: &Json, seed: u64) -> Result<Made> {
         }
         Some("imagegpt") => return generative::imagegpt(name, config, seed),
         _ => {}
+    }
+    if let Some((config, checkpoint)) = texts::of_config(name, config, seed)? {
+        return Ok(Made { name: name.to_owned(), config, preprocessor: None, checkpoint, codec: None });
     }
     let made = Synthetic::of_config(name, config)?;
     let checkpoint = drawn(name, made.tensors(), 1.0, seed)?;

@@ -3,10 +3,7 @@
 
 pub mod folder;
 pub mod fresh;
-mod generative;
-mod initial;
 pub mod llamagen;
-mod masked;
 pub mod shapes;
 pub mod text;
 pub mod vision;

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 pub use crate::models::text::{Kind, Task, TextInfo};
 pub use crate::text::spans::{Answer, Answers, NoAnswer};
+pub(crate) use answer::WINDOW;
 pub use attention::{AttentionMap, Layers, Look, MOST_TOKENS, mean};
 pub use batch::Passage;
 pub(crate) use batch::padded;

@@ -3,7 +3,7 @@
 
 use super::data::{Feed, ImageSet, Mix, Varied};
 use super::feeding::Feeding;
-use super::fit::{Inputs, Task};
+use super::fit::{Inputs, Metric, Task};
 use super::head;
 use super::objective::{self, LABELS, LOSS, Objective, WEIGHTS};
 use super::recipe::Recipe;
@@ -22,6 +22,8 @@ use crate::tensor::HostTensor;
 const CLASS_DROPOUT: f32 = 0.1;
 /// What mirroring and dropped classes are drawn by, beside seed, epoch and the image's place in it.
 const STREAMS: [u64; 2] = [4, 5];
+/// What a validation finds.
+const METRICS: &[Metric] = &[Metric::loss("loss"), Metric::loss("perplexity")];
 
 /// How images are drawn in training.
 #[derive(Debug, Clone, Copy, Default)]
@@ -250,8 +252,8 @@ impl Task for DrawnImages {
         Ok(vec![("loss".to_owned(), loss), ("perplexity".to_owned(), loss.exp())])
     }
 
-    fn less_is_better(&self) -> bool {
-        true
+    fn metrics(&self) -> &'static [Metric] {
+        METRICS
     }
 
     fn notes(&mut self) -> Vec<String> {

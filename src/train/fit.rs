@@ -29,23 +29,65 @@ pub trait Task {
     /// If the data cannot be read.
     fn next(&mut self) -> Result<Inputs>;
 
-    /// Numbers of a validation by name. The first says which epoch is best: the greatest, or
-    /// the [least](Task::less_is_better).
+    /// The numbers of a validation. The first says which epoch is best.
+    fn metrics(&self) -> &'static [Metric];
+
+    /// The numbers of a validation, by the names of [`Task::metrics`].
     ///
     /// # Errors
     /// If the data cannot be read; device errors.
     fn validate(&mut self, trainer: &mut Trainer) -> Result<Vec<(String, f64)>>;
-
-    /// Whether the best epoch is the one whose first number is the least.
-    fn less_is_better(&self) -> bool {
-        false
-    }
 
     /// What a user should hear since the last call: images that were left out.
     fn notes(&mut self) -> Vec<String> {
         Vec::new()
     }
 }
+
+/// A number of a validation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name in rows and tables.
+    pub name: &'static str,
+    /// Whether it is a share of 1, which people read as percent.
+    pub share: bool,
+    /// Which of two values is better.
+    pub better: Better,
+}
+
+/// Which of two values of a metric is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// The greater: shares of what is right.
+    Greater,
+    /// The smaller: losses.
+    Smaller,
+}
+
+impl Better {
+    /// Whether a value is better than the best so far.
+    pub fn than(self, value: f64, best: f64) -> bool {
+        match self {
+            Better::Greater => value > best,
+            Better::Smaller => value < best,
+        }
+    }
+}
+
+impl Metric {
+    /// A share of what is right.
+    pub const fn share(name: &'static str) -> Self {
+        Self { name, share: true, better: Better::Greater }
+    }
+
+    /// A loss, or what grows with one.
+    pub const fn loss(name: &'static str) -> Self {
+        Self { name, share: false, better: Better::Smaller }
+    }
+}
+
+/// Of classes: shares whose class is the first or among the first five, and the mean cross entropy.
+pub const CLASSES: &[Metric] = &[Metric::share("top1"), Metric::share("top5"), Metric::loss("loss")];
 
 /// Inputs of a step by name, as the objective declares them.
 pub type Inputs = Vec<(&'static str, HostTensor)>;
@@ -104,7 +146,7 @@ pub fn fit(
 ) -> Result<State> {
     let batches = task.batches();
     if batches == 0 {
-        return Err(Error::usage("there are fewer images than one batch takes", "take a smaller batch"));
+        return Err(Error::usage("there is less to train on than one batch takes", "take a smaller batch"));
     }
     if state.epoch < run.epochs
         && !task.prepare(trainer, &mut |done, total| watch(Event::Features { done, total }))?
@@ -151,8 +193,8 @@ pub fn fit(
         });
         (state.batch, state.losses) = (0, 0.0);
         let first = state.log.last().and_then(|row| row.found.first()).map_or(0.0, |(_, value)| *value);
-        let less = task.less_is_better();
-        let better = state.best.is_none_or(|(_, best)| if less { first < best } else { first > best });
+        let which = task.metrics().first().map_or(Better::Greater, |metric| metric.better);
+        let better = state.best.is_none_or(|(_, best)| which.than(first, best));
         if better {
             state.best = Some((state.epoch, first));
         }

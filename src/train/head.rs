@@ -1,5 +1,5 @@
-//! New classes for a model of images or texts: a classifier with a row for each, in place of the one it has or
-//! where it has none, and a configuration that names them.
+//! A new head for a model of images or texts: a classifier with a row for each class or tag, a single score, the ends
+//! of answers; in place of the one it has or where it has none, and a configuration that says so.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -10,7 +10,7 @@ use crate::graph::{Graph, Part, Value};
 use crate::labels::Labels;
 use crate::models::generative::llamagen::CLASS_TABLE;
 use crate::models::sequence::GeneratorInfo;
-use crate::models::text::{Kind, Text, TextModel, TextSizes};
+use crate::models::text::{Kind, Task, Text, TextModel, TextSizes};
 use crate::models::{self, AnyModel, Model};
 use crate::ops::Op;
 use crate::printable::printable;
@@ -21,23 +21,70 @@ use crate::tensor::{HostTensor, Shape, TensorDesc};
 /// Deviation of the weights of a new classifier, as timm and transformers begin.
 const DEVIATION: f64 = 0.02;
 
-/// A family whose checkpoints without a classifier take one.
+/// What a new head is to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head<'a> {
+    /// Classes of images or texts.
+    Classes(&'a [String]),
+    /// Tags of words.
+    Tags(&'a [String]),
+    /// Where an answer begins and ends.
+    Answers,
+    /// A number.
+    Score,
+}
+
+impl Head<'_> {
+    fn rows(&self) -> usize {
+        match self {
+            Head::Classes(names) | Head::Tags(names) => names.len(),
+            Head::Answers => 2,
+            Head::Score => 1,
+        }
+    }
+
+    /// What a model of texts is able to that has it.
+    fn task(&self) -> Task {
+        match self {
+            Head::Classes(_) | Head::Score => Task::Classify,
+            Head::Tags(_) => Task::Tag,
+            Head::Answers => Task::Answer,
+        }
+    }
+}
+
+/// A family whose checkpoints without a head take one.
 struct Bare {
     /// `model_type`.
     family: &'static str,
-    /// What transformers puts in front of the encoder's tensors in a classifier's file.
+    /// What the head makes of the model.
+    task: Task,
+    /// What transformers puts in front of the encoder's tensors in such a file.
     prefix: &'static str,
-    /// The classifier's class.
+    /// The class with this head.
     class: &'static str,
     /// Name of its linear layer, how many times the encoder's width it reads, and whether it has a bias.
     head: (&'static str, usize, bool),
-    /// Starts of names, behind the prefix, of tensors that the classifier does not have.
+    /// Starts of names, behind the prefix, of tensors that it does not have.
     dropped: &'static [&'static str],
 }
 
 const fn vision(family: &'static str, prefix: &'static str, class: &'static str, times: usize) -> Bare {
-    Bare { family, prefix, class, head: ("classifier", times, true), dropped: &["pooler.dense."] }
+    let (task, head) = (Task::Classify, ("classifier", times, true));
+    Bare { family, task, prefix, class, head, dropped: &["pooler.dense."] }
 }
+
+const fn tags(family: &'static str, prefix: &'static str, class: &'static str) -> Bare {
+    Bare { family, task: Task::Tag, prefix, class, head: ("classifier", 1, true), dropped: HEADS }
+}
+
+const fn answers(family: &'static str, prefix: &'static str, class: &'static str) -> Bare {
+    Bare { family, task: Task::Answer, prefix, class, head: ("qa_outputs", 1, true), dropped: HEADS }
+}
+
+/// Heads of encoders of texts, and what tags and answers do not read.
+const HEADS: &[&str] =
+    &["pooler.", "cls.", "qa_outputs.", "classifier.", "pre_classifier.", "lm_head.", "vocab_"];
 
 const BARE: &[Bare] = &[
     vision("vit", "vit.", "ViTForImageClassification", 1),
@@ -47,13 +94,21 @@ const BARE: &[Bare] = &[
     vision("dinov2_with_registers", "dinov2_with_registers.", "Dinov2WithRegistersForImageClassification", 2),
     Bare {
         family: "bert",
+        task: Task::Classify,
         prefix: "bert.",
         class: "BertForSequenceClassification",
         head: ("classifier", 1, true),
-        dropped: &["cls.", "qa_outputs."],
+        dropped: &["cls.", "qa_outputs.", "classifier."],
     },
+    tags("bert", "bert.", "BertForTokenClassification"),
+    tags("distilbert", "distilbert.", "DistilBertForTokenClassification"),
+    tags("roberta", "roberta.", "RobertaForTokenClassification"),
+    answers("bert", "bert.", "BertForQuestionAnswering"),
+    answers("distilbert", "distilbert.", "DistilBertForQuestionAnswering"),
+    answers("roberta", "roberta.", "RobertaForQuestionAnswering"),
     Bare {
         family: "gpt2",
+        task: Task::Classify,
         prefix: "transformer.",
         class: "GPT2ForSequenceClassification",
         head: ("score", 1, false),
@@ -69,16 +124,16 @@ pub fn same_classes(files: &ModelFiles, own: Option<usize>, classes: &[String]) 
     places.filter(|_| known.names.len() == classes.len())
 }
 
-/// The files of a model of images or texts with a new classifier over these classes: weights of the normal
-/// distribution of deviation 0.02, drawn by `seed`, and no bias.
+/// The files of a model of images or texts with a new head: weights of the normal distribution of deviation 0.02,
+/// drawn by `seed`, and no bias.
 ///
 /// # Errors
-/// [`Error::Model`] for a model that takes no classifier.
-pub fn with_classes(files: &ModelFiles, classes: &[String], seed: u64) -> Result<ModelFiles> {
+/// [`Error::Model`] for a model that takes no such head.
+pub fn with_head(files: &ModelFiles, head: &Head, seed: u64) -> Result<ModelFiles> {
     let model = models::from_config(&files.config, files.checkpoint.index(), None)
         .map_err(|e| e.within(&files.name))?;
     if files.adapter.is_some() {
-        let what = "has an adapter over it, whose classes are not those of the data";
+        let what = "has an adapter over it, whose head is not for what the data says";
         return Err(Error::model(&files.name, what, "merge the adapter into the model first"));
     }
     let mut files = files.clone();
@@ -89,7 +144,8 @@ pub fn with_classes(files: &ModelFiles, classes: &[String], seed: u64) -> Result
         }
         AnyModel::Text(model) => {
             let info = model.info();
-            (info.hidden, info.classes.map(|_| classifier(&text_graph(&**model)?)).transpose()?)
+            let has = info.classes.is_some() && info.can(head.task());
+            (info.hidden, has.then(|| classifier(&text_graph(&**model)?)).transpose()?)
         }
         AnyModel::Generator(_) => {
             let help = "take one that looks at images or reads texts";
@@ -98,14 +154,14 @@ pub fn with_classes(files: &ModelFiles, classes: &[String], seed: u64) -> Result
     };
     let found = found.unwrap_or_default();
     let heads: Vec<(String, Vec<usize>)> = if found.is_empty() {
-        headless(&mut files, width)?
+        headless(&mut files, width, head.task())?
     } else {
         let dims = |name: &String| files.checkpoint.index().get(name).map_or(vec![], |s| s.dims().to_vec());
         found.iter().map(|name| (name.clone(), dims(name))).collect()
     };
     let tensors = heads.into_iter().map(|(name, mut dims)| {
         if let Some(rows) = dims.first_mut() {
-            *rows = classes.len();
+            *rows = head.rows();
         }
         let mut random = Random::named(seed, &name);
         let deviation = if dims.len() > 1 { DEVIATION } else { 0.0 };
@@ -115,7 +171,11 @@ pub fn with_classes(files: &ModelFiles, classes: &[String], seed: u64) -> Result
     });
     let name = files.checkpoint.name().to_owned();
     files.checkpoint = files.checkpoint.with(&Checkpoint::from_tensors(&name, tensors)?);
-    name_classes(&mut files.config, classes);
+    match head {
+        Head::Classes(names) | Head::Tags(names) => name_classes(&mut files.config, names),
+        Head::Score => name_classes(&mut files.config, &["LABEL_0".to_owned()]),
+        Head::Answers => {}
+    }
     Ok(files)
 }
 
@@ -176,9 +236,18 @@ fn text_graph(model: &dyn TextModel) -> Result<Graph> {
 /// # Errors
 /// [`Error::Usage`] if it has none.
 pub fn classifier(g: &Graph) -> Result<Vec<String>> {
-    let logits = g.outputs().iter().find(|(name, _)| name == LOGITS).map(|(_, v)| *v);
+    layers_of(g, &[LOGITS])
+}
+
+/// The tensors of the linear layers that outputs of a graph come from.
+///
+/// # Errors
+/// [`Error::Usage`] if there are none.
+pub fn layers_of(g: &Graph, outputs: &[&str]) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    let mut waiting: Vec<Value> = logits.into_iter().collect();
+    let among = |name: &String| outputs.contains(&name.as_str());
+    let mut waiting: Vec<Value> =
+        g.outputs().iter().filter(|(name, _)| among(name)).map(|(_, v)| *v).collect();
     while let Some(v) = waiting.pop() {
         let node = g.node(v);
         let weights = node.inputs.iter().filter_map(|v| match &g.node(*v).op {
@@ -198,14 +267,14 @@ pub fn classifier(g: &Graph) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Makes room for a classifier where there is none; its tensors, with a row each.
-fn headless(files: &mut ModelFiles, hidden: usize) -> Result<Vec<(String, Vec<usize>)>> {
+/// Makes room for a head where there is none; its tensors, with a row each.
+fn headless(files: &mut ModelFiles, hidden: usize, task: Task) -> Result<Vec<(String, Vec<usize>)>> {
     let family = files.config["model_type"].as_str().unwrap_or_default();
-    let Some(bare) = BARE.iter().find(|bare| bare.family == family) else {
+    let Some(bare) = BARE.iter().find(|bare| bare.family == family && bare.task == task) else {
         if files.config.get("architecture").is_some() {
             return Ok(vec![("head.weight".to_owned(), vec![1, hidden]), ("head.bias".to_owned(), vec![1])]);
         }
-        let what = format!("a model of type `{}` takes no new classifier here", printable(family));
+        let what = format!("a model of type `{}` takes no new head for this", printable(family));
         return Err(Error::model(&files.name, what, "take a checkpoint that has one"));
     };
     // transformers looks for an encoder's tensors under its name, unless there is nothing else.

@@ -3,13 +3,14 @@
 use super::data::{Batch, Batches, Feed, ImageSet, Mix, Varied};
 use super::features::Features;
 use super::feeding::{Feeding, preprocess};
-use super::fit::{Inputs, Task};
+use super::fit::{CLASSES, Inputs, Metric, Task};
 use super::found::Found;
+use super::head::{self, Head};
 use super::lora::{self, LoraWishes};
 use super::objective::{self, LABELS, LOGITS, OTHERS, Objective, PIXELS, WEIGHTS};
 use super::scope::{self, Scope};
 use super::trainer::Trainer;
-use super::{frozen, head, recipe::Recipe};
+use super::{frozen, recipe::Recipe};
 use crate::error::{Error, Result};
 use crate::models::{self, AnyModel, Model};
 use crate::session::{ModelFiles, Options};
@@ -49,7 +50,7 @@ impl ImageClasses {
         let known = head::same_classes(&files, model.info().classes, &training.classes);
         let new_head = known.is_none();
         if new_head {
-            files = head::with_classes(&files, &training.classes, feeding.seed)?;
+            files = head::with_head(&files, &Head::Classes(&training.classes), feeding.seed)?;
             model = vision(&files)?;
         }
         let places = known.unwrap_or_else(|| (0..training.classes.len() as u32).collect());
@@ -180,8 +181,10 @@ impl Task for ImageClasses {
         Ok(Self::inputs(batch, mixed))
     }
 
-    /// `top1` and `top5`, shares of images whose class is the first or among the first five; `loss`, the mean
-    /// cross entropy.
+    fn metrics(&self) -> &'static [Metric] {
+        CLASSES
+    }
+
     fn validate(&mut self, trainer: &mut Trainer) -> Result<Vec<(String, f64)>> {
         let mut found = Found::default();
         if let Some(features) = &self.features {

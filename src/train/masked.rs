@@ -2,7 +2,7 @@
 
 use super::data::{Batches, Feed, ImageSet, Mix, Varied};
 use super::feeding::{Feeding, preprocess};
-use super::fit::{Inputs, Task};
+use super::fit::{Inputs, Metric, Task};
 use super::objective::{self, LOSS, MASK, Objective, PIXELS, WEIGHTS};
 use super::recipe::Recipe;
 use super::scope::{self, Scope};
@@ -17,6 +17,8 @@ use crate::tensor::HostTensor;
 const FIXED: [&str; 2] = ["position_embeddings", "decoder_pos_embed"];
 /// What masks are drawn by beside the seed, the epoch and the image's place in it: in training, and in validation.
 const STREAMS: [u64; 2] = [2, 3];
+/// What a validation finds.
+const METRICS: &[Metric] = &[Metric::loss("loss")];
 
 /// Two sets of images, to learn from and to be tested by, and a masked autoencoder.
 pub struct MaskedImages {
@@ -164,8 +166,8 @@ impl Task for MaskedImages {
         Ok(vec![("loss".to_owned(), sum / seen.max(1) as f64)])
     }
 
-    fn less_is_better(&self) -> bool {
-        true
+    fn metrics(&self) -> &'static [Metric] {
+        METRICS
     }
 
     fn notes(&mut self) -> Vec<String> {

@@ -8,8 +8,9 @@
 //!
 //! A run is a [`Task`] (batches, and how well it is known) that [`fit`] takes through its epochs, and what
 //! [`save`] keeps of it on disk. [`ImageClasses`] is the task of telling classes of images apart, [`MaskedImages`]
-//! that of painting what is hidden of them, [`DrawnImages`] that of drawing them token by token; [`data`] reads and
-//! varies images, [`head`] gives a model new classes, [`scope`] says what of it is trained.
+//! that of painting what is hidden of them, [`DrawnImages`] that of drawing them token by token; [`texts`] has those of
+//! learning from texts; [`data`] reads and varies what they learn from, [`head`] gives a model new classes, [`scope`]
+//! says what of it is trained.
 
 pub mod data;
 mod drawn;
@@ -30,19 +31,19 @@ pub mod save;
 mod schedule;
 pub mod scope;
 pub mod sequences;
-mod texts;
+pub mod texts;
 mod tokens;
 mod trainer;
 
 pub use crate::ops::{AdamW, Lion, Sgd};
 pub use drawn::{Drawing, DrawnImages};
 pub use feeding::Feeding;
-pub use fit::{Event, Inputs, Run, Task};
+pub use fit::{Better, Event, Inputs, Metric, Run, Task};
 pub use images::ImageClasses;
 pub use masked::MaskedImages;
 pub use measure::prepare_images;
 pub use recipe::{Optimizer, Recipe};
 pub use schedule::{Decay, Schedule};
 pub use scope::Scope;
-pub use texts::{Reading, TextClasses};
+pub use texts::{Reading, Texts};
 pub use trainer::{Progress, Trainer};

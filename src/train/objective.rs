@@ -26,11 +26,13 @@ pub struct Objective {
 pub const LOSS: &str = "loss";
 /// Labels (N) u32; one beyond the classes is ignored.
 pub const LABELS: &str = "labels";
+/// A label that is no class, as -100 is PyTorch's.
+pub const IGNORED: u32 = u32::MAX;
 /// Weight of each row in the loss (N) f32.
 pub const WEIGHTS: &str = "weights";
 /// Which patches are seen (B,K) u32, and where each patch is to be found among them (B,N) u32.
 pub const MASK: [&str; 2] = ["kept", "restore"];
-/// Pixels that are to be painted (B·N,P·P·Ch) f32.
+/// What is to come out, in f32: pixels that are to be painted (B·N,P·P·Ch), numbers of texts (B,1).
 pub const TARGET: &str = "target";
 /// Images (B,H,W,3) u8, before they are normalised.
 pub const PIXELS: &str = "pixels";
@@ -38,6 +40,12 @@ pub const PIXELS: &str = "pixels";
 pub const OTHERS: [&str; 2] = ["others", "weights of others"];
 /// Output: scores of classes (B,K).
 pub const LOGITS: &str = "logits";
+/// Outputs: that an answer begins, and ends, at a token (B,T).
+pub const SCORES_OF_ANSWERS: [&str; 2] = ["start_logits", "end_logits"];
+/// What is added to both (B,T) f32: 0 for tokens that count, [`HIDDEN`] for those that have no share of the softmax.
+pub const SHOWN: &str = "shown";
+/// What hides a token.
+pub const HIDDEN: f32 = -1e30;
 /// First and last tokens of answers (B) u32.
 pub const ANSWERS: [&str; 2] = ["start", "end"];
 
@@ -188,10 +196,22 @@ pub enum TextObjective {
     Tokens,
     /// Where an answer begins and ends: two rows a text, each weighed by `weights` (B).
     Answer,
+    /// A number for each text: the squared error of the only class's score. Rows are texts.
+    Score,
+}
+
+impl TextObjective {
+    /// The outputs that the loss is made of.
+    pub fn scores(self) -> &'static [&'static str] {
+        match self {
+            TextObjective::Answer => &SCORES_OF_ANSWERS,
+            TextObjective::Classes | TextObjective::Tokens | TextObjective::Score => &[LOGITS],
+        }
+    }
 }
 
 /// The loss of a text model. Inputs are those of [`Text::declare`] that it reads, `weights`, and `labels`, or
-/// `start` and `end` of answers.
+/// `start`, `end` and `shown` of answers, or the `target` (B,1) of a number.
 ///
 /// # Errors
 /// If the model has no such head; shape errors of the graph.
@@ -201,12 +221,13 @@ pub fn texts(model: &dyn TextModel, sizes: TextSizes, objective: TextObjective) 
     model.build(&mut g, &text)?;
     let loss = match objective {
         TextObjective::Classes | TextObjective::Tokens => {
-            let logits = output(&g, "logits")?;
+            let logits = output(&g, LOGITS)?;
             cross_entropy(&mut g, logits, 0.0)
         }
         TextObjective::Answer => answers(&mut g, sizes.batch)?,
+        TextObjective::Score => score(&mut g, sizes.batch)?,
     };
-    finished(g, loss, if objective == TextObjective::Classes { &[LOGITS] } else { &[] })
+    finished(g, loss, objective.scores())
 }
 
 /// What the heads of a text model are usually trained for.
@@ -256,15 +277,27 @@ fn cross_entropy(g: &mut Graph, logits: Value, smoothing: f32) -> Value {
 }
 
 fn answers(g: &mut Graph, batch: usize) -> Result<Value> {
-    let scores = [output(g, "start_logits")?, output(g, "end_logits")?]; // (B,T)
+    let [start, end] = SCORES_OF_ANSWERS;
+    let scores = [output(g, start)?, output(g, end)?]; // (B,T)
     g.scope(LOSS);
     let weights = g.input(WEIGHTS, TensorDesc::f32([batch]));
+    let shown = g.input(SHOWN, TensorDesc::f32(g.shape(scores[0])));
     let [start, end] = [0, 1].map(|i| {
         let labels = g.input(ANSWERS[i], TensorDesc::new(DType::U32, [batch]));
-        let losses = g.cross_entropy(scores[i], labels, 0.0);
+        let scores = g.add(scores[i], shown);
+        let losses = g.cross_entropy(scores, labels, 0.0);
         g.weighted_sum(losses, weights)
     });
     Ok(g.add(start, end))
+}
+
+fn score(g: &mut Graph, batch: usize) -> Result<Value> {
+    let logits = output(g, LOGITS)?; // (B,1)
+    g.scope(LOSS);
+    let target = g.input(TARGET, TensorDesc::f32([batch, 1]));
+    let weights = g.input(WEIGHTS, TensorDesc::f32([batch]));
+    let errors = g.squared_error(logits, target);
+    Ok(g.weighted_sum(errors, weights))
 }
 
 fn output(g: &Graph, name: &str) -> Result<Value> {

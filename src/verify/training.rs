@@ -19,7 +19,9 @@ use crate::models::text::{Kind, TextModel, TextSizes};
 use crate::models::{self, AnyModel, Model};
 use crate::session::{DeviceInfo, ModelFiles, Options};
 use crate::tensor::{HostTensor, Shape};
-use crate::train::objective::{ANSWERS, LABELS, MASK, Objective, TARGET, TextObjective, WEIGHTS};
+use crate::train::objective::{
+    ANSWERS, IGNORED, LABELS, MASK, Objective, SHOWN, TARGET, TextObjective, WEIGHTS,
+};
 use crate::train::sequences::READ;
 use crate::train::{AdamW, Optimizer, Recipe, Trainer, objective};
 
@@ -34,9 +36,6 @@ const GRADIENT: [f32; 2] = [1e-4, 1e-6];
 /// Two runs in f32 are this many times as far apart as one may be from exact arithmetic, where the settings state how far
 /// that is (`noise`).
 const NOISE: f32 = 2.0;
-
-/// What a label of -100 becomes: no class.
-const IGNORED: u32 = u32::MAX;
 
 type Inputs = Vec<(&'static str, HostTensor)>;
 
@@ -258,8 +257,14 @@ impl Record<'_> {
                 for (input, recorded) in ANSWERS.into_iter().zip(rows) {
                     inputs.push((input, self.file.ids(recorded)?));
                 }
+                // As recorded: padding has its share of the softmax.
+                inputs.push((SHOWN, HostTensor::f32([batch, tokens], vec![0.0; batch * tokens])));
                 // The mean of both losses, each the mean over texts.
                 inputs.push((WEIGHTS, HostTensor::f32([batch], vec![0.5 / batch as f32; batch])));
+            }
+            TextObjective::Score => {
+                inputs.push((TARGET, self.file.read("in.labels")?.reshaped(Shape::new(&[batch, 1]))));
+                inputs.push((WEIGHTS, HostTensor::f32([batch], vec![1.0 / batch as f32; batch])));
             }
             TextObjective::Classes => inputs.extend(self.mean_of(self.labels("in.labels")?)),
             TextObjective::Tokens => {

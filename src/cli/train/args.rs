@@ -19,11 +19,20 @@ Examples:
     vit-gpu train -m ./bert --data claims.tsv -o claims-bert --trainable head --val-split 0.5
     vit-gpu train -m ./vit-mae --data photos -o photos-mae --epochs 2 -b 4
     vit-gpu train -m ./imagegpt --data photos -o photos-gpt --epochs 2 -b 4 --hflip 0.5
+    vit-gpu train -m ./gpt2 --data story.txt -o story-gpt2 --epochs 2 --max-tokens 16 --val-split 0.4
 
 The data is a folder as torchvision's ImageFolder takes it: DATA/train/CLASS/*.jpg with DATA/val/CLASS/*.jpg,
 or DATA/CLASS/*.jpg, of which a share is kept for validation. If its classes are not the model's, the model
-gets a new classifier. builtin:shapes is drawn on the fly, new pictures every epoch. Texts are lists with
-the fields text, label and, for pairs, pair: train.tsv with validation.tsv in a folder, or one file.
+gets a new classifier. builtin:shapes is drawn on the fly, new pictures every epoch.
+
+Texts are lists (.jsonl, .csv, .tsv), SQuAD's .json or plain .txt: train.* with validation.* in a folder,
+or one file. What is learned follows from the model and the fields, or is said by --objective:
+    text, label [pair]           classification of BERT or GPT-2; regression if asked for
+    question, context, answers   question-answering of BERT
+    tokens, tags                 token-classification of BERT (.jsonl)
+    source, target               text-to-text of T5
+    text alone, or a .txt        causal-lm of GPT-2, masked-lm of BERT, span-corruption of T5
+There is no dropout, of no model. Running text is cut into pieces of --max-tokens.
 
 What is learned goes by the model. Most learn classes. A masked autoencoder (ViT-MAE) learns to paint
 hidden patches: its images need no classes, and infer --reconstruct shows what it paints. A generator of
@@ -35,7 +44,7 @@ What is written:
     OUT/best/          the model whose validation was best; infer -m OUT/best takes it, and so do
                        transformers and timm
     OUT/summary.csv    an epoch a row
-    OUT/curve.svg      losses and accuracy
+    OUT/curve.svg      losses, and what else a validation finds
 A folder is there whole or not at all. Ctrl-C saves and ends; --resume goes on with the same bits.
 
 Where nothing is said, images of a folder are cropped, resized and mirrored at random as timm does;
@@ -43,8 +52,8 @@ Where nothing is said, images of a folder are cropped, resized and mirrored at r
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// Images: a folder, by class where classes are learned, or builtin:shapes. Texts by class: .jsonl, .csv or .tsv, or
-    /// a folder of such
+    /// Images: a folder, by class where classes are learned, or builtin:shapes. Texts: .jsonl, .csv, .tsv, .json or
+    /// .txt, or a folder of such
     #[arg(long, alias = "data-dir", value_name = "DATA", required_unless_present = "resume")]
     pub data: Option<OsString>,
     /// Folder to write
@@ -56,13 +65,19 @@ pub(crate) struct TrainArgs {
     /// Write over a run that is there
     #[arg(long)]
     pub force: bool,
-    /// Begin with random weights: a ViT by timm's name, or the config.json of a ViT, ViT-MAE, LlamaGen (with
-    /// vq.safetensors beside it) or ImageGPT (with preprocessor_config.json)
+    /// What is learned from texts, where model and fields do not say it
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub objective: Option<Objective>,
+    /// Begin with random weights: a ViT by timm's name, or by the config.json of a ViT, ViT-MAE, BERT, GPT-2, T5,
+    /// LlamaGen (with vq.safetensors beside it) or ImageGPT (with preprocessor_config.json)
     #[arg(long, value_name = "ARCH|CONFIG")]
     pub new: Option<String>,
     /// Arguments of timm's class for --new: img_size=64 depth=6 pos_embed=none
     #[arg(long, value_name = "KEY=VALUE", num_args = 1.., requires = "new", value_parser = argument)]
     pub model_args: Vec<(String, Json)>,
+    /// Folder of the tokenizer for --new [default: where its config.json lies]
+    #[arg(long, value_name = "DIR", requires = "new")]
+    pub tokenizer: Option<PathBuf>,
     /// What is trained: all, head, or last-N for the last N layers and the head
     #[arg(long, value_name = "WHAT", default_value = "all", value_parser = scope)]
     pub trainable: Scope,
@@ -174,9 +189,31 @@ pub(crate) struct FeedArgs {
     /// Probability that a generator does not hear an image's class, so that guidance works [default: 0.1]
     #[arg(long, value_name = "P", value_parser = share)]
     pub class_dropout: Option<f32>,
-    /// Most tokens of a text; the end of a longer one is left away [default: as many as the model takes]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Most tokens of a text, whose end is left away, and of a piece of running text [default: as many as the model
+    /// takes]
+    #[arg(long, alias = "max-length", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: Option<u32>,
+}
+
+/// What is learned from texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Objective {
+    /// Classes of texts or of pairs
+    Classification,
+    /// A number for a text or a pair: mean squared error
+    Regression,
+    /// The next token of running text
+    CausalLm,
+    /// Words behind masks: 15 % of the tokens, drawn anew each epoch
+    MaskedLm,
+    /// Where the answer to a question stands in a context
+    QuestionAnswering,
+    /// A tag for each word
+    TokenClassification,
+    /// A text for a text
+    TextToText,
+    /// What stood in the gaps of a text: 15 % of the tokens, in spans of three on average
+    SpanCorruption,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]

@@ -5,13 +5,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::args::{Opt, Sched, TrainArgs};
+use super::args::{Objective, Opt, Sched, TrainArgs};
 use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
 use crate::models::{self, ModelKind};
-use crate::train::data::{
-    Augment, ImageSet, Mix, TextSet, has_texts, read_folder, read_pictures, read_texts,
-};
+use crate::train::data::{Augment, ImageSet, Mix, has_texts, read_folder, read_pictures};
 use crate::train::lora::LoraWishes;
 use crate::train::{AdamW, Decay, Drawing, Feeding, Lion, Optimizer, Reading, Run, Schedule, Scope, Sgd};
 
@@ -28,6 +26,9 @@ pub(super) struct Asked {
     /// The model it began with, as an adapter names its base.
     pub(super) model: String,
     pub(super) trainable: Scope,
+    /// What is learned from texts, if it was said.
+    #[serde(default)]
+    pub(super) objective: Option<Objective>,
     epochs: usize,
     opt: Opt,
     lr: f32,
@@ -180,6 +181,7 @@ impl Asked {
             data,
             model,
             trainable: args.trainable,
+            objective: args.objective,
             epochs: course.epochs as usize,
             opt: course.opt,
             lr: course.lr.unwrap_or(usual_rate),
@@ -233,14 +235,15 @@ impl Asked {
         }
     }
 
-    /// Texts to train and to validate on, if that is what the data is.
-    ///
-    /// # Errors
-    /// As [`read_texts`].
-    pub(super) fn texts(&self) -> Result<Option<[TextSet; 2]>> {
+    /// Where lists of texts lie, if that is what the data is.
+    pub(super) fn texts(&self) -> Option<&Path> {
         let path = Path::new(&self.data);
-        let lists = self.data != SHAPES && has_texts(path);
-        lists.then(|| read_texts(path, self.val_split.into(), self.seed)).transpose()
+        (self.data != SHAPES && has_texts(path)).then_some(path)
+    }
+
+    /// The share of texts that is kept for validation, and what chooses them.
+    pub(super) fn split(&self) -> (f64, u64) {
+        (self.val_split.into(), self.seed)
     }
 
     /// What a new adapter is to be like, if one is to be trained.

@@ -1,9 +1,10 @@
-//! `vit-gpu train`: a model learns classes of images or texts, to paint hidden patches, or to draw images token by token,
-//! epoch by epoch, into a folder that other commands take.
+//! `vit-gpu train`: a model learns from images or texts, epoch by epoch, into a folder that other commands take.
 
 pub(super) mod args;
 mod asked;
+mod pixels;
 mod report;
+mod texts;
 
 use std::io::Write;
 use std::path::Path;
@@ -14,19 +15,18 @@ use super::outcome::Outcome;
 use super::talk::Talk;
 use super::{filename, interrupt, open};
 use crate::error::{Error, Result};
-use crate::generate::Generator;
-use crate::session::{Device, ModelFiles, ModelKind, ModelSource, Options};
+use crate::session::{ModelFiles, ModelKind, ModelSource, Options};
 use crate::synthetic::fresh;
 use crate::textfile;
-use crate::train::data::{ImageSet, TextSet};
+use crate::train::data::ImageSet;
 use crate::train::lora::LoraWishes;
 use crate::train::save::{self, Output, State};
-use crate::train::{
-    DrawnImages, ImageClasses, MaskedImages, Recipe, Scope, Task, TextClasses, Trainer, fit, scope,
-};
+use crate::train::{ImageClasses, Recipe, Scope, Task, Trainer, fit, scope};
 use args::TrainArgs;
 use asked::{Asked, Kind};
-use report::Report;
+use pixels::Pixels;
+use report::{Batches, Report};
+use texts::Learned;
 
 /// Largest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 64 << 20;
@@ -77,8 +77,9 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
     let (files, batch, task) = (learning.files().clone(), learning.batch(), learning.task());
     let run = asked.run(task.batches());
     let listening = interrupt::listen();
-    let mut report = Report::new(talk, out, args.format, run, task.batches(), batch, &output);
-    report.begin(&state.log);
+    let batches = Batches { count: task.batches(), size: batch, metrics: task.metrics() };
+    let mut report = Report::new(talk, out, args.format, run, batches, &output);
+    report.begin(&state.log)?;
     let watch = &mut |event: fit::Event<'_>| report.event(event) && !interrupt::asked();
     let state = fit::fit(&mut trainer, task, &files, &run, state, &output, watch);
     drop(listening);
@@ -93,135 +94,80 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
     if resumed_at == state.step {
         talk.note("the run was at its end already");
     }
-    if let Some((epoch, best)) = state.best {
-        let found = match state.log.first().and_then(|row| row.found.first()) {
-            Some((name, _)) if name != "top1" => format!("{name} {best:.4}"),
-            _ => format!("top-1 {:.2} %", 100.0 * best),
-        };
-        let tried = learning.example(&output.best().display().to_string());
-        talk.note(format_args!("best: epoch {epoch}, {found}; try `vit-gpu {tried}`"));
+    if let (Some((epoch, best)), Some(metric)) = (state.best, learning.task().metrics().first()) {
+        let (command, input) = learning.example();
+        let found = report::said(metric, best);
+        let model = output.best();
+        talk.note(format_args!(
+            "best: epoch {epoch}, {found}; try `vit-gpu {command} -m {} {input}`",
+            model.display()
+        ));
     }
     Ok(0)
 }
 
-/// What is learned: classes of images, or of texts; what is hidden of images; how to draw them.
+/// What is learned: classes of images, what images look like, or from texts.
 enum Learning {
     Images(Box<ImageClasses>),
-    Texts(Box<TextClasses>),
-    Masked(Box<MaskedImages>),
-    Drawn(Box<DrawnImages>),
+    Pixels(Pixels),
+    Texts(Learned),
 }
 
 impl Learning {
     /// And few digits by which the data is known again.
     fn new(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<(Self, String)> {
-        let said = |train: usize, held_out: usize, what: &str, classes: usize| {
-            talk.note(format_args!(
-                "{train} {what} of {classes} classes to train on, {held_out} to validate on"
-            ));
-        };
         let texts = files.kind() == Some(ModelKind::Text);
-        let (learning, data) = match asked.texts()? {
-            Some(sets) => {
-                if !texts {
-                    let what = format!("{} reads no texts, and the data is a list of texts", files.name);
-                    return Err(Error::usage(
-                        what,
-                        "name a text model, as in -m google-bert/bert-base-uncased",
-                    ));
-                }
-                said(sets[0].texts.len(), sets[1].texts.len(), "texts", sets[0].classes.len());
-                let data = sets.each_ref().map(TextSet::digest).concat();
-                (Self::Texts(Box::new(TextClasses::new(files, sets, &asked.reading())?)), data)
+        if let Some(path) = asked.texts() {
+            if !texts {
+                let what = format!("{} reads no texts, and the data is a list of texts", files.name);
+                return Err(Error::usage(what, "name a text model, as in -m google-bert/bert-base-uncased"));
             }
-            None => {
-                if texts {
-                    let what = format!("{} reads texts, not images", files.name);
-                    return Err(Error::usage(
-                        what,
-                        "its data is train.jsonl, .csv or .tsv, with the fields text and label",
-                    ));
-                }
-                match Kind::of(&files.config) {
-                    Kind::Masked => return Self::masked(files, asked, talk),
-                    Kind::Drawn => return Self::drawn(files, asked, talk),
-                    Kind::Classes => {}
-                }
-                let model = crate::models::from_config(&files.config, files.checkpoint.index(), None);
-                let model =
-                    model.and_then(crate::models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
-                let side = model.info().image_size;
-                let sets = asked.images(side.height.max(side.width), Kind::Classes)?;
-                said(sets[0].len(), sets[1].len(), "images", sets[0].classes.len());
-                let feeding = asked.feeding(sets[0].len());
-                let data = sets.each_ref().map(ImageSet::digest).concat();
-                (Self::Images(Box::new(ImageClasses::new(files, sets, &feeding)?)), data)
-            }
-        };
-        let new_head = match &learning {
-            Self::Images(task) => task.new_head(),
-            Self::Texts(task) => task.new_head(),
-            Self::Masked(_) | Self::Drawn(_) => false,
-        };
-        if new_head {
-            talk.note("the classes are not the model's: it gets a new classifier");
+            let (learned, data) = Learned::new(files, path, asked, talk)?;
+            return Ok((Self::Texts(learned), data));
         }
-        Ok((learning, data))
-    }
-
-    fn masked(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<(Self, String)> {
+        if texts {
+            let what = format!("{} reads texts, not images", files.name);
+            return Err(Error::usage(what, "its data is train.jsonl, .csv, .tsv or .txt, or one such file"));
+        }
+        if asked.objective.is_some() {
+            return Err(Error::usage("--objective is of texts, and the data is images", "leave it out"));
+        }
+        if Kind::of(&files.config) != Kind::Classes {
+            let (pixels, data) = Pixels::new(files, asked, talk)?;
+            return Ok((Self::Pixels(pixels), data));
+        }
         let model = crate::models::from_config(&files.config, files.checkpoint.index(), None);
         let model = model.and_then(crate::models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
         let side = model.info().image_size;
-        let sets = asked.pictures(side.height.max(side.width), Kind::Masked)?;
-        let [training, held_out] = sets.each_ref().map(ImageSet::len);
-        let data = sets.each_ref().map(ImageSet::digest).concat();
-        let task = MaskedImages::new(files, sets, &asked.feeding(training), asked.mask_ratio())?;
-        let [hidden, patches] = task.hidden();
+        let sets = asked.images(side.height.max(side.width), Kind::Classes)?;
         talk.note(format_args!(
-            "{training} images to train on, {held_out} to validate on; {hidden} of {patches} patches are hidden"
+            "{} images of {} classes to train on, {} to validate on",
+            sets[0].len(),
+            sets[0].classes.len(),
+            sets[1].len()
         ));
-        Ok((Self::Masked(Box::new(task)), data))
-    }
-
-    fn drawn(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<(Self, String)> {
-        let reads = Options { device: Device::Reference, ..Options::default() };
-        let info = Generator::from_files(files.clone(), &reads)?.info().clone();
-        let side = info.image_size.height.max(info.image_size.width);
-        let sets = match info.classes {
-            Some(_) => asked.images(side, Kind::Drawn)?,
-            None => asked.pictures(side, Kind::Drawn)?,
-        };
-        let [training, held_out] = sets.each_ref().map(ImageSet::len);
+        let feeding = asked.feeding(sets[0].len());
         let data = sets.each_ref().map(ImageSet::digest).concat();
-        let task = DrawnImages::new(files, sets, &asked.feeding(training), asked.drawing())?;
-        talk.note(format_args!(
-            "{training} images to train on, {held_out} to validate on, of {} tokens each",
-            info.tokens
-        ));
-        if task.new_classes() {
-            talk.note("the classes are not the model's: it gets new rows for them");
+        let task = ImageClasses::new(files, sets, &feeding)?;
+        if task.new_head() {
+            talk.note("the classes are not the model's: it gets a new classifier");
         }
-        Ok((Self::Drawn(Box::new(task)), data))
+        Ok((Self::Images(Box::new(task)), data))
     }
 
     fn adapt(&mut self, wishes: &LoraWishes) -> Result<()> {
         match self {
             Self::Images(task) => task.adapt(wishes),
-            Self::Texts(task) => task.adapt(wishes),
-            Self::Masked(_) | Self::Drawn(_) => {
-                let what = "an adapter is trained with a classifier, and this model has none";
-                Err(Error::usage(what, "train all of it, or its last layers: --trainable last-4"))
-            }
+            Self::Pixels(_) => Pixels::adapt(),
+            Self::Texts(learned) => learned.task.adapt(wishes),
         }
     }
 
     fn files(&self) -> &ModelFiles {
         match self {
             Self::Images(task) => task.files(),
-            Self::Texts(task) => task.files(),
-            Self::Masked(task) => task.files(),
-            Self::Drawn(task) => task.files(),
+            Self::Pixels(pixels) => pixels.files(),
+            Self::Texts(learned) => learned.task.files(),
         }
     }
 
@@ -229,9 +175,8 @@ impl Learning {
     fn batch(&self) -> usize {
         match self {
             Self::Images(task) => task.batch(),
-            Self::Texts(task) => task.sizes().batch,
-            Self::Masked(task) => task.batch(),
-            Self::Drawn(task) => task.batch(),
+            Self::Pixels(pixels) => pixels.batch(),
+            Self::Texts(learned) => learned.task.sizes().batch,
         }
     }
 
@@ -244,28 +189,25 @@ impl Learning {
                 }
                 Ok(trainer)
             }
-            Self::Texts(task) => task.trainer(options, scope, recipe),
-            Self::Masked(task) => task.trainer(options, scope, recipe),
-            Self::Drawn(task) => task.trainer(options, scope, recipe),
+            Self::Pixels(pixels) => pixels.trainer(options, scope, recipe),
+            Self::Texts(learned) => learned.task.trainer(options, scope, recipe),
         }
     }
 
     fn task(&mut self) -> &mut dyn Task {
         match self {
             Self::Images(task) => &mut **task,
-            Self::Texts(task) => &mut **task,
-            Self::Masked(task) => &mut **task,
-            Self::Drawn(task) => &mut **task,
+            Self::Pixels(pixels) => pixels.task(),
+            Self::Texts(learned) => &mut learned.task,
         }
     }
 
-    /// How the model in a folder is tried.
-    fn example(&self, folder: &str) -> String {
+    /// The command that tries the model, and what it takes.
+    fn example(&self) -> (&'static str, &'static str) {
         match self {
-            Self::Images(_) => format!("infer -m {folder} IMAGE"),
-            Self::Texts(_) => format!("infer -m {folder} --text TEXT"),
-            Self::Masked(_) => format!("infer -m {folder} IMAGE --reconstruct FILE.png"),
-            Self::Drawn(_) => format!("generate -m {folder} -o FILE.png"),
+            Self::Images(_) => ("infer", "IMAGE"),
+            Self::Pixels(pixels) => pixels.example(),
+            Self::Texts(learned) => learned.example(),
         }
     }
 }
@@ -341,7 +283,17 @@ fn new_model(name: &str, args: &TrainArgs) -> Result<ModelFiles> {
         fresh::timm(name, &args.model_args, seed)?
     };
     let files = ModelFiles::made(format!("new:{name}"), made);
-    files.completed_from(path.parent().unwrap_or(Path::new("")), !args.model.no_mmap)
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let mut files = files.completed_from(beside, !args.model.no_mmap)?;
+    let text = files.kind() == Some(ModelKind::Text);
+    if args.tokenizer.is_some() && !text {
+        return Err(Error::usage(
+            "--tokenizer is of texts, and the new model looks at images",
+            "leave it out",
+        ));
+    }
+    files.folder = args.tokenizer.clone().or_else(|| path.parent().map(Path::to_owned)).filter(|_| text);
+    Ok(files)
 }
 
 /// A run that goes on.

@@ -11,7 +11,7 @@ use crate::cli::talk::{Progress, Talk, beside_the_bar};
 use crate::error::Error;
 use crate::render::curve;
 use crate::train::save::{Output, Row};
-use crate::train::{Event, Run, Trainer};
+use crate::train::{Event, Metric, Run, Trainer};
 
 /// Says what a step needs of the device's memory.
 pub(super) fn memory(trainer: &Trainer, talk: Talk) {
@@ -35,15 +35,40 @@ pub(super) fn worded(e: Error, output: &Output) -> Error {
     }
 }
 
-/// What a validation found, for people: the loss first, then the others as they come, each under its name.
-fn columns(row: &Row) -> impl Iterator<Item = (String, String)> {
-    let is_loss = |(name, _): &&(String, f64)| name == "loss";
-    let found = row.found.iter().filter(is_loss).chain(row.found.iter().filter(move |n| !is_loss(n)));
-    found.map(|(name, value)| match name.as_str() {
-        "loss" => ("val loss".to_owned(), format!("{value:.4}")),
-        "top1" | "top5" => (name.replace("top", "top-") + " %", format!("{:.2}", 100.0 * value)),
-        _ => (name.clone(), format!("{value:.4}")),
-    })
+/// A metric as people call it, and its value.
+pub(super) fn said(metric: &Metric, value: f64) -> String {
+    match metric.share {
+        true => format!("{} {:.2} %", called(metric), 100.0 * value),
+        false => format!("{} {value:.4}", called(metric)),
+    }
+}
+
+fn called(metric: &Metric) -> String {
+    metric.name.replace('_', " ").replace("top", "top-")
+}
+
+/// What an epoch is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Batches {
+    pub(super) count: usize,
+    /// Images or texts of one.
+    pub(super) size: usize,
+    /// What a validation finds.
+    pub(super) metrics: &'static [Metric],
+}
+
+impl Batches {
+    /// Columns of the table: the loss of a validation stands beside that of training, then what else it finds.
+    fn columns(&self) -> Vec<(&'static Metric, String)> {
+        let (mut losses, others): (Vec<_>, Vec<_>) = self.metrics.iter().partition(|m| m.name == "loss");
+        losses.extend(others);
+        let head = |metric: &'static Metric| match (metric.name, metric.share) {
+            ("loss", _) => "val loss".to_owned(),
+            (_, true) => format!("{} %", called(metric)),
+            (_, false) => called(metric),
+        };
+        losses.into_iter().map(|metric| (metric, format!("{:>8}", head(metric)))).collect()
+    }
 }
 
 /// What is said of a run.
@@ -52,16 +77,13 @@ pub(super) struct Report<'a, W> {
     out: &'a mut W,
     format: Rows,
     run: Run,
-    batches: usize,
-    batch: usize,
+    batches: Batches,
     output: &'a Output,
     bar: Option<Progress>,
     begun: Instant,
     /// When the epoch under way began, and after how many steps.
     epoch: (Instant, u32),
     failed: Option<std::io::Error>,
-    /// Whether the names of the columns are written.
-    headed: bool,
 }
 
 #[derive(Serialize)]
@@ -78,38 +100,31 @@ impl<'a, W: Write> Report<'a, W> {
         out: &'a mut W,
         format: Rows,
         run: Run,
-        batches: usize,
-        batch: usize,
+        batches: Batches,
         output: &'a Output,
     ) -> Self {
         let now = Instant::now();
-        Self {
-            talk,
-            out,
-            format,
-            run,
-            batches,
-            batch,
-            output,
-            bar: None,
-            begun: now,
-            epoch: (now, 0),
-            failed: None,
-            headed: false,
-        }
+        Self { talk, out, format, run, batches, output, bar: None, begun: now, epoch: (now, 0), failed: None }
     }
 
-    /// Takes what a run that goes on has behind it.
-    pub(super) fn begin(&mut self, log: &[Row]) {
+    /// The head of the table.
+    pub(super) fn begin(&mut self, log: &[Row]) -> std::io::Result<()> {
         self.epoch.1 = log.last().map_or(0, |row| row.step);
+        if self.format == Rows::Text {
+            let columns: String =
+                self.batches.columns().iter().map(|(_, head)| format!("  {head}")).collect();
+            writeln!(self.out, "epoch     loss{columns}        lr     1/s   time")?;
+            self.out.flush()?;
+        }
+        Ok(())
     }
 
     /// Takes an event; false if the rows cannot be written any more.
     pub(super) fn event(&mut self, event: Event<'_>) -> bool {
         match event {
             Event::Step { step, loss, rate } => {
-                let total = (self.run.epochs * self.batches) as u64;
-                let epoch = (step as usize - 1) / self.batches + 1;
+                let total = (self.run.epochs * self.batches.count) as u64;
+                let epoch = (step as usize - 1) / self.batches.count + 1;
                 let what = format!("epoch {epoch}/{} loss {loss:.4} lr {rate:.2e}", self.run.epochs);
                 let talk = self.talk;
                 let bar = self.bar.get_or_insert_with(|| talk.progress("", total, false));
@@ -143,7 +158,7 @@ impl<'a, W: Write> Report<'a, W> {
     fn row(&mut self, log: &[Row]) -> std::io::Result<()> {
         let Some(row) = log.last() else { return Ok(()) };
         let seconds = self.epoch.0.elapsed().as_secs_f64();
-        let images = f64::from(row.step - self.epoch.1) * self.batch as f64;
+        let images = f64::from(row.step - self.epoch.1) * self.batches.size as f64;
         self.epoch = (Instant::now(), row.step);
         let speed = images / seconds.max(1e-9);
         let line = match self.format {
@@ -152,10 +167,19 @@ impl<'a, W: Write> Report<'a, W> {
                 serde_json::to_string(&line).map_err(std::io::Error::from)?
             }
             Rows::Text => {
+                let found =
+                    |name: &str| row.found.iter().find(|(n, _)| n == name).map_or(f64::NAN, |(_, v)| *v);
+                let column = |(metric, head): (&Metric, String)| {
+                    let (value, digits) = match metric.share {
+                        true => (100.0 * found(metric.name), 2),
+                        false => (found(metric.name), 4),
+                    };
+                    format!("  {value:width$.digits$}", width = head.len())
+                };
+                let columns: String = self.batches.columns().into_iter().map(column).collect();
                 let whole = self.begun.elapsed().as_secs();
-                let found: String = columns(row).map(|(_, number)| format!("  {number:>8}")).collect();
                 format!(
-                    "{:5} {:8.4}{found}  {:8.2e} {:7.1}  {}:{:02}",
+                    "{:5} {:8.4}{columns}  {:8.2e} {:7.1}  {}:{:02}",
                     row.epoch,
                     row.train_loss,
                     row.rate,
@@ -165,16 +189,12 @@ impl<'a, W: Write> Report<'a, W> {
                 )
             }
         };
-        let head = (self.format == Rows::Text && !std::mem::replace(&mut self.headed, true)).then(|| {
-            let found: String = columns(row).map(|(name, _)| format!("  {name:>8}")).collect();
-            format!("epoch     loss{found}        lr   img/s   time\n")
-        });
-        let (out, head) = (&mut *self.out, head.unwrap_or_default());
-        beside_the_bar(|| writeln!(out, "{head}{line}").and_then(|()| out.flush()))
+        let out = &mut *self.out;
+        beside_the_bar(|| writeln!(out, "{line}").and_then(|()| out.flush()))
     }
 
     fn curve(&self, log: &[Row]) -> Result<(), Error> {
-        self.output.write_text("curve.svg", &curve::draw(log).svg())
+        self.output.write_text("curve.svg", &curve::draw(log, self.batches.metrics).svg())
     }
 
     /// Takes the bar away.

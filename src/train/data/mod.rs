@@ -1,12 +1,17 @@
 //! What a model is trained on: images by class, from folders or drawn on the fly; how they are varied; and
-//! batches, prepared on all cores while the device works.
+//! batches, prepared on all cores while the device works. Lists of texts, by what is learned of them.
 
 pub mod augment;
 mod batches;
+mod documents;
 mod folder;
+mod lists;
 pub mod mix;
+mod pairs;
 mod pixel_ops;
+mod questions;
 mod rand_augment;
+mod tagged;
 mod texts;
 
 use std::path::PathBuf;
@@ -16,10 +21,15 @@ use sha2::{Digest as _, Sha256};
 pub use augment::Augment;
 pub(super) use augment::mirror;
 pub(super) use batches::{Batch, Batches, Feed, Varied};
+pub use documents::read_documents;
 pub use folder::{read_folder, read_pictures};
+pub use lists::{Fields, fields_of, has_texts};
 pub use mix::Mix;
+pub use pairs::{Rated, read_pairs, read_rated};
+pub use questions::{Question, read_questions};
 pub use rand_augment::RandAugment;
-pub use texts::{TextSet, has_texts, read_texts};
+pub use tagged::{Tagged, read_tagged};
+pub use texts::{TextSet, read_texts};
 
 use crate::error::Result;
 use crate::image::preprocess::Preprocess;
@@ -107,6 +117,11 @@ impl ImageSet {
             }
         }
     }
+}
+
+/// Few digits of texts to train and to validate on: other ones for other data.
+pub fn digest_of(sets: &impl std::fmt::Debug) -> String {
+    digest(&format!("{sets:?}"))
 }
 
 /// The first digits of a hash.

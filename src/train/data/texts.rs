@@ -2,19 +2,12 @@
 //! texts; `train.*` and `validation.*` in a folder, or one file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::lists;
 use crate::error::{Error, Result};
 use crate::printable::printable;
 use crate::random::Random;
-use crate::records::{Format, read_records};
-
-/// Names, without extension, of the list to train on, and of those to validate on.
-const TRAIN: &[&str] = &["train", "training"];
-const HELD_OUT: &[&str] = &["val", "valid", "validation", "dev", "test"];
-const EXTENSIONS: &[&str] = &["jsonl", "csv", "tsv"];
 
 /// Texts with their classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +25,6 @@ impl TextSet {
     }
 }
 
-/// Whether a path is, or holds, lists of texts.
-pub fn has_texts(path: &Path) -> bool {
-    list(path, TRAIN).is_some() || path.is_file()
-}
-
 /// Texts to train on, and to validate on: of a folder with a list for each, else of one list, of which a share
 /// `split`, chosen by `seed`, is kept for validation.
 ///
@@ -45,11 +33,8 @@ pub fn has_texts(path: &Path) -> bool {
 /// that are validated but not trained on.
 pub fn read_texts(path: &Path, split: f64, seed: u64) -> Result<[TextSet; 2]> {
     let wrong = |what: String, help: &'static str| Err(Error::input(path.display(), what, help));
-    let (mut train, mut held_out) = match (list(path, TRAIN), list(path, HELD_OUT)) {
-        (Some(train), Some(held_out)) => (read(&train)?, read(&held_out)?),
-        (Some(train), None) => (read(&train)?, vec![]),
-        _ => (read(path)?, vec![]),
-    };
+    let (train, held_out) = lists::lists(path);
+    let (mut train, mut held_out) = (read(&train)?, held_out.map_or(Ok(vec![]), |path| read(&path))?);
     if held_out.is_empty() && split > 0.0 {
         held_out = kept_back(&mut train, split, seed);
     }
@@ -94,28 +79,14 @@ fn kept_back(train: &mut Vec<Read>, split: f64, seed: u64) -> Vec<Read> {
 /// Text, second text, and class.
 type Read = (String, Option<String>, String);
 
-/// A list of one of these names in a folder.
-fn list(folder: &Path, names: &[&str]) -> Option<PathBuf> {
-    let all =
-        names.iter().flat_map(|name| EXTENSIONS.iter().map(move |end| folder.join(format!("{name}.{end}"))));
-    all.into_iter().find(|path| path.is_file())
-}
-
 fn read(path: &Path) -> Result<Vec<Read>> {
-    let name = path.display().to_string();
-    let format = Format::of(&name)?;
-    let file = File::open(path).map_err(|e| {
-        Error::input(&name, format!("cannot be read: {e}"), "check the path and its permissions")
-    })?;
-    let records = read_records(&name, BufReader::new(file), format, &["text", "label"], &["pair"]);
-    records
-        .map(|record| {
-            let mut fields = record?.fields.into_iter();
-            let mut field = || fields.next().flatten();
-            let (text, label) = (field().unwrap_or_default(), field().unwrap_or_default());
-            Ok((text, field(), label))
-        })
-        .collect()
+    let records = lists::records(path, &["text", "label"], &["pair"])?.into_iter().map(|record| {
+        let mut fields = record.fields.into_iter();
+        let mut field = || fields.next().flatten();
+        let (text, label) = (field().unwrap_or_default(), field().unwrap_or_default());
+        (text, field(), label)
+    });
+    Ok(records.collect())
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::Made;
 use super::initial::{Begun, Initial, count, drawn};
 use crate::error::{Error, Result};
+use crate::synthetic::Made;
 
 /// A ViT-MAE by its Hugging Face `config.json` (`model_type: vit_mae`), weights drawn by `seed`.
 ///

@@ -5,9 +5,9 @@
 
 use serde_json::Value as Json;
 
-use super::Made;
 use super::initial::{Begun, Initial, count, drawn};
 use crate::error::Result;
+use crate::synthetic::Made;
 
 /// Deviation of weights, where the configuration does not say.
 const DEVIATION: f64 = 0.02;
