@@ -175,9 +175,8 @@ fn an_interrupted_run_of_masked_images_gives_the_same_bits_and_paints_better() {
 #[test]
 fn an_interrupted_run_of_images_by_tokens_gives_the_same_bits_and_knows_them_better() {
     let (losses, found) = interrupted_pixels("imagegpt", &Device::Reference, &[2, 5, 11]);
-    // Of 32 colours that none is likelier of, the loss is ln 32.
-    assert!((losses[0] - 32f32.ln()).abs() < 1.0, "{losses:?}");
-    assert!(found[2] < f64::from(losses[0]) - 0.3, "{losses:?} {found:?}");
+    // Of 32 colours none is likelier than the others at ln 32; the weights were drawn, and are worse than that.
+    assert!(losses[0] > 32f32.ln() && found[2] < 32f64.ln() - 0.5, "{losses:?} {found:?}");
 }
 
 /// Folders of the embedded generator's own kind of pictures, by class.

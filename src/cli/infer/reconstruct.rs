@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::files;
 use super::tally::Tally;
+use crate::cli::args::Format;
 use crate::cli::infer::args::InferArgs;
 use crate::cli::inputs;
 use crate::cli::locate::locate;
@@ -78,7 +79,7 @@ pub(super) fn run(
     args: &InferArgs,
     folder_or_file: &Path,
     talk: Talk,
-    out: &mut Sink<'_, super::Format>,
+    out: &mut Sink<'_, Format>,
 ) -> Outcome {
     let start = Instant::now();
     let inputs = inputs::expand(&args.inputs, args.recursive)?;
@@ -141,7 +142,7 @@ pub(super) fn run(
                 }
             };
             let failed = row.error.is_some();
-            if !(failed && format == super::Format::Text) {
+            if !(failed && format == Format::Text) {
                 report.row(row)?;
             }
             if failed && args.fail_fast {

@@ -83,30 +83,29 @@ impl Kind {
         let feed = &args.feed;
         let varied =
             feed.scale.is_some() || feed.aa.is_some() || feed.color_jitter.is_some() || feed.reprob.is_some();
-        let (is, what) = match self {
-            Self::Masked => ("paints hidden patches", "a masked autoencoder"),
-            Self::Drawn => ("learns the next token", "a generator of images"),
-            Self::Classes => ("learns classes", "such a model"),
-        };
-        let others = [
-            (feed.mask_ratio.is_some(), self != Self::Masked, "--mask-ratio"),
-            (feed.class_dropout.is_some(), self != Self::Drawn, "--class-dropout"),
-            (varied, self == Self::Drawn, "--scale, --aa, --color-jitter and --reprob"),
-            (feed.mixup > 0.0 || feed.cutmix > 0.0, self != Self::Classes, "--mixup and --cutmix"),
-            (args.course.smoothing > 0.0, self != Self::Classes, "--smoothing"),
-            (args.lora.is_some(), self != Self::Classes, "--lora"),
-            (args.trainable == Scope::Head, self != Self::Classes, "--trainable head"),
+        let mixed = feed.mixup > 0.0 || feed.cutmix > 0.0;
+        let unclassed = self != Self::Classes;
+        let wrong = [
+            (feed.mask_ratio.is_some() && self != Self::Masked, "--mask-ratio is of masked autoencoders"),
+            (
+                feed.class_dropout.is_some() && self != Self::Drawn,
+                "--class-dropout is of generators of images",
+            ),
+            (
+                varied && self == Self::Drawn,
+                "--scale, --aa, --color-jitter, --reprob: images that become tokens once are only mirrored by --hflip",
+            ),
+            (mixed && unclassed, "--mixup and --cutmix mix classes, and none are learned"),
+            (args.course.smoothing > 0.0 && unclassed, "--smoothing is of classes, and none are learned"),
+            (args.lora.is_some() && unclassed, "--lora trains a classifier beside it, and there is none"),
+            (args.trainable == Scope::Head && unclassed, "--trainable head: there is no classifier"),
         ];
-        let Some((_, _, flag)) = others.iter().find(|(given, foreign, _)| *given && *foreign) else {
-            return Ok(());
-        };
-        let help = match self {
-            Self::Drawn => {
-                "its images become tokens once, and are mirrored by --hflip; see --help for what it takes"
+        match wrong.iter().find(|(wrong, _)| *wrong) {
+            Some((_, what)) => {
+                Err(Error::usage(*what, "leave it out; see --help for what is learned by which model"))
             }
-            _ => "see --help for what it takes",
-        };
-        Err(Error::usage(format!("{flag}: {what} {is}, to which that says nothing"), help))
+            None => Ok(()),
+        }
     }
 }
 

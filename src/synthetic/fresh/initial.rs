@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::random::Random;
 use crate::tensor::{HostTensor, Shape};
 
+/// Most elements of all tensors together.
+const MOST: usize = 1 << 31;
+
 /// What a tensor begins with.
 pub(super) enum Initial {
     /// One number everywhere: a bias, the gain of a norm.
@@ -22,11 +25,25 @@ pub(super) enum Initial {
 /// A tensor: its name, its dimensions, and what it begins with.
 pub(super) type Begun = (String, Vec<usize>, Initial);
 
+/// Refuses so many elements, if they are more than a model has that is made here.
+///
+/// # Errors
+/// [`Error::Model`].
+pub(super) fn check_size(name: &str, elements: usize) -> Result<()> {
+    if elements > MOST {
+        let what = format!("a model of {elements} elements is too large to be made");
+        return Err(Error::model(name, what, "see that its configuration is meant so"));
+    }
+    Ok(())
+}
+
 /// Tensors with their first values, drawn by `seed` and each one's name.
 ///
 /// # Errors
-/// As [`Checkpoint::from_tensors`].
+/// [`Error::Model`] for too many elements.
 pub(super) fn drawn(name: &str, tensors: Vec<Begun>, seed: u64) -> Result<Checkpoint> {
+    let elements = |(_, dims, _): &Begun| dims.iter().fold(1usize, |n, side| n.saturating_mul(*side));
+    check_size(name, tensors.iter().map(elements).fold(0, usize::saturating_add))?;
     let make = |(tensor, dims, initial): Begun| {
         let mut random = Random::named(seed, &tensor);
         let n: usize = dims.iter().product();

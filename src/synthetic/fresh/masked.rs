@@ -5,7 +5,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::initial::{Begun, Initial, count, drawn};
+use super::initial::{Begun, Initial, check_size, count, drawn};
 use crate::error::{Error, Result};
 use crate::synthetic::Made;
 
@@ -52,6 +52,8 @@ fn tensors(name: &str, config: &Json, side: usize) -> Result<Vec<Begun>> {
     let grid = side / patch;
     let n = grid * grid;
     let elements = patch * patch * channels;
+    // The tables are computed before anything is made.
+    check_size(name, n.saturating_add(1).saturating_mul(width + narrow))?;
     let normal = |name: &str, dims: &[usize]| (name.to_owned(), dims.to_vec(), Initial::Normal(deviation));
     let zeros = |name: &str, dims: &[usize]| (name.to_owned(), dims.to_vec(), Initial::All(0.0));
     let sines = |name: &str, width: usize| {
@@ -168,6 +170,10 @@ mod tests {
         assert!(read("vit.layernorm.weight").iter().all(|x| *x == 1.0));
         let wrong = serde_json::json!({"model_type": "vit_mae", "hidden_size": 30});
         assert!(of_config("new", &wrong, 3).err().unwrap().message().contains("width of 30"));
+        let wrong = serde_json::json!({"model_type": "vit_mae", "image_size": 1_000_000});
+        assert!(of_config("new", &wrong, 3).err().unwrap().message().contains("too large"));
+        let wrong = serde_json::json!({"model_type": "vit_mae", "intermediate_size": 1_000_000});
+        assert!(of_config("new", &wrong, 3).err().unwrap().message().contains("too large"));
         let wrong = serde_json::json!({"model_type": "vit_mae", "hidden_size": "wide"});
         assert!(of_config("new", &wrong, 3).err().unwrap().message().contains("`hidden_size`"));
     }
