@@ -51,6 +51,8 @@ mod text_infer;
 mod tiny;
 #[path = "cli/train.rs"]
 mod train;
+#[path = "cli/train_pixels.rs"]
+mod train_pixels;
 #[path = "cli/train_texts.rs"]
 mod train_texts;
 #[path = "cli/tune.rs"]

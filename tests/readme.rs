@@ -50,6 +50,8 @@ const MODELS: &[(&str, &str)] = &[
     ("my-lora", "tests/golden/lora_vit"),
     ("ADAPTER", "tests/golden/lora_vit"),
     ("dinov2", "tests/golden/dinov2"),
+    ("vit-mae", "tests/golden/vit_mae"),
+    ("imagegpt", "tests/golden/imagegpt"),
     ("llamagen-b", "tests/golden/llamagen"),
     ("randar", "tests/golden/randar"),
     ("bert", "tests/toys/bert-toy"),

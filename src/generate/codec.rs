@@ -33,8 +33,8 @@ pub(super) trait PatchCodec: Send + Sync {
     /// Images of whole sequences, whose ids are within the vocabulary: (H,W,3) each, about [-1, 1].
     fn decode(&self, info: &GeneratorInfo, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
 
-    /// Tokens of an image of the model's size.
-    fn encode(&self, picture: &GeneratedImage) -> Result<Vec<u32>>;
+    /// Tokens of images (H,W,3) of the model's size.
+    fn encode(&self, info: &GeneratorInfo, pictures: &[&[u8]]) -> Result<Vec<Vec<u32>>>;
 
     /// The graph that decodes so many images, an input for it, and what runs it; `None` if the host
     /// decodes.
@@ -118,18 +118,18 @@ impl PatchCodec for Palette {
         Ok(tokens.iter().map(picture).collect())
     }
 
-    fn encode(&self, picture: &GeneratedImage) -> Result<Vec<u32>> {
+    fn encode(&self, _info: &GeneratorInfo, pictures: &[&[u8]]) -> Result<Vec<Vec<u32>>> {
         let nearest = |pixel: &[u8]| {
             let x = [0, 1, 2].map(|i| f32::from(pixel[i]) / 127.5 - 1.0);
             let distance = |c: &[f32; 3]| (0..3).map(|i| (x[i] - c[i]) * (x[i] - c[i])).sum::<f32>();
             let far = |best: (usize, f32), (i, d): (usize, f32)| if d < best.1 { (i, d) } else { best };
             self.colours.iter().map(distance).enumerate().fold((0, f32::INFINITY), far).0 as u32
         };
-        Ok(picture.pixels.chunks(3).map(nearest).collect())
+        Ok(pictures.iter().map(|pixels| pixels.chunks(3).map(nearest).collect()).collect())
     }
 }
 
-/// Most pixels decoded at a time: beyond, activations cost more than launches.
+/// Most pixels that go through the tokenizer at a time: beyond, activations cost more than launches.
 const MOST_PIXELS: usize = 256 * 256;
 
 /// LlamaGen's image tokenizer, on the device.
@@ -215,16 +215,24 @@ impl PatchCodec for Tokenizer {
         Ok(Some((graph, ids, &self.runtime)))
     }
 
-    fn encode(&self, picture: &GeneratedImage) -> Result<Vec<u32>> {
-        let x = picture.pixels.iter().map(|&b| f32::from(b) / 127.5 - 1.0).collect();
-        let x = HostTensor::f32([1, picture.height, picture.width, 3], x);
-        let ids = self.run("encode", x, |g, x| self.vq.encode(g, x))?;
-        let ids = ids.as_u32().unwrap_or_default();
-        let count = ids.iter().filter(|id| **id == NearestCode::NONE).count();
-        if count > 0 {
-            let what = format!("codes that {} finds for an image", self.runtime.name);
-            return Err(Error::NonFinite { what, count, total: ids.len() });
+    fn encode(&self, info: &GeneratorInfo, pictures: &[&[u8]]) -> Result<Vec<Vec<u32>>> {
+        let Size { height, width } = info.image_size;
+        let mut most = (MOST_PIXELS / (height * width)).clamp(1, 16);
+        let mut tokens = Vec::with_capacity(pictures.len());
+        while tokens.len() < pictures.len() {
+            let part = &pictures[tokens.len()..pictures.len().min(tokens.len() + most)];
+            let x = part.iter().copied().flatten().map(|&b| f32::from(b) / 127.5 - 1.0).collect();
+            let x = HostTensor::f32([part.len(), height, width, 3], x);
+            let ids = self.run("encode", x, |g, x| self.vq.encode(g, x));
+            let Some(ids) = self.runtime.fitting(ids, part.len(), &mut most, " images")? else { continue };
+            let ids = ids.as_u32().unwrap_or_default();
+            let count = ids.iter().filter(|id| **id == NearestCode::NONE).count();
+            if count > 0 {
+                let what = format!("codes that {} finds for an image", self.runtime.name);
+                return Err(Error::NonFinite { what, count, total: ids.len() });
+            }
+            tokens.extend(ids.chunks(info.tokens).map(<[u32]>::to_vec));
         }
-        Ok(ids.to_vec())
+        Ok(tokens)
     }
 }

@@ -55,6 +55,11 @@ impl Generator {
         self.decoder.info()
     }
 
+    /// What scores the next token.
+    pub(crate) fn decoder(&self) -> &dyn ImageDecoder {
+        &*self.decoder
+    }
+
     /// The folder, file or builtin name the model was opened from.
     pub fn name(&self) -> &str {
         &self.runtime.name

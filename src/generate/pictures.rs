@@ -4,6 +4,7 @@ use super::codec::GeneratedImage;
 use super::generator::{Generator, NOT_DRAWN};
 use crate::error::{Error, Result};
 use crate::image::Decoded;
+use crate::image::preprocess::Preprocess;
 use crate::tensor::Size;
 
 impl Generator {
@@ -60,7 +61,20 @@ impl Generator {
             let what = format!("an image of {}x{}", picture.width, picture.height);
             return Err(Error::usage(what, format!("the model takes {width}x{height}; `fit` resizes")));
         }
-        self.codec.encode(picture)
+        Ok(self.codec.encode(self.info(), &[&picture.pixels])?.remove(0))
+    }
+
+    /// Tokens of several images, bytes (H,W,3) of exactly [`super::GeneratorInfo::image_size`] each, in raster order.
+    ///
+    /// # Errors
+    /// As [`Generator::encode`].
+    pub(crate) fn encode_all(&self, pictures: &[&[u8]]) -> Result<Vec<Vec<u32>>> {
+        self.codec.encode(self.info(), pictures)
+    }
+
+    /// How images are brought to that size.
+    pub(crate) fn preprocess(&self) -> &Preprocess {
+        self.codec.preprocess()
     }
 
     /// An image resized, and cropped where its shape is another, to [`super::GeneratorInfo::image_size`].

@@ -2,6 +2,7 @@
 
 use super::ModelInfo;
 use crate::error::{Error, Result};
+use crate::random::Random;
 use crate::tensor::HostTensor;
 
 /// Which patches are hidden.
@@ -39,6 +40,20 @@ impl Mask {
             order.iter().enumerate().for_each(|(place, &i)| restore[b * patches + i] = place as u32);
         }
         Ok(Self { batch, patches, kept, restore })
+    }
+
+    /// A mask drawn at random for an image of the model's size by each list of numbers, the same for the same ones.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no images.
+    pub fn drawn(keys: &[Vec<u64>], info: &ModelInfo, ratio: f32) -> Result<Self> {
+        let [rows, columns] = info.grid();
+        let image = |keys: &Vec<u64>| {
+            let mut random = Random::of(keys);
+            (0..rows * columns).map(move |_| random.unit() as f32)
+        };
+        let noise = keys.iter().flat_map(image).collect();
+        Self::from_noise(&HostTensor::f32([keys.len(), rows * columns], noise), info, ratio)
     }
 
     /// Patches K that are kept of each image.
@@ -124,6 +139,24 @@ mod tests {
             let noise = HostTensor::f32(shape, vec![0.0; shape.elements()]);
             assert!(Mask::from_noise(&noise, &info, 0.5).is_err(), "{shape}");
         }
+    }
+
+    #[test]
+    fn masks_are_functions_of_their_numbers() {
+        let info = ModelInfo { image_size: Size::square(16), patch: [2, 2], ..ModelInfo::default() };
+        let drawn = |keys: &[Vec<u64>]| Mask::drawn(keys, &info, 0.75).expect("images");
+        let both = drawn(&[vec![1, 2], vec![1, 3]]);
+        assert_eq!((both.keep(), both.patches), (16, 64));
+        assert_eq!(both.kept[..16], drawn(&[vec![1, 2]]).kept);
+        assert_eq!(both.kept[16..], drawn(&[vec![1, 3]]).kept);
+        assert_ne!(both.kept[..16], both.kept[16..]);
+        assert_eq!(both.hidden().iter().filter(|hidden| **hidden).count(), 96);
+        // Each patch is hidden about as often as it should be.
+        let keys: Vec<Vec<u64>> = (0..2000).map(|i| vec![i]).collect();
+        let hidden = drawn(&keys).hidden();
+        let share = |patch| hidden.iter().skip(patch).step_by(64).filter(|h| **h).count() as f64 / 2000.0;
+        assert!((0..64).all(|patch| (share(patch) - 0.75).abs() < 0.05));
+        assert!(Mask::drawn(&[], &info, 0.5).is_err());
     }
 
     #[test]

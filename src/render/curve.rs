@@ -12,6 +12,8 @@ const RIGHT: Colour = [22, 128, 76];
 
 /// Pixels: the whole, and the inner part of a panel.
 const SIZE: [u32; 2] = [760, 320];
+/// Width where there are losses alone.
+const NARROW: u32 = 390;
 const PANEL: At = [300.0, 220.0];
 
 /// A line of numbers, one an epoch.
@@ -52,6 +54,9 @@ pub fn draw(log: &[Row], metrics: &[Metric]) -> Scene {
     };
     let most = greatest(&losses);
     panel(&mut shapes, [56.0, 44.0], "loss", &losses, rounded_up(most));
+    if names.is_empty() {
+        return Scene { width: NARROW, height: SIZE[1], shapes };
+    }
     let (title, top) = if shares { ("right, %", 100.0) } else { ("", rounded_up(greatest(&right))) };
     panel(&mut shapes, [434.0, 44.0], title, &right, top);
     Scene { width: SIZE[0], height: SIZE[1], shapes }
@@ -140,6 +145,9 @@ mod tests {
             [of(HELD_OUT), of(RIGHT)]
         };
         assert_eq!((lines(0), lines(1), lines(5)), ([0, 0], [0, 0], [4, 4]));
+        let scene = draw(&[row(1)], &[Metric::loss("loss")]);
+        assert_eq!(scene.width, NARROW);
+        assert!(scene.svg().contains("validation") && !scene.svg().contains("right, %"));
         assert_eq!([0.9, 1.2, 3.0, 6.0].map(rounded_up), [1.0, 2.0, 5.0, 10.0]);
     }
 }

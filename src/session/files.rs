@@ -186,4 +186,21 @@ impl ModelFiles {
             made.preprocessor.map(|json| (format!("{name}/preprocessor_config.json"), json.to_string()));
         Self { preprocessor, codec: made.codec, ..Self::new(name, made.config, made.checkpoint) }
     }
+
+    /// The same with what lies in a folder and these files lack: what a generator makes tokens of images by.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a file that cannot be read.
+    pub fn completed_from(mut self, place: &Path, mmap: bool) -> Result<Self> {
+        if self.kind() == Some(ModelKind::Generator) {
+            let codec = place.join(TOKENIZER);
+            if self.codec.is_none() && codec.exists() {
+                self.codec = Some(Checkpoint::open(&codec, mmap)?);
+            }
+            if self.preprocessor.is_none() {
+                self.preprocessor = folder::preprocessor(place)?;
+            }
+        }
+        Ok(self)
+    }
 }

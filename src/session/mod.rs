@@ -15,6 +15,7 @@ mod folder;
 mod lora;
 pub mod measure;
 mod options;
+mod reconstruct;
 mod run;
 mod runtime;
 mod token_loop;
@@ -34,6 +35,7 @@ pub use lora::{Base, base_of_adapter};
 #[cfg(feature = "cli")]
 pub(crate) use options::base_error;
 pub use options::{Device, ModelSource, Options};
+pub use reconstruct::Reconstruction;
 pub use run::Pending;
 pub(crate) use runtime::Runtime;
 pub(crate) use token_loop::TokenLoop;

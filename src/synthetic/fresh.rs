@@ -1,6 +1,9 @@
-//! Models to be trained from nothing: ViTs by timm's names, with its arguments, or by a Hugging Face configuration;
-//! BERT, GPT-2 and T5 by theirs; their weights drawn as the originals draw them.
+//! Models to be trained from nothing: ViTs by timm's names, with its arguments, or models by their configuration; their
+//! weights drawn as the originals draw them.
 
+mod generative;
+mod initial;
+mod masked;
 mod texts;
 
 use serde_json::{Map, Value as Json, json};
@@ -9,6 +12,7 @@ use super::Made;
 use super::vision::Synthetic;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::models::family_name;
 use crate::models::timm::table::{self, Arch, Mlp};
 use crate::random::Random;
 use crate::tensor::{HostTensor, Shape};
@@ -89,11 +93,21 @@ pub fn timm(name: &str, arguments: &[(String, Json)], seed: u64) -> Result<Made>
     Ok(Made { name: name.to_owned(), config, preprocessor, checkpoint, codec: None })
 }
 
-/// A model by its Hugging Face `config.json`: `model_type` is `vit`, `bert`, `gpt2` or `t5`.
+/// A model by its `config.json`: a Hugging Face ViT, ViT-MAE, BERT, GPT-2, T5 or ImageGPT, or a LlamaGen (the last two
+/// without what makes tokens of images).
 ///
 /// # Errors
-/// [`Error::Model`] for another type, or a field that is missing.
+/// [`Error::Model`] for another type, or a field that is missing or cannot be meant.
 pub fn of_config(name: &str, config: &Json, seed: u64) -> Result<Made> {
+    match family_name(config) {
+        Some("vit_mae") => return masked::of_config(name, config, seed),
+        // RandAR, of the same family, says so.
+        Some("llamagen") if config["model_type"] != "randar" => {
+            return generative::llamagen(name, config, seed);
+        }
+        Some("imagegpt") => return generative::imagegpt(name, config, seed),
+        _ => {}
+    }
     if let Some((config, checkpoint)) = texts::of_config(name, config, seed)? {
         return Ok(Made { name: name.to_owned(), config, preprocessor: None, checkpoint, codec: None });
     }

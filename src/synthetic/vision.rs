@@ -84,7 +84,8 @@ impl Synthetic {
     /// [`Error::Model`] for another type of model, or a field that is missing.
     pub fn of_config(name: &str, config: &serde_json::Value) -> Result<Self> {
         if config["model_type"] != "vit" {
-            let what = "is not the configuration of a ViT, BERT, GPT-2 or T5 (`model_type`)";
+            let what = "is no configuration that a new model is made by (`model_type`: vit, vit_mae, bert, gpt2, t5, \
+                        llamagen, imagegpt)";
             return Err(Error::model(name, what, "name an architecture of timm instead"));
         }
         let field = |key: &str| {

@@ -95,7 +95,7 @@ pub type Inputs = Vec<(&'static str, HostTensor)>;
 /// What happened in a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
-    /// Features of frozen layers are computed: so many images of all.
+    /// What is computed once of each image (features of frozen layers, tokens): so many images of all.
     Features {
         /// Images done.
         done: usize,

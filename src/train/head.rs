@@ -8,6 +8,8 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Part, Value};
 use crate::labels::Labels;
+use crate::models::generative::llamagen::CLASS_TABLE;
+use crate::models::sequence::GeneratorInfo;
 use crate::models::text::{Kind, Task, Text, TextModel, TextSizes};
 use crate::models::{self, AnyModel, Model};
 use crate::ops::Op;
@@ -174,6 +176,40 @@ pub fn with_head(files: &ModelFiles, head: &Head, seed: u64) -> Result<ModelFile
         Head::Score => name_classes(&mut files.config, &["LABEL_0".to_owned()]),
         Head::Answers => {}
     }
+    Ok(files)
+}
+
+/// The files of a generator of images with these names of its classes and, where they are `new` to it, a row for each in
+/// the table that it begins with, drawn as LlamaGen begins; the row that stands for no class is kept, if there is one.
+///
+/// # Errors
+/// [`Error::Model`] for a table that cannot be read.
+pub(super) fn with_drawn_classes(
+    files: &ModelFiles,
+    info: &GeneratorInfo,
+    classes: &[String],
+    new: bool,
+    seed: u64,
+) -> Result<ModelFiles> {
+    let mut files = files.clone();
+    if new {
+        let mut random = Random::named(seed, CLASS_TABLE);
+        let rows = (classes.len() + 1) * info.hidden;
+        let mut values: Vec<f32> = (0..rows).map(|_| (DEVIATION * random.normal()) as f32).collect();
+        if info.guided {
+            let old = files.checkpoint.read(CLASS_TABLE)?.to_f32();
+            let kept = info.hidden.min(old.len());
+            values[rows - kept..].copy_from_slice(&old[old.len() - kept..]);
+        }
+        let table = HostTensor::f32([classes.len() + 1, info.hidden], values);
+        let name = files.checkpoint.name().to_owned();
+        let table = Checkpoint::from_tensors(&name, [(CLASS_TABLE.to_owned(), table)])?;
+        files.checkpoint = files.checkpoint.with(&table);
+        if let Some(config) = files.config.as_object_mut() {
+            config.insert("num_classes".to_owned(), json!(classes.len()));
+        }
+    }
+    name_classes(&mut files.config, classes);
     Ok(files)
 }
 

@@ -1,7 +1,8 @@
 //! Learning to tell classes of images apart.
 
-use super::data::{Augment, Batch, Batches, Feed, ImageSet, Mix, Varied};
+use super::data::{Batch, Batches, Feed, ImageSet, Mix, Varied};
 use super::features::Features;
+use super::feeding::{Feeding, preprocess};
 use super::fit::{CLASSES, Inputs, Metric, Task};
 use super::found::Found;
 use super::head::{self, Head};
@@ -11,36 +12,9 @@ use super::scope::{self, Scope};
 use super::trainer::Trainer;
 use super::{frozen, recipe::Recipe};
 use crate::error::{Error, Result};
-use crate::image::DecodeOptions;
-use crate::image::preprocess::Preprocess;
 use crate::models::{self, AnyModel, Model};
 use crate::session::{ModelFiles, Options};
 use crate::tensor::HostTensor;
-
-/// How images are fed.
-#[derive(Debug, Clone)]
-pub struct Feeding {
-    /// Images of a step.
-    pub batch: usize,
-    /// What order and variation are drawn by, and a new classifier.
-    pub seed: u64,
-    /// How images are varied; `None` for not at all.
-    pub augment: Option<Augment>,
-    /// How they are mixed.
-    pub mix: Mix,
-    /// Share of each label that is spread over all classes.
-    pub smoothing: f32,
-    /// How files are decoded.
-    pub decode: DecodeOptions,
-}
-
-/// 32 images a step, as they are prepared for inference.
-impl Default for Feeding {
-    fn default() -> Self {
-        let (augment, mix, decode) = (None, Mix::default(), DecodeOptions::default());
-        Self { batch: 32, seed: 0, augment, mix, smoothing: 0.0, decode }
-    }
-}
 
 /// Two sets of images, to learn from and to be tested by, and a model that tells their classes.
 pub struct ImageClasses {
@@ -65,9 +39,8 @@ impl ImageClasses {
     /// none.
     pub fn new(files: ModelFiles, sets: [ImageSet; 2], feeding: &Feeding) -> Result<Self> {
         let [training, held_out] = sets;
-        if training.classes != held_out.classes || feeding.batch == 0 {
-            let what =
-                "images to train and to validate on are of the same classes, in batches of one or more";
+        if training.classes != held_out.classes {
+            let what = "images to train and to validate on are of the same classes";
             return Err(Error::usage(what, "read both from one place"));
         }
         let (mut files, mut model) = {
@@ -81,25 +54,9 @@ impl ImageClasses {
             model = vision(&files)?;
         }
         let places = known.unwrap_or_else(|| (0..training.classes.len() as u32).collect());
-        let info = model.info();
-        let preprocess = match &files.preprocessor {
-            Some((name, text)) => Preprocess::from_json(name, text, Some(info.family))?,
-            None => Preprocess::default_for(info.family, info.image_size)?,
-        };
-        // What is said of another size is for inference; positions are trained for the model's own.
-        let preprocess = preprocess.with_size(info.image_size)?;
-        let feed = |set: ImageSet, training: Option<Varied>| Feed {
-            set,
-            places: places.clone(),
-            preprocess: preprocess.clone(),
-            size: info.image_size,
-            decode: feeding.decode.clone(),
-            batch: feeding.batch,
-            seed: feeding.seed,
-            training,
-        };
         let varied = Varied { augment: feeding.augment, mix: feeding.mix };
-        let (training, held_out) = (feed(training, Some(varied)), feed(held_out, None));
+        let prepared = (&preprocess(&files, model.info())?, model.info().image_size);
+        let [training, held_out] = feeding.feeds([training, held_out], &places, prepared, varied)?;
         let (smoothing, batches, notes) = (feeding.smoothing, None, Vec::new());
         let features = None;
         Ok(Self { files, model, training, held_out, smoothing, new_head, features, batches, notes })

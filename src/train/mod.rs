@@ -7,17 +7,22 @@
 //! optimizer behind; and a [`Trainer`] keeps all of it.
 //!
 //! A run is a [`Task`] (batches, and how well it is known) that [`fit`] takes through its epochs, and what
-//! [`save`] keeps of it on disk. [`ImageClasses`] is the task of telling classes of images apart, [`texts`] has
-//! those of learning from texts; [`data`] reads and varies what they learn from, [`head`] gives a model new classes, [`scope`] says what of it is trained.
+//! [`save`] keeps of it on disk. [`ImageClasses`] is the task of telling classes of images apart, [`MaskedImages`]
+//! that of painting what is hidden of them, [`DrawnImages`] that of drawing them token by token; [`texts`] has those of
+//! learning from texts; [`data`] reads and varies what they learn from, [`head`] gives a model new classes, [`scope`]
+//! says what of it is trained.
 
 pub mod data;
+mod drawn;
 mod features;
+mod feeding;
 pub mod fit;
 mod found;
 mod frozen;
 pub mod head;
 mod images;
 pub mod lora;
+mod masked;
 mod measure;
 pub mod objective;
 pub mod parameters;
@@ -27,11 +32,15 @@ mod schedule;
 pub mod scope;
 pub mod sequences;
 pub mod texts;
+mod tokens;
 mod trainer;
 
 pub use crate::ops::{AdamW, Lion, Sgd};
+pub use drawn::{Drawing, DrawnImages};
+pub use feeding::Feeding;
 pub use fit::{Better, Event, Inputs, Metric, Run, Task};
-pub use images::{Feeding, ImageClasses};
+pub use images::ImageClasses;
+pub use masked::MaskedImages;
 pub use measure::prepare_images;
 pub use recipe::{Optimizer, Recipe};
 pub use schedule::{Decay, Schedule};

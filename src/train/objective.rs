@@ -9,9 +9,9 @@ use super::sequences;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::image::preprocess::Preprocess;
-use crate::models::Model;
 use crate::models::sequence::{ImageDecoder, New, ROTARY, Sequence};
 use crate::models::text::{Kind, Task, Text, TextModel, TextSizes};
+use crate::models::{MaskedAutoencoder, Model, ModelInfo};
 use crate::tensor::{DType, HostTensor, TensorDesc};
 
 /// A loss behind a forward pass, and what its graph reads besides inputs and weights.
@@ -77,17 +77,8 @@ pub fn classes_of_pixels(
     smoothing: f32,
     mixed: bool,
 ) -> Result<Objective> {
-    let info = model.info();
-    if info.channels != 3 {
-        let what = format!("{} takes images of {} channels, not of 3", info.architecture, info.channels);
-        return Err(Error::usage(what, "train it on tensors of your own"));
-    }
     let mut g = Graph::new();
-    let (height, width) = (info.image_size.height, info.image_size.width);
-    let pixels = g.input(PIXELS, TensorDesc::new(DType::U8, [batch, height, width, 3]));
-    let (scale, offset) = preprocess.normalise();
-    g.scope("pixels");
-    let image = g.normalise(pixels, scale, offset);
+    let image = normalised(&mut g, model.info(), preprocess, batch)?;
     model.build(&mut g, image)?;
     let logits = output(&g, LOGITS)?;
     let mut loss = cross_entropy(&mut g, logits, smoothing);
@@ -101,6 +92,19 @@ pub fn classes_of_pixels(
     finished(g, loss, &[LOGITS])
 }
 
+/// Bytes as an input, and the model's image of them: (B,3,H,W).
+fn normalised(g: &mut Graph, info: &ModelInfo, preprocess: &Preprocess, batch: usize) -> Result<Value> {
+    if info.channels != 3 {
+        let what = format!("{} takes images of {} channels, not of 3", info.architecture, info.channels);
+        return Err(Error::usage(what, "train it on tensors of your own"));
+    }
+    let (height, width) = (info.image_size.height, info.image_size.width);
+    let pixels = g.input(PIXELS, TensorDesc::new(DType::U8, [batch, height, width, 3]));
+    let (scale, offset) = preprocess.normalise();
+    g.scope("pixels");
+    Ok(g.normalise(pixels, scale, offset))
+}
+
 /// Squared error of the hidden patches of a masked autoencoder, `keep` patches of each image being kept. Inputs:
 /// `image` (B,Ch,H,W) f32, normalised, `kept` and `restore` as [`Mask`](crate::models::masked::Mask) has them,
 /// `target` (B·N,P·P·Ch), and `weights` (B·N), 0 for the patches that are seen.
@@ -108,24 +112,76 @@ pub fn classes_of_pixels(
 /// # Errors
 /// If the model has no decoder; shape errors of the graph.
 pub fn masked_patches(model: &dyn Model, batch: usize, keep: usize) -> Result<Objective> {
-    let info = model.info();
-    let Some(masked) = model.masked() else {
-        let what = format!("{} has no decoder that paints masked patches", info.architecture);
-        return Err(Error::usage(what, "train its head, or take a checkpoint of pretraining"));
-    };
+    let (info, masked) = (model.info(), masked(model)?);
     let mut g = Graph::new();
     let (height, width) = (info.image_size.height, info.image_size.width);
     let image = g.input("image", TensorDesc::f32([batch, info.channels, height, width]));
-    let [rows, columns] = info.grid();
+    let painted = painted(&mut g, model, masked, image, keep)?;
+    let target = g.input(TARGET, g.desc(painted));
+    patch_errors(g, painted, target)
+}
+
+/// As [`masked_patches`], of bytes that are normalised as the model's images are; what is to be painted is made of
+/// them. Inputs: `pixels` (B,H,W,3) u8, `kept`, `restore`, `weights`.
+///
+/// # Errors
+/// As [`masked_patches`]; for a model of other than three channels.
+pub fn masked_pixels(
+    model: &dyn Model,
+    preprocess: &Preprocess,
+    batch: usize,
+    keep: usize,
+) -> Result<Objective> {
+    let (info, masked) = (model.info(), masked(model)?);
+    let mut g = Graph::new();
+    let image = normalised(&mut g, info, preprocess, batch)?;
+    let painted = painted(&mut g, model, masked, image, keep)?;
+    let [rows, elements] = [g.shape(painted).rows(), g.shape(painted).width()];
+    let target = g.patchify(image, info.patch); // (B,N,Ch·P·P)
+    // Channels innermost, as they are painted.
+    let target = g.reshape(target, [rows, info.channels, elements / info.channels, 1]);
+    let target = g.merge_heads(target); // (B·N,P·P,Ch)
+    let mut target = g.reshape(target, [rows, elements]);
+    if masked.normalised_pixels() {
+        // The original estimates the variance by one less than there are.
+        let share = (elements - 1) as f32 / elements as f32;
+        let (gain, bias) = (g.fill([elements], share.sqrt()), g.fill([elements], 0.0));
+        target = g.layer_norm(target, gain, bias, 1e-6 * share);
+    }
+    patch_errors(g, painted, target)
+}
+
+/// The model as a masked autoencoder.
+///
+/// # Errors
+/// [`Error::Usage`] if it has no decoder.
+pub(super) fn masked(model: &dyn Model) -> Result<&dyn MaskedAutoencoder> {
+    model.masked().ok_or_else(|| {
+        let what = format!("{} has no decoder that paints masked patches", model.info().architecture);
+        Error::usage(what, "train its head, or take a checkpoint of pretraining")
+    })
+}
+
+/// What a masked autoencoder paints: (B·N,P·P·Ch).
+fn painted(
+    g: &mut Graph,
+    model: &dyn Model,
+    masked: &dyn MaskedAutoencoder,
+    image: Value,
+    keep: usize,
+) -> Result<Value> {
+    let ([rows, columns], batch) = (model.info().grid(), g.shape(image).dims()[0]);
     let n = rows * columns;
     let kept = g.input(MASK[0], TensorDesc::new(DType::U32, [batch, keep]));
     let restore = g.input(MASK[1], TensorDesc::new(DType::U32, [batch, n]));
-    let painted = masked.build_masked(&mut g, image, kept, restore)?; // (B,N,P·P·Ch)
+    let painted = masked.build_masked(g, image, kept, restore)?; // (B,N,P·P·Ch)
     g.scope(LOSS);
     let elements = g.shape(painted).width();
-    let painted = g.reshape(painted, [batch * n, elements]);
-    let target = g.input(TARGET, TensorDesc::f32([batch * n, elements]));
-    let weights = g.input(WEIGHTS, TensorDesc::f32([batch * n]));
+    Ok(g.reshape(painted, [batch * n, elements]))
+}
+
+fn patch_errors(mut g: Graph, painted: Value, target: Value) -> Result<Objective> {
+    let weights = g.input(WEIGHTS, TensorDesc::f32([g.shape(painted).rows()]));
     let errors = g.squared_error(painted, target);
     let loss = g.weighted_sum(errors, weights);
     finished(g, loss, &[])

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::trainer::Trainer;
 use crate::checkpoint::lora;
 use crate::checkpoint::write::{Content, Entry, Stored, write};
-use crate::checkpoint::{Checkpoint, SINGLE};
+use crate::checkpoint::{Checkpoint, DECODER, SINGLE, TOKENIZER};
 use crate::error::{Error, Result};
 use crate::hub;
 use crate::session::ModelFiles;
@@ -258,7 +258,7 @@ fn write_adapter(
 }
 
 /// Writes a model's folder: these tensors in place of the checkpoint's own, every one in f32 but whole numbers;
-/// its configuration; and what lies beside it.
+/// its configuration; and what lies beside it, the codec of a generator as it is.
 ///
 /// # Errors
 /// [`Error::Write`]; [`Error::Model`] for files that cannot be read.
@@ -276,7 +276,13 @@ pub fn write_model(folder: &Path, files: &ModelFiles, changed: &[(String, HostTe
     let changed = changed.iter().map(|(name, tensor)| {
         Ok(Entry { name: name.clone(), content: Content::Memory(Cow::Borrowed(tensor), Stored::F32) })
     });
-    write(&folder.join(SINGLE), &changed.chain(kept).collect::<Result<Vec<_>>>()?)?;
+    let weights = if files.codec.is_some() { DECODER } else { SINGLE };
+    write(&folder.join(weights), &changed.chain(kept).collect::<Result<Vec<_>>>()?)?;
+    if let Some(codec) = &files.codec {
+        let names = codec.index().keys();
+        let same = names.map(|name| Entry { name: name.clone(), content: Content::Same(codec, name) });
+        write(&folder.join(TOKENIZER), &same.collect::<Vec<_>>())?;
+    }
     let mut config = files.config.clone();
     for key in ["dtype", "torch_dtype"] {
         if let Some(dtype) = config.get_mut(key) {

@@ -14,6 +14,7 @@ Examples:
     vit-gpu infer photo.jpg
     vit-gpu infer photos -r -m google/vit-base-patch16-224 -o classes.csv
     vit-gpu infer -m FOLDER --text \"What a day!\" --format json
+    vit-gpu infer photo.jpg -m vit-mae --reconstruct painted.png --mask-ratio 0.6 --seed 3
 
 Inputs:
     FILE      an image: PNG, JPEG, GIF, WebP, BMP, TIFF or PNM, recognised by content
@@ -68,6 +69,16 @@ pub(crate) struct InferArgs {
     /// Show one head instead of the mean of all (of the last layer unless one is named); from 0
     #[arg(long, value_name = "N", requires = "attention")]
     pub attention_head: Option<usize>,
+    /// Hide patches of the image, and write the image, what a masked autoencoder sees of it and what it paints
+    /// beside each other as PNG; for several images a directory
+    #[arg(long, value_name = "FILE.png", conflicts_with_all = ["embeddings", "attention", "logits"])]
+    pub reconstruct: Option<PathBuf>,
+    /// Share of patches that is hidden [default: as in the model's training]
+    #[arg(long, value_name = "X", requires = "reconstruct", value_parser = ratio)]
+    pub mask_ratio: Option<f32>,
+    /// What the hidden patches are drawn by
+    #[arg(long, value_name = "N", requires = "reconstruct", default_value_t = 0)]
+    pub seed: u64,
     /// Images or texts computed at a time, halved by itself where memory does not suffice [default: 8
     /// images, 64 texts]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -83,4 +94,9 @@ pub(crate) struct InferArgs {
     pub device: DeviceArgs,
     #[command(flatten)]
     pub image: ImageArgs,
+}
+
+fn ratio(text: &str) -> Result<f32, String> {
+    let ratio = text.parse().ok().filter(|x| (0.0..1.0).contains(x));
+    ratio.ok_or_else(|| "it is a number from 0 to below 1".to_owned())
 }

@@ -31,8 +31,11 @@ pub(super) fn view(args: &InferArgs) -> View {
 /// # Errors
 /// [`Error::Usage`].
 pub(super) fn check<F: Form>(args: &InferArgs, out: &Sink<'_, F>) -> Result<()> {
-    let outputs =
-        [("--embeddings", &args.embeddings, "safetensors"), ("--attention", &args.attention, "png")];
+    let outputs = [
+        ("--embeddings", &args.embeddings, "safetensors"),
+        ("--attention", &args.attention, "png"),
+        ("--reconstruct", &args.reconstruct, "png"),
+    ];
     let outputs = outputs.into_iter().filter_map(|(flag, path, kind)| Some((flag, path.as_deref()?, kind)));
     let outputs: Vec<(&str, &Path, &str)> = outputs.collect();
     out.distinct(&outputs.iter().map(|(flag, path, _)| (*flag, *path)).collect::<Vec<_>>())?;
@@ -95,24 +98,7 @@ impl Pictures {
     pub(super) fn create(args: &InferArgs, inputs: &[Input]) -> Result<Self> {
         let none = Self { view: view(args), paths: Vec::new(), only: None, done: 0 };
         let Some(path) = &args.attention else { return Ok(none) };
-        let slash = path.as_os_str().as_encoded_bytes().ends_with(b"/");
-        let paths = if inputs.len() == 1 && !path.is_dir() && !slash {
-            vec![path.clone()]
-        } else {
-            if !path.is_dir() {
-                if path.exists() || (path.extension().is_some() && !slash) {
-                    let what = format!("--attention {}: there are {} inputs", path.display(), inputs.len());
-                    return Err(Error::usage(
-                        what,
-                        "name a directory; each input gets NAME.attention.png in it",
-                    ));
-                }
-                fs::create_dir(path)
-                    .map_err(|e| Error::Write { path: path.display().to_string(), what: e.to_string() })?;
-            }
-            in_directory(path, inputs)
-        };
-        paths.iter().try_for_each(|path| outfile::spare(path))?;
+        let paths = places("--attention", path, inputs, "attention")?;
         // What cannot be written fails now rather than after the work.
         let only = if let [only] = paths.as_slice() { Some(OutFile::create(only)?) } else { None };
         Ok(Self { paths, only, ..none })
@@ -145,6 +131,30 @@ impl Pictures {
     }
 }
 
+/// Where the images of inputs go: one input's to the file, several inputs' into a directory, as `NAME.KIND.png`.
+///
+/// # Errors
+/// As [`Pictures::create`].
+pub(super) fn places(flag: &str, path: &Path, inputs: &[Input], kind: &str) -> Result<Vec<PathBuf>> {
+    let slash = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let paths = if inputs.len() == 1 && !path.is_dir() && !slash {
+        vec![path.to_owned()]
+    } else {
+        if !path.is_dir() {
+            if path.exists() || (path.extension().is_some() && !slash) {
+                let what = format!("{flag} {}: there are {} inputs", path.display(), inputs.len());
+                let help = format!("name a directory; each input gets NAME.{kind}.png in it");
+                return Err(Error::usage(what, help));
+            }
+            fs::create_dir(path)
+                .map_err(|e| Error::Write { path: path.display().to_string(), what: e.to_string() })?;
+        }
+        in_directory(path, inputs, kind)
+    };
+    paths.iter().try_for_each(|path| outfile::spare(path))?;
+    Ok(paths)
+}
+
 /// Most bytes of a file's name on usual file systems.
 const LONGEST_NAME: usize = 255;
 
@@ -158,8 +168,8 @@ fn shortened(name: &OsStr, most: usize) -> OsString {
     text[..end].into()
 }
 
-/// `NAME.attention.png` for each input, numbered where names repeat.
-fn in_directory(folder: &Path, inputs: &[Input]) -> Vec<PathBuf> {
+/// `NAME.KIND.png` for each input, numbered where names repeat.
+fn in_directory(folder: &Path, inputs: &[Input], kind: &str) -> Vec<PathBuf> {
     let mut taken = HashSet::new();
     let name = |input: &Input| {
         let stem = match input {
@@ -168,7 +178,7 @@ fn in_directory(folder: &Path, inputs: &[Input]) -> Vec<PathBuf> {
         };
         let stem = stem.unwrap_or_else(|| "stdin".into());
         (1..).find_map(|n: usize| {
-            let end = if n > 1 { format!("-{n}.attention.png") } else { ".attention.png".to_owned() };
+            let end = if n > 1 { format!("-{n}.{kind}.png") } else { format!(".{kind}.png") };
             let mut file = shortened(&stem, LONGEST_NAME - end.len());
             file.push(end);
             taken.insert(file.clone()).then(|| folder.join(file))
@@ -184,7 +194,7 @@ mod tests {
     #[test]
     fn repeated_names_are_numbered() {
         let inputs: Vec<Input> = ["a/x.png", "b/x.jpg", "x"].iter().map(|p| Input::File(p.into())).collect();
-        let paths = in_directory(Path::new("out"), &inputs);
+        let paths = in_directory(Path::new("out"), &inputs, "attention");
         let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
         assert_eq!(names, ["out/x.attention.png", "out/x-2.attention.png", "out/x-3.attention.png"]);
     }
@@ -193,7 +203,7 @@ mod tests {
     fn long_names_are_cut() {
         let long = "\u{e9}".repeat(125);
         let inputs = [format!("a/{long}.png"), format!("b/{long}.png")].map(|p| Input::File(p.into()));
-        let paths = in_directory(Path::new("out"), &inputs);
+        let paths = in_directory(Path::new("out"), &inputs, "attention");
         let lengths = paths.iter().map(|p| p.file_name().map_or(0, OsStr::len));
         assert!(lengths.max() <= Some(LONGEST_NAME), "{paths:?}");
         assert_ne!(paths[0], paths[1]);

@@ -33,6 +33,7 @@ use tally::Tally;
 
 pub(super) mod args;
 mod files;
+mod reconstruct;
 mod rows;
 mod tally;
 mod texts;
@@ -47,6 +48,9 @@ struct Started<'a> {
 pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> Outcome {
     if let Some(flag) = args.ask.given() {
         return texts::run(args, super::texts::find(&args.model, flag, talk)?, talk, out);
+    }
+    if let Some(path) = &args.reconstruct {
+        return reconstruct::run(args, path, talk, out);
     }
     let start = Instant::now();
     let inputs = inputs::expand(&args.inputs, args.recursive)?;
@@ -177,9 +181,16 @@ impl<'a> Work<'a> {
         } else if args.embeddings.is_none() && args.attention.is_none() {
             // A head under another name is among the tensors that are not used.
             session.warnings().iter().for_each(|warning| talk.warn(warning));
+            let help = match session.model().masked() {
+                Some(_) => {
+                    "pass --reconstruct FILE.png to see what it paints of an image that it sees in part, or \
+                            --embeddings FILE.safetensors for its features"
+                }
+                None => "pass --embeddings FILE.safetensors for its features, or a checkpoint with a head",
+            };
             return Err(Error::usage(
                 format!("{} has no classifier head, so there are no classes to show", opened.model.id),
-                "pass --embeddings FILE.safetensors for its features, or a checkpoint with a head",
+                help,
             ));
         } else if args.logits {
             return Err(Error::usage(

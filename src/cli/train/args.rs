@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use crate::cli::args::{DeviceArgs, ModelArgs};
 use crate::train::Scope;
+use crate::train::data::RandAugment;
 
 pub(crate) const TRAIN_HELP: &str = "\
 Examples:
@@ -16,6 +17,8 @@ Examples:
     vit-gpu train --new vit_tiny_patch16_224 --model-args img_size=32 --data flowers -o small-vit
     vit-gpu train --resume small-vit
     vit-gpu train -m ./bert --data claims.tsv -o claims-bert --trainable head --val-split 0.5
+    vit-gpu train -m ./vit-mae --data photos -o photos-mae --epochs 2 -b 4
+    vit-gpu train -m ./imagegpt --data photos -o photos-gpt --epochs 2 -b 4 --hflip 0.5
     vit-gpu train -m ./gpt2 --data story.txt -o story-gpt2 --epochs 2 --max-tokens 16 --val-split 0.4
 
 The data is a folder as torchvision's ImageFolder takes it: DATA/train/CLASS/*.jpg with DATA/val/CLASS/*.jpg,
@@ -31,6 +34,11 @@ or one file. What is learned follows from the model and the fields, or is said b
     text alone, or a .txt        causal-lm of GPT-2, masked-lm of BERT, span-corruption of T5
 There is no dropout, of no model. Running text is cut into pieces of --max-tokens.
 
+What is learned goes by the model. Most learn classes. A masked autoencoder (ViT-MAE) learns to paint
+hidden patches: its images need no classes, and infer --reconstruct shows what it paints. A generator of
+images (LlamaGen, ImageGPT) learns the next token of images that its codec turns into tokens once, by
+class where it draws by class; generate draws with the result.
+
 What is written:
     OUT/last/          the model, and what --resume needs
     OUT/best/          the model whose validation was best; infer -m OUT/best takes it, and so do
@@ -44,7 +52,8 @@ Where nothing is said, images of a folder are cropped, resized and mirrored at r
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// Images by class: a folder, or builtin:shapes. Texts: .jsonl, .csv, .tsv, .json or .txt, or a folder of such
+    /// Images: a folder, by class where classes are learned, or builtin:shapes. Texts: .jsonl, .csv, .tsv, .json or
+    /// .txt, or a folder of such
     #[arg(long, alias = "data-dir", value_name = "DATA", required_unless_present = "resume")]
     pub data: Option<OsString>,
     /// Folder to write
@@ -59,7 +68,8 @@ pub(crate) struct TrainArgs {
     /// What is learned from texts, where model and fields do not say it
     #[arg(long, value_enum, value_name = "NAME")]
     pub objective: Option<Objective>,
-    /// Begin with random weights: a ViT by timm's name, or by the config.json of a ViT, BERT, GPT-2 or T5
+    /// Begin with random weights: a ViT by timm's name, or by the config.json of a ViT, ViT-MAE, BERT, GPT-2, T5,
+    /// LlamaGen (with vq.safetensors beside it) or ImageGPT (with preprocessor_config.json)
     #[arg(long, value_name = "ARCH|CONFIG")]
     pub new: Option<String>,
     /// Arguments of timm's class for --new: img_size=64 depth=6 pos_embed=none
@@ -157,18 +167,22 @@ pub(crate) struct FeedArgs {
     /// Share of each class that is kept for validation, where there is no folder of such images
     #[arg(long, value_name = "X", default_value_t = 0.1, value_parser = share)]
     pub val_split: f32,
-    /// Pictures of an epoch of builtin:shapes; a quarter as many are for validation, at least 500
+    /// Pictures of an epoch of builtin:shapes; a quarter as many are for validation, at least 500 (64 of
+    /// those that are drawn by token)
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub epoch_size: u32,
     /// Take images as for inference
-    #[arg(long, conflicts_with_all = ["scale", "hflip", "color_jitter", "reprob"])]
+    #[arg(long, conflicts_with_all = ["scale", "hflip", "aa", "color_jitter", "reprob"])]
     pub no_aug: bool,
-    /// Least and greatest share of an image's area that a crop has [default: 0.08 1]
+    /// Least and greatest share of an image's area that a crop has [default: 0.08 1; of masked images 0.2 1]
     #[arg(long, value_names = ["MIN", "MAX"], num_args = 2, value_parser = share)]
     pub scale: Option<Vec<f32>>,
-    /// Probability of being mirrored [default: 0.5]
+    /// Probability of being mirrored [default: 0.5; of images that are drawn by token 0]
     #[arg(long, value_name = "P", value_parser = share)]
     pub hflip: Option<f32>,
+    /// RandAugment in timm's naming: rand-m9-mstd0.5-inc1
+    #[arg(long, value_name = "NAME", value_parser = rand_augment)]
+    pub aa: Option<RandAugment>,
     /// How far brightness, contrast and saturation may be from 1 [default: 0; timm's is 0.4]
     #[arg(long, value_name = "X", value_parser = share)]
     pub color_jitter: Option<f32>,
@@ -181,6 +195,12 @@ pub(crate) struct FeedArgs {
     /// Alpha of CutMix; 0 for none
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = not_negative)]
     pub cutmix: f32,
+    /// Share of patches that a masked autoencoder does not see [default: as its configuration says]
+    #[arg(long, value_name = "X", value_parser = share)]
+    pub mask_ratio: Option<f32>,
+    /// Probability that a generator does not hear an image's class, so that guidance works [default: 0.1]
+    #[arg(long, value_name = "P", value_parser = share)]
+    pub class_dropout: Option<f32>,
     /// Most tokens of a text, whose end is left away, and of a piece of running text [default: as many as the model
     /// takes]
     #[arg(long, alias = "max-length", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -273,6 +293,10 @@ fn not_negative(text: &str) -> Result<f32, String> {
 
 fn above_share(text: &str) -> Result<f32, String> {
     number(text, |x| x > 0.0 && x <= 1.0, "it is a number above 0 and up to 1")
+}
+
+fn rand_augment(text: &str) -> Result<RandAugment, String> {
+    RandAugment::parse(text).map_err(|e| e.message())
 }
 
 fn share(text: &str) -> Result<f32, String> {

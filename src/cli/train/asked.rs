@@ -3,18 +3,23 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::args::{Objective, Opt, Sched, TrainArgs};
 use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
-use crate::train::data::{Augment, ImageSet, Mix, has_texts, read_folder};
+use crate::models::{self, ModelKind};
+use crate::train::data::{Augment, ImageSet, Mix, has_texts, read_folder, read_pictures};
 use crate::train::lora::LoraWishes;
-use crate::train::{AdamW, Decay, Feeding, Lion, Optimizer, Reading, Recipe, Run, Schedule, Scope, Sgd};
+use crate::train::{
+    AdamW, Decay, Drawing, Feeding, Lion, Optimizer, Reading, Recipe, Run, Schedule, Scope, Sgd,
+};
 
 /// Name of the pictures that are drawn on the fly.
 const SHAPES: &str = "builtin:shapes";
-/// Fewest pictures for validation.
+/// Fewest pictures for validation: of shares that are right, and of images that are many tokens each.
 const LEAST_HELD_OUT: usize = 500;
+const LEAST_HELD_OUT_DRAWN: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Asked {
@@ -48,7 +53,66 @@ pub(super) struct Asked {
     augment: Option<Augment>,
     mix: Mix,
     max_tokens: Option<usize>,
+    #[serde(default)]
+    mask_ratio: Option<f32>,
+    #[serde(default)]
+    class_dropout: Option<f32>,
+    /// Probability of being mirrored, of images that are varied in no other way.
+    #[serde(default)]
+    flip: f32,
     lora: Option<LoraAsked>,
+}
+
+/// What a model learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Classes of images or texts.
+    Classes,
+    /// What is hidden of images.
+    Masked,
+    /// The next token of images.
+    Drawn,
+}
+
+impl Kind {
+    /// What a model of this configuration learns.
+    pub(super) fn of(config: &Json) -> Self {
+        match (models::kind(config), models::family_name(config)) {
+            (Some(ModelKind::Generator), _) => Self::Drawn,
+            (_, Some("vit_mae")) => Self::Masked,
+            _ => Self::Classes,
+        }
+    }
+
+    /// Refuses flags that say nothing to what is learned.
+    fn check(self, args: &TrainArgs) -> Result<()> {
+        let feed = &args.feed;
+        let varied =
+            feed.scale.is_some() || feed.aa.is_some() || feed.color_jitter.is_some() || feed.reprob.is_some();
+        let mixed = feed.mixup > 0.0 || feed.cutmix > 0.0;
+        let unclassed = self != Self::Classes;
+        let wrong = [
+            (feed.mask_ratio.is_some() && self != Self::Masked, "--mask-ratio is of masked autoencoders"),
+            (
+                feed.class_dropout.is_some() && self != Self::Drawn,
+                "--class-dropout is of generators of images",
+            ),
+            (
+                varied && self == Self::Drawn,
+                "--scale, --aa, --color-jitter, --reprob: images that become tokens once are only mirrored by --hflip",
+            ),
+            (mixed && unclassed, "--mixup and --cutmix mix classes, and none are learned"),
+            (args.course.smoothing > 0.0 && unclassed, "--smoothing is of classes, and none are learned"),
+            (args.lora.is_some() && unclassed, "--lora trains a classifier beside it, and there is none"),
+            (args.trainable == Scope::Head && unclassed, "--trainable head: there is no classifier"),
+        ];
+        match wrong.iter().find(|(wrong, _)| *wrong) {
+            Some((_, what)) => {
+                Err(Error::usage(*what, "leave it out; see --help for what is learned by which model"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a new adapter is to be like.
@@ -64,7 +128,8 @@ impl Asked {
     ///
     /// # Errors
     /// [`Error::Input`] for data that is not there.
-    pub(super) fn new(args: &TrainArgs, model: String) -> Result<Self> {
+    pub(super) fn new(args: &TrainArgs, model: String, kind: Kind) -> Result<Self> {
+        kind.check(args)?;
         let (course, feed) = (&args.course, &args.feed);
         let data = args.data.clone().unwrap_or_default();
         let drawn = data == SHAPES;
@@ -77,7 +142,7 @@ impl Asked {
                     Error::input(
                         path.display(),
                         "there is no such file or folder",
-                        "name a folder of images by class, or a list of texts",
+                        "name a folder of images, or a list of texts",
                     )
                 };
                 text.filter(|_| path.exists()).ok_or_else(missing)?
@@ -86,6 +151,7 @@ impl Asked {
         let usual = Augment::default();
         let given = feed.scale.is_some()
             || feed.hflip.is_some()
+            || feed.aa.is_some()
             || feed.color_jitter.is_some()
             || feed.reprob.is_some();
         let augment = Augment {
@@ -98,9 +164,12 @@ impl Asked {
                     ));
                 }
                 None if drawn => [1.0; 2],
+                // As He et al. 2021 crop.
+                None if kind == Kind::Masked => [0.2, 1.0],
                 None => usual.scale,
             },
             flip: feed.hflip.map_or(if drawn { 0.0 } else { usual.flip }, f64::from),
+            rand: feed.aa,
             jitter: feed.color_jitter.map_or(usual.jitter, f64::from),
             erase: feed.reprob.map_or(usual.erase, f64::from),
             ..usual
@@ -137,9 +206,12 @@ impl Asked {
             batch_size: feed.batch_size as usize,
             val_split: feed.val_split,
             epoch_size: feed.epoch_size as usize,
-            augment: (!feed.no_aug && (!drawn || given)).then_some(augment),
+            augment: (kind != Kind::Drawn && !feed.no_aug && (!drawn || given)).then_some(augment),
             mix: Mix { mixup: feed.mixup.into(), cutmix: feed.cutmix.into() },
             max_tokens: feed.max_tokens.map(|n| n as usize),
+            mask_ratio: feed.mask_ratio,
+            class_dropout: feed.class_dropout,
+            flip: feed.hflip.unwrap_or_default(),
             lora: args.lora.map(|rank| LoraAsked {
                 rank: rank as usize,
                 alpha: args.lora_alpha.map_or(2.0 * f64::from(rank), f64::from),
@@ -152,12 +224,24 @@ impl Asked {
     ///
     /// # Errors
     /// As [`read_folder`].
-    pub(super) fn images(&self, side: usize) -> Result<[ImageSet; 2]> {
+    pub(super) fn images(&self, side: usize, kind: Kind) -> Result<[ImageSet; 2]> {
         if self.data == SHAPES {
-            let held_out = (self.epoch_size / 4).max(LEAST_HELD_OUT);
+            let least = if kind == Kind::Drawn { LEAST_HELD_OUT_DRAWN } else { LEAST_HELD_OUT };
+            let held_out = (self.epoch_size / 4).max(least);
             return Ok(ImageSet::shapes(self.seed, self.epoch_size, held_out, side));
         }
         read_folder(Path::new(&self.data), self.val_split.into(), self.seed)
+    }
+
+    /// The same, where classes do not matter.
+    ///
+    /// # Errors
+    /// As [`read_pictures`].
+    pub(super) fn pictures(&self, side: usize, kind: Kind) -> Result<[ImageSet; 2]> {
+        match self.data == SHAPES {
+            true => self.images(side, kind),
+            false => read_pictures(Path::new(&self.data), self.val_split.into(), self.seed),
+        }
     }
 
     /// Where lists of texts lie, if that is what the data is.
@@ -187,6 +271,15 @@ impl Asked {
 
     pub(super) fn reading(&self) -> Reading {
         Reading { batch: self.batch_size, seed: self.seed, longest: self.max_tokens }
+    }
+
+    /// Share of patches that is hidden, where it is not the model's own.
+    pub(super) fn mask_ratio(&self) -> Option<f32> {
+        self.mask_ratio
+    }
+
+    pub(super) fn drawing(&self) -> Drawing {
+        Drawing { class_dropout: self.class_dropout, flip: self.flip }
     }
 
     pub(super) fn feeding(&self, images: usize) -> Feeding {

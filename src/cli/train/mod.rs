@@ -2,6 +2,7 @@
 
 pub(super) mod args;
 mod asked;
+mod pixels;
 mod report;
 mod texts;
 
@@ -22,7 +23,8 @@ use crate::train::lora::LoraWishes;
 use crate::train::save::{self, Output, State};
 use crate::train::{ImageClasses, Recipe, Scope, Task, Trainer, fit};
 use args::TrainArgs;
-use asked::Asked;
+use asked::{Asked, Kind};
+use pixels::Pixels;
 use report::{Batches, Report};
 use texts::Learned;
 
@@ -115,9 +117,10 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
     Ok(0)
 }
 
-/// What is learned: classes of images, or from texts.
+/// What is learned: classes of images, what images look like, or from texts.
 enum Learning {
     Images(Box<ImageClasses>),
+    Pixels(Pixels),
     Texts(Learned),
 }
 
@@ -140,10 +143,14 @@ impl Learning {
         if asked.objective.is_some() {
             return Err(Error::usage("--objective is of texts, and the data is images", "leave it out"));
         }
+        if Kind::of(&files.config) != Kind::Classes {
+            let (pixels, data) = Pixels::new(files, asked, talk)?;
+            return Ok((Self::Pixels(pixels), data));
+        }
         let model = crate::models::from_config(&files.config, files.checkpoint.index(), None);
         let model = model.and_then(crate::models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
         let side = model.info().image_size;
-        let sets = asked.images(side.height.max(side.width))?;
+        let sets = asked.images(side.height.max(side.width), Kind::Classes)?;
         talk.note(format_args!(
             "{} images of {} classes to train on, {} to validate on",
             sets[0].len(),
@@ -162,6 +169,7 @@ impl Learning {
     fn adapt(&mut self, wishes: &LoraWishes) -> Result<()> {
         match self {
             Self::Images(task) => task.adapt(wishes),
+            Self::Pixels(_) => Pixels::adapt(),
             Self::Texts(learned) => learned.task.adapt(wishes),
         }
     }
@@ -169,6 +177,7 @@ impl Learning {
     fn files(&self) -> &ModelFiles {
         match self {
             Self::Images(task) => task.files(),
+            Self::Pixels(pixels) => pixels.files(),
             Self::Texts(learned) => learned.task.files(),
         }
     }
@@ -177,6 +186,7 @@ impl Learning {
     fn batch(&self) -> usize {
         match self {
             Self::Images(task) => task.batch(),
+            Self::Pixels(pixels) => pixels.batch(),
             Self::Texts(learned) => learned.task.sizes().batch,
         }
     }
@@ -190,6 +200,7 @@ impl Learning {
                 }
                 Ok(trainer)
             }
+            Self::Pixels(pixels) => pixels.trainer(options, scope, recipe),
             Self::Texts(learned) => learned.task.trainer(options, scope, recipe),
         }
     }
@@ -197,6 +208,7 @@ impl Learning {
     fn task(&mut self) -> &mut dyn Task {
         match self {
             Self::Images(task) => &mut **task,
+            Self::Pixels(pixels) => pixels.task(),
             Self::Texts(learned) => &mut learned.task,
         }
     }
@@ -205,6 +217,7 @@ impl Learning {
     fn example(&self) -> (&'static str, &'static str) {
         match self {
             Self::Images(_) => ("infer", "IMAGE"),
+            Self::Pixels(pixels) => pixels.example(),
             Self::Texts(learned) => learned.example(),
         }
     }
@@ -223,7 +236,7 @@ fn begun(args: &TrainArgs, talk: Talk) -> Result<Begun> {
         Some(name) => (new_model(name, args)?, format!("new:{name}")),
         None => model(&args.model, talk)?,
     };
-    let asked = Asked::new(args, id)?;
+    let asked = Asked::new(args, id, Kind::of(&files.config))?;
     let inside = |inner: &Path, outer: &Path| {
         let real =
             |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_default();
@@ -265,9 +278,6 @@ fn model(args: &ModelArgs, talk: Talk) -> Result<(ModelFiles, String)> {
         true => std::path::absolute(path).unwrap_or(path.to_owned()).display().to_string(),
         false => found.id.clone(),
     };
-    if found.files.kind() != Some(ModelKind::Text) {
-        found.expect(ModelKind::Vision)?;
-    }
     Ok((found.files, id))
 }
 
@@ -283,7 +293,9 @@ fn new_model(name: &str, args: &TrainArgs) -> Result<ModelFiles> {
     } else {
         fresh::timm(name, &args.model_args, seed)?
     };
-    let mut files = ModelFiles::made(format!("new:{name}"), made);
+    let files = ModelFiles::made(format!("new:{name}"), made);
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let mut files = files.completed_from(beside, !args.model.no_mmap)?;
     let text = files.kind() == Some(ModelKind::Text);
     if args.tokenizer.is_some() && !text {
         return Err(Error::usage(

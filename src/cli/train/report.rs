@@ -138,7 +138,7 @@ impl<'a, W: Write> Report<'a, W> {
             }
             Event::Features { done, total } => {
                 let talk = self.talk;
-                let bar = self.bar.get_or_insert_with(|| talk.progress("features", total as u64, false));
+                let bar = self.bar.get_or_insert_with(|| talk.progress("images", total as u64, false));
                 bar.at(done as u64);
                 if done == total {
                     self.bar = None;

@@ -26,6 +26,9 @@ const ASIDE: &[&str] = &["freqs_cis"];
 /// Table of token embeddings.
 pub(crate) const TOKEN_TABLE: &str = "tok_embeddings.weight";
 
+/// Table of class embeddings; the row behind the last class, if there is one, stands for none.
+pub(crate) const CLASS_TABLE: &str = "cls_embedding.embedding_table.weight";
+
 pub(crate) const NAMING: Naming = Naming { ignored: ASIDE, ..Naming::PLAIN };
 
 struct LlamaGen {
@@ -130,7 +133,7 @@ impl Llama {
         let rows = |name: &str| names.dims(name).and_then(|d| d.first().copied());
         let classes = fields.count("num_classes", 1000)?;
         // The row after the last class stands for none; it exists if the model was trained with dropout.
-        let guided = rows("cls_embedding.embedding_table.weight").is_some_and(|n| n > classes);
+        let guided = rows(CLASS_TABLE).is_some_and(|n| n > classes);
         let doubling = fields.get("ch_mult").and_then(Json::as_array).map_or(5, Vec::len).clamp(1, 8) - 1;
         let generation = fields.nested("generation")?;
         let number = |key: &str, usual: f32| match &generation {
@@ -179,7 +182,7 @@ impl Llama {
         let c = self.info.hidden;
         let rows = self.info.classes.unwrap_or(0) + usize::from(self.info.guided);
         let ids = s.classes(g);
-        let table = self.names.value(g, "cls_embedding.embedding_table.weight", [rows, c]);
+        let table = self.names.value(g, CLASS_TABLE, [rows, c]);
         let class = g.gather(table, ids);
         g.reshape(class, [s.rows, 1, c])
     }

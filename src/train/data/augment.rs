@@ -1,7 +1,8 @@
 //! Images varied at random, on bytes and in the model's size, as timm does by default: a random crop that is
-//! resized, mirrored half the time, its colors jittered, a rectangle of it erased (timm 1.0.31,
+//! resized, mirrored half the time, varied by RandAugment, its colors jittered, a rectangle of it erased (timm 1.0.31,
 //! `transforms_factory.py` and `random_erasing.py`; the crop is torchvision's `RandomResizedCrop`).
 
+use super::rand_augment::RandAugment;
 use crate::error::Result;
 use crate::image::Decoded;
 use crate::image::preprocess::Preprocess;
@@ -18,6 +19,9 @@ pub struct Augment {
     pub ratio: [f64; 2],
     /// Probability of being mirrored.
     pub flip: f64,
+    /// RandAugment, if that is done.
+    #[serde(default)]
+    pub rand: Option<RandAugment>,
     /// How far brightness, contrast and saturation may be from 1.
     pub jitter: f64,
     /// Probability that a rectangle is filled with noise.
@@ -27,7 +31,8 @@ pub struct Augment {
 /// timm's defaults but for the jitter, which is none.
 impl Default for Augment {
     fn default() -> Self {
-        Self { scale: [0.08, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0], flip: 0.5, jitter: 0.0, erase: 0.0 }
+        let (scale, ratio) = ([0.08, 1.0], [3.0 / 4.0, 4.0 / 3.0]);
+        Self { scale, ratio, flip: 0.5, rand: None, jitter: 0.0, erase: 0.0 }
     }
 }
 
@@ -49,7 +54,10 @@ impl Augment {
             _ => self.cropped(image, preprocess.filter, size, random),
         };
         if random.chance(self.flip) {
-            pixels.chunks_mut(size.width * 3).for_each(mirror);
+            mirror(&mut pixels, size.width);
+        }
+        if let Some(rand) = self.rand {
+            pixels = rand.apply(pixels, size.width, mean(preprocess), random);
         }
         if self.jitter > 0.0 {
             jitter(&mut pixels, self.jitter, random);
@@ -89,10 +97,18 @@ impl Augment {
     }
 }
 
-fn mirror(row: &mut [u8]) {
-    let last = row.len() / 3 - 1;
-    for x in 0..row.len() / 6 {
-        (0..3).for_each(|c| row.swap(3 * x + c, 3 * (last - x) + c));
+/// The colour that is the mean of the model's images, with which timm fills what is moved in from outside.
+fn mean(preprocess: &Preprocess) -> [u8; 3] {
+    let mean = preprocess.mean_std.map_or([0.5; 3], |(mean, _)| mean);
+    mean.map(|x| (255.0 * x).round_ties_even().clamp(0.0, 255.0) as u8)
+}
+
+/// Mirrors images (…,W,3).
+pub(in crate::train) fn mirror(pixels: &mut [u8], width: usize) {
+    for row in pixels.chunks_mut(3 * width) {
+        for x in 0..width / 2 {
+            (0..3).for_each(|c| row.swap(3 * x + c, 3 * (width - 1 - x) + c));
+        }
     }
 }
 
@@ -173,7 +189,7 @@ mod tests {
         let mirrored = Augment { flip: 1.0, ..none };
         let mut twice = mirrored.apply(&image, &preprocess, size, &mut Random::new(1)).unwrap();
         assert_ne!(twice, preprocess.pixels(&image).unwrap());
-        twice.chunks_mut(48).for_each(mirror);
+        mirror(&mut twice, 16);
         assert_eq!(twice, preprocess.pixels(&image).unwrap());
     }
 }

@@ -71,6 +71,31 @@ pub fn read_folder(path: &Path, split: f64, seed: u64) -> Result<[ImageSet; 2]> 
     Ok([set(training.collect()), set(held_out)])
 }
 
+/// The images of a folder and below it, whatever their classes: to train on, and to validate on, as [`read_folder`] parts
+/// them.
+///
+/// # Errors
+/// [`Error::Input`] for a folder that cannot be listed, or holds fewer than two images.
+pub fn read_pictures(path: &Path, split: f64, seed: u64) -> Result<[ImageSet; 2]> {
+    let below = |names: &[&str]| names.iter().map(|name| path.join(name)).find(|folder| folder.is_dir());
+    let train = below(TRAIN);
+    let mut files = [images(train.as_deref().unwrap_or(path))?];
+    let held_out = match train.and_then(|_| below(HELD_OUT)) {
+        Some(folder) => images(&folder)?.into_iter().map(|file| (file, 0)).collect(),
+        None if files[0].is_empty() => vec![],
+        None => kept_back(&mut files, split, seed),
+    };
+    let [training] = files;
+    if training.is_empty() || held_out.is_empty() {
+        let what =
+            format!("there are {} images to train on, {} to validate on", training.len(), held_out.len());
+        let help = "name a folder with at least two images, of which a share is kept for validation";
+        return Err(Error::input(path.display(), what, help));
+    }
+    let set = |files| ImageSet { classes: vec![], images: Images::Files(files) };
+    Ok([set(training.into_iter().map(|file| (file, 0)).collect()), set(held_out)])
+}
+
 /// Takes a share of each class away.
 fn kept_back(files: &mut [Vec<PathBuf>], split: f64, seed: u64) -> Vec<(PathBuf, u32)> {
     let mut kept = Vec::new();
@@ -177,6 +202,21 @@ mod tests {
         let again = read_folder(data.path(), 0.2, 1).unwrap();
         assert_eq!(files(&again[1]), files(&val));
         assert_ne!(files(&read_folder(data.path(), 0.2, 2).unwrap()[1]), files(&val));
+    }
+
+    #[test]
+    fn pictures_need_no_classes() {
+        let data = folder(&["1.png", "a/2.png", "a/b/3.jpg", "a/notes.txt", "c/4.png"]);
+        let [train, val] = read_pictures(data.path(), 0.25, 1).unwrap();
+        assert_eq!((train.len(), val.len(), train.classes.len()), (3, 1, 0));
+        assert!(!files(&train).contains(&files(&val)[0]));
+        let data = folder(&["train/1.png", "train/a/2.png", "val/3.png"]);
+        let [train, val] = read_pictures(data.path(), 0.25, 1).unwrap();
+        assert_eq!((train.len(), files(&val)), (2, vec![("3.png".to_owned(), 0)]));
+        let refused = |files: &[&str]| read_pictures(folder(files).path(), 0.1, 1).unwrap_err().message();
+        assert!(refused(&["1.txt"]).contains("0 images to train on"));
+        assert!(refused(&["1.png"]).contains("0 to validate on"));
+        assert!(refused(&["train/1.txt", "val/1.png"]).contains("0 images to train on, 1 to"));
     }
 
     #[test]

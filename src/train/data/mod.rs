@@ -8,7 +8,9 @@ mod folder;
 mod lists;
 pub mod mix;
 mod pairs;
+mod pixel_ops;
 mod questions;
+mod rand_augment;
 mod tagged;
 mod texts;
 
@@ -17,13 +19,15 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 
 pub use augment::Augment;
+pub(super) use augment::mirror;
 pub(super) use batches::{Batch, Batches, Feed, Varied};
 pub use documents::read_documents;
-pub use folder::read_folder;
+pub use folder::{read_folder, read_pictures};
 pub use lists::{Fields, fields_of, has_texts};
 pub use mix::Mix;
 pub use pairs::{Rated, read_pairs, read_rated};
 pub use questions::{Question, read_questions};
+pub use rand_augment::RandAugment;
 pub use tagged::{Tagged, read_tagged};
 pub use texts::{TextSet, read_texts};
 
@@ -37,7 +41,7 @@ use crate::tensor::Size;
 /// Images with their classes.
 #[derive(Debug, Clone)]
 pub struct ImageSet {
-    /// Names of the classes.
+    /// Names of the classes; none where they do not matter.
     pub classes: Vec<String>,
     /// The images.
     pub images: Images,
@@ -69,6 +73,14 @@ impl ImageSet {
         let set = |images| ImageSet { classes: classes.clone(), images };
         let drawn = |seed, count, fresh| Images::Shapes { seed, count, side, fresh };
         [set(drawn(seed, count, true)), set(drawn(!seed, held_out, false))]
+    }
+
+    /// The same pictures every epoch, where they are drawn.
+    pub fn fixed(mut self) -> Self {
+        if let Images::Shapes { fresh, .. } = &mut self.images {
+            *fresh = false;
+        }
+        self
     }
 
     /// Few digits by classes and images: other ones for other data.
