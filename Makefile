@@ -9,7 +9,7 @@ CARGO_FLAGS ?= --locked
 TOOLS := target/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build vulkan test test-kernels test-latest-mesa lint audit fuzz gpu-report rehearse-gpu
+.PHONY: help demo train-demo build vulkan test test-kernels test-latest-mesa lint audit fuzz gpu-report rehearse-gpu
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
@@ -17,6 +17,9 @@ help: ## Lists the targets
 
 demo: build vulkan ## Builds, then classifies the sample images with the built-in model
 	@bash scripts/demo.sh
+
+train-demo: build vulkan ## Trains the built-in model's last layers and a new classifier for three minutes
+	@bash scripts/train-demo.sh
 
 build:
 	$(CARGO) build --release $(CARGO_FLAGS)

@@ -124,6 +124,25 @@ pub fn same_classes(files: &ModelFiles, own: Option<usize>, classes: &[String]) 
     places.filter(|_| known.names.len() == classes.len())
 }
 
+/// The files of a model that tells classes apart with a new classifier for the same ones, as [`with_head`] draws it.
+///
+/// # Errors
+/// [`Error::Model`] for a model without classes.
+pub fn anew(files: &ModelFiles, seed: u64) -> Result<ModelFiles> {
+    let model = models::from_config(&files.config, files.checkpoint.index(), None)
+        .map_err(|e| e.within(&files.name))?;
+    let (classes, tags) = match &model {
+        AnyModel::Vision(model) => (model.info().classes, false),
+        AnyModel::Text(model) => (model.info().classes, model.info().can(Task::Tag)),
+        AnyModel::Generator(_) => (None, false),
+    };
+    let none =
+        || Error::model(&files.name, "has no classifier to begin anew", "it gets one where it needs one");
+    let known = Labels::from_config(&files.config, classes.ok_or_else(none)?);
+    let head = if tags { Head::Tags(&known.names) } else { Head::Classes(&known.names) };
+    with_head(files, &head, seed)
+}
+
 /// The files of a model of images or texts with a new head: weights of the normal distribution of deviation 0.02,
 /// drawn by `seed`, and no bias.
 ///

@@ -72,6 +72,9 @@ pub(crate) struct TrainArgs {
     /// LlamaGen (with vq.safetensors beside it) or ImageGPT (with preprocessor_config.json)
     #[arg(long, value_name = "ARCH|CONFIG")]
     pub new: Option<String>,
+    /// Begin with a classifier of random weights in the place of the model's own, for the same classes
+    #[arg(long, conflicts_with_all = ["new", "resume"])]
+    pub new_head: bool,
     /// Arguments of timm's class for --new: img_size=64 depth=6 pos_embed=none
     #[arg(long, value_name = "KEY=VALUE", num_args = 1.., requires = "new", value_parser = argument)]
     pub model_args: Vec<(String, Json)>,

@@ -21,7 +21,7 @@ use crate::textfile;
 use crate::train::data::ImageSet;
 use crate::train::lora::LoraWishes;
 use crate::train::save::{self, Output, State};
-use crate::train::{ImageClasses, Recipe, Scope, Task, Trainer, fit};
+use crate::train::{ImageClasses, Recipe, Scope, Task, Trainer, fit, head};
 use args::TrainArgs;
 use asked::{Asked, Kind};
 use pixels::Pixels;
@@ -236,6 +236,7 @@ fn begun(args: &TrainArgs, talk: Talk) -> Result<Begun> {
         Some(name) => (new_model(name, args)?, format!("new:{name}")),
         None => model(&args.model, talk)?,
     };
+    let files = if args.new_head { head::anew(&files, args.course.seed)? } else { files };
     let asked = Asked::new(args, id, Kind::of(&files.config))?;
     let inside = |inner: &Path, outer: &Path| {
         let real =
