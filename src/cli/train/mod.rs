@@ -107,7 +107,7 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
 /// What is learned: classes of images, or from texts.
 enum Learning {
     Images(Box<ImageClasses>),
-    Texts(Learned),
+    Texts(Box<Learned>),
 }
 
 impl Learning {
@@ -120,7 +120,7 @@ impl Learning {
                 return Err(Error::usage(what, "name a text model, as in -m google-bert/bert-base-uncased"));
             }
             let (learned, data) = Learned::new(files, path, asked, talk)?;
-            return Ok((Self::Texts(learned), data));
+            return Ok((Self::Texts(Box::new(learned)), data));
         }
         if texts {
             let what = format!("{} reads texts, not images", files.name);
