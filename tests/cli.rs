@@ -53,6 +53,8 @@ mod tiny;
 mod train;
 #[path = "cli/train_pixels.rs"]
 mod train_pixels;
+#[path = "cli/train_texts.rs"]
+mod train_texts;
 #[path = "cli/tune.rs"]
 mod tune;
 #[path = "cli/verify.rs"]

@@ -11,12 +11,13 @@ use std::time::Duration;
 use common::open;
 use vit_gpu::gpu::DeviceChoice;
 use vit_gpu::session::ModelFiles;
-use vit_gpu::train::data::{Augment, ImageSet, Images, Mix};
+use vit_gpu::train::data::{Augment, ImageSet, Images, Mix, read_documents};
 use vit_gpu::train::lora::LoraWishes;
 use vit_gpu::train::save::{self, Output, State};
+use vit_gpu::train::texts::masked_words;
 use vit_gpu::train::{
-    AdamW, Decay, Drawing, DrawnImages, Event, Feeding, ImageClasses, MaskedImages, Optimizer, Recipe, Run,
-    Schedule, Scope, Sgd, Task, Trainer, fit, scope,
+    AdamW, Decay, Drawing, DrawnImages, Event, Feeding, ImageClasses, MaskedImages, Optimizer, Reading,
+    Recipe, Run, Schedule, Scope, Sgd, Task, Trainer, fit, scope,
 };
 use vit_gpu::{Device, Generator, ModelSource, Options, Session};
 
@@ -308,6 +309,63 @@ fn an_interrupted_run_gives_the_same_bits_on_this_adapter() {
             &[4, 10, 15],
         );
         interrupted(&Small { lora: Some(2), ..small }, &[3, 8]);
+    }
+}
+
+/// A run on masked words, which are drawn anew in every epoch, until `stop` steps are done; the losses of the steps.
+fn masked(device: &Device, folder: &Path, stop: u32) -> Vec<f32> {
+    let output = Output::new(&folder.join("run")).unwrap();
+    let going_on = output.is_taken();
+    let place = if going_on { output.last() } else { "tests/toys/bert-toy".into() };
+    let text = folder.join("story.txt");
+    let line =
+        |i: usize| format!("{} has the {} hat.\n", ["Anna", "Ben"][i % 2], ["red", "blue", "green"][i % 3]);
+    std::fs::write(&text, (0..30).map(line).collect::<String>()).unwrap();
+    let documents = read_documents(&text, 0.2, 1).unwrap();
+    let files = ModelSource::Path(place.clone()).read(false).unwrap();
+    let mut task = masked_words(files, documents, &Reading { batch: 2, seed: 3, longest: Some(16) }).unwrap();
+    let options = Options { device: device.clone(), tuning_budget: Duration::ZERO, ..Options::default() };
+    let optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.05 });
+    let recipe = Recipe { optimizer, clip: 1.0, decays: &scope::decays };
+    let mut trainer = task.trainer(&options, Scope::All, &recipe).unwrap();
+    let mut state = State::default();
+    if going_on {
+        state = save::read_state(&place).unwrap();
+        save::resume(&mut trainer, &place, &state).unwrap();
+    }
+    let steps = (2 * task.batches()) as u32;
+    assert!(steps > 8, "{steps} steps");
+    let schedule = Schedule { rate: 1e-3, least: 0.0, warmup: 2, steps, decay: Decay::Cosine };
+    let run = Run { epochs: 2, schedule, save_every: 0 };
+    let (files, mut losses) = (task.files().clone(), Vec::new());
+    let watch = &mut |event: Event<'_>| match event {
+        Event::Step { step, loss, .. } => {
+            losses.push(loss);
+            step < stop
+        }
+        _ => true,
+    };
+    fit::fit(&mut trainer, &mut task, &files, &run, state, &output, watch).unwrap();
+    losses
+}
+
+#[test]
+fn an_interrupted_run_on_masked_words_gives_the_same_bits() {
+    let choice = DeviceChoice::default();
+    let adapter = open(&choice).map(|_| Device::Gpu(choice));
+    for device in [Some(Device::Reference), adapter].into_iter().flatten() {
+        let [whole, parts] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let losses = masked(&device, whole.path(), u32::MAX);
+        let mut all = Vec::new();
+        for stop in [2, 7, u32::MAX] {
+            all.extend(masked(&device, parts.path(), stop));
+        }
+        assert_eq!(all, losses);
+        // The least perplexity of both epochs is the best one.
+        let state = save::read_state(&whole.path().join("run/last")).unwrap();
+        let least = state.log.iter().map(|row| row.found[0].1).fold(f64::INFINITY, f64::min);
+        assert_eq!(state.best.unwrap().1, least);
+        same(&whole.path().join("run"), &parts.path().join("run"));
     }
 }
 

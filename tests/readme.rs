@@ -73,6 +73,16 @@ const TEXTS: &[(&str, &str)] = &[
         "claims.tsv",
         "text\tpair\tlabel\nAnna has a hat.\tBen has a hat.\tno\nBen has a hat.\tBen has it.\tyes\nAnna is here.\tBen is here.\tno\nAnna has a ball.\tShe has it.\tyes\n",
     ),
+    (
+        "questions.jsonl",
+        "{\"question\": \"Who has a hat?\", \"context\": \"Anna has a hat.\", \"answer\": \"Anna\"}\n{\"question\": \"Who is here?\", \"context\": \"Ben is here.\", \"answers\": {\"text\": [\"Ben\"], \"answer_start\": [0]}}\n",
+    ),
+    (
+        "tags.jsonl",
+        "{\"tokens\": [\"Anna\", \"ran\"], \"tags\": [\"B-PER\", \"O\"]}\n{\"tokens\": [\"Ben\", \"ran\"], \"tags\": [\"B-PER\", \"O\"]}\n",
+    ),
+    ("orders.tsv", "source\ttarget\nAnna has a hat.\that\nBen has a ball.\tball\n"),
+    ("ratings.tsv", "text\tlabel\nAnna likes it.\t4.5\nBen does not.\t1\n"),
     ("sentences.jsonl", "{\"text\": \"Anna is in the park.\"}\n{\"text\": \"Ben has a hat.\"}\n"),
 ];
 

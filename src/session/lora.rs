@@ -76,6 +76,11 @@ impl ModelFiles {
         if let (Some(to), Some(from)) = (files.config.as_object_mut(), labels.as_ref().filter(|_| !own)) {
             let said = LABELS.iter().filter_map(|key| Some((*key, from.get(key)?)));
             to.extend(said.map(|(key, value)| (key.to_owned(), value.clone())));
+            // One name stands for classes of texts and for those of tokens: the class says which.
+            let class = from.get("architectures").filter(|list| {
+                list[0].as_str().is_some_and(|class| class.ends_with("ForTokenClassification"))
+            });
+            to.extend(class.map(|class| ("architectures".to_owned(), class.clone())));
         }
         files.adapter = files.adapter.map(|adapter| Applied { folder: Some(path.to_owned()), ..adapter });
         Ok(files)

@@ -32,7 +32,7 @@ or one file. What is learned follows from the model and the fields, or is said b
     tokens, tags                 token-classification of BERT (.jsonl)
     source, target               text-to-text of T5
     text alone, or a .txt        causal-lm of GPT-2, masked-lm of BERT, span-corruption of T5
-There is no dropout, of no model. Running text is cut into pieces of --max-tokens.
+There is no dropout. Running text is cut into pieces of --max-tokens.
 
 What is learned goes by the model. Most learn classes. A masked autoencoder (ViT-MAE) learns to paint
 hidden patches: its images need no classes, and infer --reconstruct shows what it paints. A generator of

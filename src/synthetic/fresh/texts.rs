@@ -219,7 +219,9 @@ fn t5(fields: &Fields) -> Result<Vec<Tensor>> {
         }
         list.add(&format!("{stack}.final_layer_norm.weight"), &[c], gain);
     }
-    if fields.config["tie_word_embeddings"] == json!(false) {
+    // Both say v1.1, whose head is no table of words: configurations of transformers 5 only the second.
+    if ["tie_word_embeddings", "scale_decoder_outputs"].iter().any(|key| fields.config[*key] == json!(false))
+    {
         list.add("lm_head.weight", &[v, c], Draw::Normal(factor));
     }
     Ok(list.0)

@@ -1,6 +1,6 @@
 //! Learning from texts: classes, numbers, tags and answers, masked words, the next token, text to text.
 //!
-//! A [`Lesson`](lesson::Lesson) says what one objective makes of its data: examples, drawn anew for every epoch where
+//! A `Lesson` says what one objective makes of its data: examples, drawn anew for every epoch where
 //! chance is part of it, and the numbers of a validation. [`Texts`] is the task that all of them share: order,
 //! batches, inputs, the loop of a validation.
 
