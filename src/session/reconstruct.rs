@@ -163,7 +163,7 @@ mod tests {
         let out = layout.paint(&image, &painted, Some(&flat), &hidden);
         assert_eq!(out[6..18], [120; 12]);
         assert!(
-            (error(&painted, &vec![0.0; 24], &hidden)
+            (error(&painted, &[0.0; 24], &hidden)
                 - (6..18).map(|i| 0.01 * (i * i) as f32).sum::<f32>() / 12.0)
                 .abs()
                 < 1e-5

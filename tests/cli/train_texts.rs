@@ -137,7 +137,7 @@ fn squad(path: &Path, scenes: std::ops::Range<usize>) {
             }
         };
         json!({"context": context, "qas": [
-            {"id": i.to_string(), "question": question, "answers": answers, "is_impossible": i % 3 == 0}]})
+            {"id": i.to_string(), "question": question, "answers": answers, "is_impossible": i.is_multiple_of(3)}]})
     };
     let all = json!({"version": "v2.0", "data": [{"paragraphs": scenes.map(paragraph).collect::<Vec<_>>()}]});
     fs::write(path, all.to_string()).unwrap();

@@ -2,7 +2,7 @@
 //! is seen of it, and what is painted.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -173,7 +173,7 @@ fn picture(
     made: &Reconstruction,
     size: Size,
     patch: [usize; 2],
-    path: &PathBuf,
+    path: &Path,
 ) -> Result<Vec<u8>> {
     let Size { height, width } = size;
     let one = |pixels: Vec<u8>| GeneratedImage { height, width, pixels };

@@ -17,8 +17,8 @@ Examples:
     vit-gpu train --new vit_tiny_patch16_224 --model-args img_size=32 --data flowers -o small-vit
     vit-gpu train --resume small-vit
     vit-gpu train -m ./bert --data claims.tsv -o claims-bert --trainable head --val-split 0.5
-    vit-gpu train -m ./vit-mae --data photos -o photos-mae --epochs 2 -b 4
-    vit-gpu train -m ./imagegpt --data photos -o photos-gpt --epochs 2 -b 4 --hflip 0.5
+    vit-gpu train -m ./vit-mae --data photos -o mae-run --epochs 2 -b 4
+    vit-gpu train -m ./imagegpt --data photos -o gpt-run --epochs 2 -b 4 --hflip 0.5
     vit-gpu train -m ./gpt2 --data story.txt -o story-gpt2 --epochs 2 --max-tokens 16 --val-split 0.4
 
 The data is a folder as torchvision's ImageFolder takes it: DATA/train/CLASS/*.jpg with DATA/val/CLASS/*.jpg,
@@ -32,7 +32,7 @@ or one file. What is learned follows from the model and the fields, or is said b
     tokens, tags                 token-classification of BERT (.jsonl)
     source, target               text-to-text of T5
     text alone, or a .txt        causal-lm of GPT-2, masked-lm of BERT, span-corruption of T5
-There is no dropout, of no model. Running text is cut into pieces of --max-tokens.
+There is no dropout. Running text is cut into pieces of --max-tokens.
 
 What is learned goes by the model. Most learn classes. A masked autoencoder (ViT-MAE) learns to paint
 hidden patches: its images need no classes, and infer --reconstruct shows what it paints. A generator of

@@ -121,7 +121,7 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
 enum Learning {
     Images(Box<ImageClasses>),
     Pixels(Pixels),
-    Texts(Learned),
+    Texts(Box<Learned>),
 }
 
 impl Learning {
@@ -134,7 +134,7 @@ impl Learning {
                 return Err(Error::usage(what, "name a text model, as in -m google-bert/bert-base-uncased"));
             }
             let (learned, data) = Learned::new(files, path, asked, talk)?;
-            return Ok((Self::Texts(learned), data));
+            return Ok((Self::Texts(Box::new(learned)), data));
         }
         if texts {
             let what = format!("{} reads texts, not images", files.name);

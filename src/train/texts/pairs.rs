@@ -64,10 +64,10 @@ impl Lesson for Pairs {
     }
 
     fn sizes(&self) -> TextSizes {
-        let most = |of: &dyn Fn(&(Vec<u32>, Vec<u32>)) -> usize| self.sets.iter().flatten().map(of).max();
-        let (tokens, written) = (most(&|pair| pair.0.len()), most(&|pair| pair.1.len()));
-        let written = written.unwrap_or(1);
-        TextSizes { batch: 0, tokens: tokens.unwrap_or(1), written, places: written }
+        let pairs = || self.sets.iter().flatten();
+        let tokens = pairs().map(|(source, _)| source.len()).max().unwrap_or(1);
+        let written = pairs().map(|(_, target)| target.len()).max().unwrap_or(1);
+        TextSizes { batch: 0, tokens, written, places: written }
     }
 
     fn rows(&self, sizes: TextSizes) -> usize {
