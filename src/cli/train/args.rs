@@ -19,7 +19,7 @@ Examples:
     vit-gpu train -m ./bert --data claims.tsv -o claims-bert --trainable head --val-split 0.5
     vit-gpu train -m ./vit-mae --data photos -o mae-run --epochs 2 -b 4
     vit-gpu train -m ./imagegpt --data photos -o gpt-run --epochs 2 -b 4 --hflip 0.5
-    vit-gpu train -m ./gpt2 --data story.txt -o story-gpt2 --epochs 2 --max-tokens 16 --val-split 0.4
+    vit-gpu train -m ./gpt2 --data story.txt -o story-gpt2 --epochs 2 --val-split 0.4
 
 The data is a folder as torchvision's ImageFolder takes it: DATA/train/CLASS/*.jpg with DATA/val/CLASS/*.jpg,
 or DATA/CLASS/*.jpg, of which a share is kept for validation. If its classes are not the model's, the model

@@ -7,7 +7,7 @@ use crate::tokenizer::Encoding;
 /// Bytes of a text that are tokenized at once, or a few more: up to where a line begins.
 const AT_ONCE: usize = 64 << 10;
 
-/// Most tokens of a piece, of models that have no limit of their own: T5 was trained on so many.
+/// Most tokens of a piece, of models and tokenizers that have no limit of their own: T5 was trained on so many.
 const USUAL: usize = 512;
 
 /// Tokens of a piece: as many as were asked for, at most what the model takes.
@@ -16,7 +16,8 @@ const USUAL: usize = 512;
 /// [`Error::Usage`] for more than the model takes, or fewer than `least`.
 pub(super) fn length(session: &TextSession, asked: Option<usize>, least: usize) -> Result<usize> {
     let limit = session.limit();
-    let length = asked.unwrap_or(limit.unwrap_or(USUAL));
+    let usual = limit.or(session.tokenizer()?.limit().filter(|limit| *limit < USUAL)).unwrap_or(USUAL);
+    let length = asked.unwrap_or(usual);
     if let Some(limit) = limit.filter(|limit| length > *limit) {
         let what = format!("pieces of {length} tokens, and {} takes {limit}", session.name());
         return Err(Error::usage(what, "take shorter ones"));

@@ -47,15 +47,16 @@ pub fn span_corruption(files: ModelFiles, documents: [Vec<String>; 2], reading: 
     let sentinels: Vec<u32> = (0..).map_while(|i| tokenizer.id(&format!("<extra_id_{i}>"))).collect();
     let end = around(&session)?[1].clone();
     let length = length(&session, reading.longest, 2 + end.len())? - end.len();
-    let (_, spans) = counts(length);
-    if spans > sentinels.len() {
-        let what =
-            format!("{spans} spans of {length} tokens, and the tokenizer has {} sentinels", sentinels.len());
-        return Err(Error::usage(what, "take shorter pieces, or a tokenizer with <extra_id_0> and so on"));
-    }
     let [training, held_out] =
         documents.each_ref().map(|documents| joined(&session, documents, end.first().copied()));
     let pieces = pieces([training?, held_out?], length, 2)?;
+    let longest = pieces.iter().flatten().map(Vec::len).max().unwrap_or(2);
+    let (_, spans) = counts(longest);
+    if spans > sentinels.len() {
+        let what =
+            format!("{spans} spans of {longest} tokens, and the tokenizer has {} sentinels", sentinels.len());
+        return Err(Error::usage(what, "take shorter pieces, or a tokenizer with <extra_id_0> and so on"));
+    }
     let start = session.info().start.unwrap_or(0);
     let lesson = SpanCorruption { pieces, sentinels, end, start, seed: reading.seed };
     Ok(Texts::new(files, session, Box::new(lesson), reading, false))
