@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::objective::{LOSS, Objective, WEIGHTS};
+use super::objective::{LOSS, OTHERS, Objective, WEIGHTS};
 use super::parameters::{Parameter, Parameterised, parameterise};
 use super::recipe::{self, AVERAGING, CLIP, Optimizer, RATES, Recipe, SHARES, average_of, gradient_of};
 use super::scope;
@@ -369,6 +369,10 @@ impl Trainer {
 
 /// How many rows of a part of a batch count in its loss.
 fn counted(part: &[(&str, HostTensor)]) -> f64 {
-    let weights = part.iter().find(|(name, _)| *name == WEIGHTS).and_then(|(_, t)| t.as_f32());
-    weights.map_or(1.0, |weights| weights.iter().filter(|w| **w != 0.0).count() as f64)
+    let weights = |wanted: &str| part.iter().find(|(name, _)| *name == wanted).and_then(|(_, t)| t.as_f32());
+    // Of images that are mixed either label may count for nothing.
+    let (Some(own), others) = (weights(WEIGHTS), weights(OTHERS[1])) else { return 1.0 };
+    let counts =
+        |i: usize| own[i] != 0.0 || others.is_some_and(|others| others.get(i).is_some_and(|w| *w != 0.0));
+    (0..own.len()).filter(|&i| counts(i)).count() as f64
 }

@@ -68,7 +68,7 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
         }
         let opened = learning.trainer(&options, asked.trainable, &asked.recipe(), talk);
         match (opened, learning.batch()) {
-            (Err(Error::OutOfMemory { .. }), batch) if batch > 1 => {
+            (Err(Error::OutOfMemory { .. } | Error::Limit { .. }), batch) if batch > 1 => {
                 talk.warn(format_args!(
                     "a batch of {batch} does not fit the device; its parts come one after the other"
                 ));

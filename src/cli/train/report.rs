@@ -21,7 +21,7 @@ pub(super) fn memory(trainer: &Trainer, talk: Talk) {
         false => String::new(),
     };
     talk.note(format_args!(
-        "memory: {} of parameters, {} of the optimizer, {} of activations{saved}",
+        "memory: {} of parameters, {} of the optimizer, {} of activations and gradients{saved}",
         bytes(need.parameters),
         bytes(need.optimizer),
         bytes(need.activations)
