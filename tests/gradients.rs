@@ -2,7 +2,9 @@
 //! behind the op stands a tanh and a sum with weights, so that what arrives at it is never one.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use vit_gpu::graph::{Graph, Value, differentiate};
+use std::collections::BTreeSet;
+
+use vit_gpu::graph::{Graph, Storage, Value, Weight, differentiate, layer_of, recompute};
 use vit_gpu::ops::{Act, Scores};
 use vit_gpu::reference;
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
@@ -81,7 +83,7 @@ fn check(name: &str, build: impl FnOnce(&mut Builder) -> Value) {
     let inputs: Vec<(&str, HostTensor)> =
         numbers.iter().chain(&b.others).map(|(n, t)| (n.as_str(), t.clone())).collect();
     let zeros =
-        |_: &vit_gpu::graph::Weight, shape: Shape| Ok(HostTensor::f32(shape, vec![0.0; shape.elements()]));
+        |_: &Weight, shape: Shape| Ok(HostTensor::f32(shape, vec![0.0; shape.elements()]));
     let found = reference::run(&b.g, &zeros, &inputs).unwrap();
     for (i, gradient) in found.iter().enumerate() {
         assert_eq!(gradient.shape(), numbers[i].1.shape(), "{name}: operand {i}");
@@ -276,4 +278,48 @@ fn what_cannot_be_trained_is_said() {
     assert!(error.contains("does not depend on `idle`"), "{error}");
     let error = differentiate(&mut g.clone(), flat, &[x]).unwrap_err().to_string();
     assert!(error.contains("[6]"), "{error}");
+}
+
+/// Two layers of two activations each: the gradients are the same, and in the backward half nothing within a layer
+/// is read but copies.
+#[test]
+fn the_same_gradients_from_copies() {
+    let mut g = Graph::new();
+    let x = g.input("x", TensorDesc::f32([2, 3]));
+    let w = g.state("w", TensorDesc::f32([2, 3]), Storage::AsDeclared);
+    let mut y = g.mul(x, w);
+    for layer in 0..2 {
+        g.scope(format!("layer.{layer}.mlp"));
+        let once = g.act(y, Act::Gelu);
+        let twice = g.act(once, Act::Silu);
+        y = g.add(y, twice);
+    }
+    g.scope("loss");
+    let weights = g.input("weights", TensorDesc::f32([2]));
+    let target = g.input("target", TensorDesc::f32([2, 3]));
+    let errors = g.squared_error(y, target);
+    let loss = g.weighted_sum(errors, weights);
+    g.output("loss", loss);
+    let gradients = differentiate(&mut g, loss, &[w]).unwrap();
+    let (mut again, replaced) = recompute(&g, loss, &gradients).unwrap();
+    g.output("dw", gradients[0]);
+    again.output("dw", replaced[0]);
+    let kept = |graph: &Graph| {
+        let behind = &graph.nodes()[loss.index() + 1..];
+        let read = behind.iter().flat_map(|n| &n.inputs).filter(|v| v.index() <= loss.index());
+        read.filter(|v| layer_of(&graph.node(**v).label).is_some()).collect::<BTreeSet<_>>().len()
+    };
+    // Without copies each layer keeps what its second activation reads, too.
+    assert_eq!((kept(&g), kept(&again)), (4, 2));
+    let numbers = |from: f32| HostTensor::f32([2, 3], (0..6).map(|i| (from + i as f32).sin()).collect());
+    let run = |graph: &Graph| {
+        let inputs = ["x", "target"].map(|n| (n, numbers(n.len() as f32)));
+        let weights = ("weights", HostTensor::f32([2], vec![0.5, 2.0]));
+        let inputs: Vec<_> = inputs.into_iter().chain([weights]).collect();
+        let mut states = reference::States::new();
+        states.insert("w".to_owned(), numbers(9.0));
+        let load = |_: &Weight, shape| Ok(HostTensor::f32(shape, vec![]));
+        reference::run_with_states(graph, &load, &inputs, &mut states).unwrap()
+    };
+    assert_eq!(run(&g), run(&again));
 }

@@ -159,7 +159,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "vit_mae",
         model_types: &["vit_mae"],
-        about: "ViT-MAE: the encoder without masking; masked, with the decoder, by infer --reconstruct and in training",
+        about: "ViT-MAE: the encoder without masking; masked, with the decoder, for reconstructions and in training",
         open: Open::Vision(vit_mae::open),
         naming: &vit_mae::NAMING,
     },

@@ -3,7 +3,6 @@
 
 use super::candidates::Candidates;
 use super::choice::{Choice, Choices};
-use super::def::Cost;
 use super::target::Target;
 use super::weights::WeightSlot;
 use crate::error::{Error, Result};
@@ -42,8 +41,8 @@ pub struct Dispatch {
     pub workgroups: [u32; 3],
     /// The way that was chosen, where the op has several.
     pub choice: Option<Choice>,
-    /// What the launch itself costs, where it is not a share of its op's cost: it makes an operand ready.
-    pub cost: Option<Cost>,
+    /// Bytes that the launch moves, where it has no share of its op's work: it makes an operand ready.
+    pub moves: Option<u64>,
 }
 
 /// One operand of the op being lowered.
@@ -188,7 +187,7 @@ impl<'a> LowerCx<'a> {
             binds,
             workgroups: [x as u32, y as u32, 1],
             choice: self.choice.clone(),
-            cost: None,
+            moves: None,
         });
         Ok(())
     }
@@ -196,7 +195,7 @@ impl<'a> LowerCx<'a> {
     /// Says that the last launch makes an operand ready: it moves so many bytes, and is no share of the op's work.
     pub fn moves(&mut self, bytes: u64) {
         if let Some(last) = self.dispatches.last_mut() {
-            last.cost = Some(Cost { flops: 0, bytes });
+            last.moves = Some(bytes);
         }
     }
 

@@ -255,12 +255,12 @@ impl Builder<'_> {
         def.lower(&mut cx)?;
         let (dispatches, scratch) = cx.finish();
         let total = node.op.cost(&operand_descs, &desc);
-        let n = dispatches.iter().filter(|d| d.cost.is_none()).count().max(1) as u64;
+        let n = dispatches.iter().filter(|d| d.moves.is_none()).count().max(1) as u64;
         let share = Cost { flops: total.flops / n, bytes: total.bytes / n };
         let first = self.scratch.len();
         self.scratch.extend(scratch);
         let launch = |dispatch: Dispatch| {
-            let cost = dispatch.cost.unwrap_or(share);
+            let cost = dispatch.moves.map_or(share, |bytes| Cost { flops: 0, bytes });
             Launch { node: v.index(), dispatch, cost, scratch: first }
         };
         self.launches.extend(dispatches.into_iter().map(launch));

@@ -71,7 +71,7 @@ impl DrawnImages {
         objective::next_patch(generator.decoder(), 1)?;
         if feeding.mix != Mix::default() || feeding.smoothing > 0.0 || feeding.augment.is_some() {
             let what = "images become tokens once: they are not cropped, jittered, erased or mixed at random";
-            return Err(Error::usage(what, "mirror them by --hflip, or leave that away"));
+            return Err(Error::usage(what, "have them mirrored at most"));
         }
         let mut places = vec![0];
         let mut new_classes = false;

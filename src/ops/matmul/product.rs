@@ -86,27 +86,3 @@ impl OpDef for Product {
         MatMul::default().push(cx, sides, Along::default())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use super::*;
-    use crate::ops::Target;
-    use crate::plan;
-
-    /// Where operands are brought into order first, those launches only move bytes: all the work is the product's.
-    #[test]
-    fn packing_is_no_work() {
-        let mut g = Graph::new();
-        let [a, b] = ["a", "b"].map(|name| g.input(name, TensorDesc::f32([70, 64])));
-        let y = g.product([a, b], [true, false]);
-        g.output("y", y);
-        let plan = plan::compile(&g, &Target::portable_cpu(), plan::Options::default()).unwrap();
-        let flops: Vec<(&str, u64)> = plan.steps.iter().map(|s| (s.kernel.name, s.cost.flops)).collect();
-        let &[("pack", 0), ("pack", 0), (_, work)] = &flops[..] else { panic!("{flops:?}") };
-        assert_eq!(work, 2 * 70 * 64 * 64);
-        let moved = 2 * 70 * 64 * 4;
-        assert!(plan.steps[..2].iter().all(|s| (moved..2 * moved).contains(&s.cost.bytes)));
-    }
-}

@@ -39,7 +39,11 @@ pub fn read_rated(path: &Path, split: f64, seed: u64) -> Result<[Vec<Rated>; 2]>
             let number = label.trim().parse().ok().filter(|number: &f32| number.is_finite());
             let wrong = || {
                 let what = format!("line {}: the label `{}` is no number", record.line, label.escape_debug());
-                Error::input(path.display(), what, "to tell classes apart, leave --objective regression out")
+                Error::input(
+                    path.display(),
+                    what,
+                    "labels that are no numbers are classes: have the model tell them apart",
+                )
             };
             Ok((text, field(), number.ok_or_else(wrong)?))
         });
