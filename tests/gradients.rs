@@ -82,8 +82,7 @@ fn check(name: &str, build: impl FnOnce(&mut Builder) -> Value) {
         b.numbers.iter().map(|(n, _, t)| (n.clone(), t.clone())).collect();
     let inputs: Vec<(&str, HostTensor)> =
         numbers.iter().chain(&b.others).map(|(n, t)| (n.as_str(), t.clone())).collect();
-    let zeros =
-        |_: &Weight, shape: Shape| Ok(HostTensor::f32(shape, vec![0.0; shape.elements()]));
+    let zeros = |_: &Weight, shape: Shape| Ok(HostTensor::f32(shape, vec![0.0; shape.elements()]));
     let found = reference::run(&b.g, &zeros, &inputs).unwrap();
     for (i, gradient) in found.iter().enumerate() {
         assert_eq!(gradient.shape(), numbers[i].1.shape(), "{name}: operand {i}");

@@ -29,7 +29,7 @@ pub trait Task {
     /// If the data cannot be read.
     fn next(&mut self) -> Result<Inputs>;
 
-    /// The numbers of a validation. The first says which epoch is best.
+    /// The numbers of a validation. The first says which epoch is best, the next ones among equals.
     fn metrics(&self) -> &'static [Metric];
 
     /// The numbers of a validation, by the names of [`Task::metrics`].
@@ -149,7 +149,10 @@ pub fn fit(
     let parts = run.parts.max(1);
     let steps = task.batches() / parts;
     if steps == 0 {
-        return Err(Error::usage("there is less to train on than one step takes", "take a smaller batch"));
+        return Err(Error::usage(
+            "there is less to train on than one step takes",
+            "take a smaller batch, or fewer of them for a step",
+        ));
     }
     if state.epoch < run.epochs
         && !task.prepare(trainer, &mut |done, total| watch(Event::Features { done, total }))?
@@ -197,8 +200,7 @@ pub fn fit(
         });
         (state.batch, state.losses) = (0, 0.0);
         let first = state.log.last().and_then(|row| row.found.first()).map_or(0.0, |(_, value)| *value);
-        let which = task.metrics().first().map_or(Better::Greater, |metric| metric.better);
-        let better = state.best.is_none_or(|(_, best)| which.than(first, best));
+        let better = is_best(&state, task.metrics());
         if better {
             state.best = Some((state.epoch, first));
         }
@@ -212,6 +214,18 @@ pub fn fit(
         }
     }
     Ok(state)
+}
+
+/// Whether the last epoch is better than the best before: by the first metric, among equals by the next ones.
+fn is_best(state: &State, metrics: &[Metric]) -> bool {
+    let best = state.best.and_then(|(epoch, _)| state.log.iter().find(|row| row.epoch == epoch));
+    let (Some(last), Some(best)) = (state.log.last(), best) else { return true };
+    let pairs = metrics.iter().zip(last.found.iter().zip(&best.found));
+    let decided = pairs.map(|(metric, ((_, new), (_, old)))| (metric.better, *new, *old));
+    decided
+        .into_iter()
+        .find(|(_, new, old)| new != old)
+        .is_some_and(|(better, new, old)| better.than(new, old))
 }
 
 /// The table of epochs, as timm writes it.
@@ -261,4 +275,27 @@ fn not_finite(trainer: &mut Trainer, parts: &[Inputs], step: u32) -> Error {
         }
     }
     Error::NonFinite { what: format!("step {step}: the loss ({last})"), count: 1, total: 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn among_equal_epochs_the_one_of_least_loss_is_best() {
+        let mut state = State::default();
+        for (epoch, (top1, loss, is)) in
+            [(0.5, 1.0, true), (0.5, 0.9, true), (0.5, 0.95, false), (0.4, 0.1, false), (0.6, 2.0, true)]
+                .into_iter()
+                .enumerate()
+        {
+            let found = [("top1", top1), ("top5", 1.0), ("loss", loss)];
+            let found = found.map(|(name, value): (&str, f64)| (name.to_owned(), value)).into();
+            state.log.push(Row { epoch: epoch + 1, step: 0, train_loss: 0.0, rate: 0.0, found });
+            assert_eq!(is_best(&state, CLASSES), is, "epoch {}", epoch + 1);
+            if is {
+                state.best = Some((epoch + 1, top1));
+            }
+        }
+    }
 }

@@ -147,10 +147,10 @@ pub(crate) struct CourseArgs {
     #[arg(long)]
     pub grad_checkpointing: bool,
     /// What the learning rate falls by from layer to layer, towards the first, as in 0.75 [default: 1]
-    #[arg(long, value_name = "X", value_parser = above_share)]
+    #[arg(long, value_name = "X", conflicts_with = "lora", value_parser = above_share)]
     pub layer_decay: Option<f32>,
     /// Decay of a moving average of the weights, as in 0.999: it is validated, and is what OUT/best holds [default: none]
-    #[arg(long, value_name = "X", value_parser = share)]
+    #[arg(long, value_name = "X", value_parser = below_one)]
     pub model_ema_decay: Option<f32>,
     /// What order, variation and new weights are drawn by
     #[arg(long, value_name = "N", default_value_t = 42)]
@@ -292,6 +292,10 @@ fn positive(text: &str) -> Result<f32, String> {
 
 fn not_negative(text: &str) -> Result<f32, String> {
     number(text, |x| x >= 0.0, "it is a number of 0 or more")
+}
+
+fn below_one(text: &str) -> Result<f32, String> {
+    number(text, |x| (0.0..1.0).contains(&x), "it is a number from 0 and below 1")
 }
 
 fn above_share(text: &str) -> Result<f32, String> {

@@ -182,6 +182,11 @@ impl Asked {
             Opt::Lion if begun => 3e-4,
             Opt::Lion => 3e-5,
         };
+        let lr = course.lr.unwrap_or(usual_rate);
+        if course.min_lr > lr {
+            let what = format!("--min-lr {} is above the highest learning rate, {lr}", course.min_lr);
+            return Err(Error::usage(what, "let the rate fall: a --min-lr below --lr, or none"));
+        }
         Ok(Self {
             data,
             model,
@@ -189,7 +194,7 @@ impl Asked {
             objective: args.objective,
             epochs: course.epochs as usize,
             opt: course.opt,
-            lr: course.lr.unwrap_or(usual_rate),
+            lr,
             sched: course.sched,
             warmup_epochs: course.warmup_epochs.unwrap_or(course.epochs as f32 / 20.0),
             min_lr: course.min_lr,

@@ -11,7 +11,7 @@ use crate::random::Random;
 
 /// Names of the folder of images to train on, and of those to validate on.
 const TRAIN: &[&str] = &["train", "training"];
-const HELD_OUT: &[&str] = &["val", "valid", "validation", "test"];
+const HELD_OUT: &[&str] = &["val", "valid", "validation"];
 
 /// Folders below a class that are looked into.
 const MAX_DEPTH: usize = 16;

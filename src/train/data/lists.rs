@@ -15,7 +15,7 @@ use crate::records::{Format, Record, read_records};
 
 /// Names, without extension, of the list to train on, and of those to validate on.
 const TRAIN: &[&str] = &["train", "training"];
-const HELD_OUT: &[&str] = &["val", "valid", "validation", "dev", "test"];
+const HELD_OUT: &[&str] = &["val", "valid", "validation", "dev"];
 const EXTENSIONS: &[&str] = &["jsonl", "ndjson", "csv", "tsv", "json", "txt"];
 /// Longest line that is looked at for the names of fields, in bytes.
 const MAX_LINE: u64 = 16 << 20;

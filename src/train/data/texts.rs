@@ -34,10 +34,12 @@ impl TextSet {
 pub fn read_texts(path: &Path, split: f64, seed: u64) -> Result<[TextSet; 2]> {
     let wrong = |what: String, help: &'static str| Err(Error::input(path.display(), what, help));
     let (train, held_out) = lists::lists(path);
-    let (mut train, mut held_out) = (read(&train)?, held_out.map_or(Ok(vec![]), |path| read(&path))?);
-    if held_out.is_empty() && split > 0.0 {
-        held_out = kept_back(&mut train, split, seed);
-    }
+    let mut train = read(&train)?;
+    let held_out = match held_out {
+        Some(path) => read(&path)?,
+        None if split > 0.0 => kept_back(&mut train, split, seed),
+        None => vec![],
+    };
     let names: BTreeSet<&String> = train.iter().map(|(.., label)| label).collect();
     let classes: Vec<String> = names.into_iter().cloned().collect();
     if classes.len() < 2 {
@@ -124,5 +126,7 @@ mod tests {
         let two = ("train.csv", "text,label\na,1\nb,2\nc,1\nd,2\n");
         assert!(refused(&[two, ("val.csv", "text,label\na,3\n")]).contains("class `3` is validated"));
         assert!(refused(&[("val.csv", "text,label\na,3\n")]).contains("not a list of inputs"));
+        // An empty list is no wish to split the other.
+        assert!(refused(&[two, ("val.csv", "text,label\n")]).contains("nothing to validate on"));
     }
 }
