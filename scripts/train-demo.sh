@@ -13,7 +13,7 @@ least=0.90
 out=target/train-demo
 
 target/release/vit-gpu train -m builtin:shapes --new-head --data builtin:shapes -o "$out" --force \
-    --trainable last-2 --epochs 2 --epoch-size 512 --lr 2e-3 --seed 1
+    --trainable last-2 --epochs 4 --epoch-size 128 --warmup-epochs 0 --lr 2e-3 --seed 1
 
 best=$(awk -F, 'NR > 1 && $5 > best { best = $5 } END { print best }' "$out/summary.csv")
 echo "best top-1 on held-out pictures: $best; the curve is $out/curve.svg"
