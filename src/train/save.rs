@@ -193,10 +193,11 @@ pub fn read_state(last: &Path) -> Result<State> {
 /// # Errors
 /// [`Error::Model`] for a damaged file; as [`Trainer::resume`].
 pub fn resume(trainer: &mut Trainer, last: &Path, state: &State) -> Result<()> {
-    let path = last.join(MEMORY);
-    if state.step == 0 && !path.exists() {
+    // Before its first step a run remembers nothing that it does not begin with.
+    if state.step == 0 {
         return Ok(());
     }
+    let path = last.join(MEMORY);
     let memory = Checkpoint::open(&path, false)?;
     let tensors = memory.index().keys().map(|name| Ok((name.clone(), memory.read(name)?)));
     trainer.resume(state.step, tensors.collect::<Result<_>>()?)
