@@ -100,13 +100,6 @@ fn place(window: &Window, offsets: &[Range<usize>], answer: &Range<usize>) -> Op
     Some([start, end].map(|at| (window.head + at) as u32))
 }
 
-impl Questions {
-    fn get(&self, set: usize, i: usize) -> Example {
-        let (passage, answer) = &self.sets[set][i];
-        Example { passage: passage.clone(), told: Told::Answer(*answer) }
-    }
-}
-
 impl Lesson for Questions {
     fn objective(&self) -> TextObjective {
         TextObjective::Answer
@@ -121,12 +114,9 @@ impl Lesson for Questions {
         self.sets.each_ref().map(Vec::len)
     }
 
-    fn example(&self, i: usize, _: usize) -> Example {
-        self.get(0, i)
-    }
-
-    fn held_out(&self, i: usize) -> Example {
-        self.get(1, i)
+    fn example(&self, set: usize, i: usize, _: u64) -> Example {
+        let (passage, answer) = &self.sets[set][i];
+        Example { passage: passage.clone(), told: Told::Answer(*answer) }
     }
 
     fn metrics(&self) -> &'static [Metric] {

@@ -50,13 +50,6 @@ pub fn classes(files: ModelFiles, sets: [TextSet; 2], reading: &Reading) -> Resu
     Ok(Texts::new(files, session, Box::new(lesson), reading, new_head))
 }
 
-impl Classes {
-    fn get(&self, set: usize, i: usize) -> Example {
-        let (passage, class) = &self.sets[set][i];
-        Example { passage: passage.clone(), told: Told::Labels(vec![*class]) }
-    }
-}
-
 impl Lesson for Classes {
     fn objective(&self) -> TextObjective {
         TextObjective::Classes
@@ -71,12 +64,9 @@ impl Lesson for Classes {
         self.sets.each_ref().map(Vec::len)
     }
 
-    fn example(&self, i: usize, _: usize) -> Example {
-        self.get(0, i)
-    }
-
-    fn held_out(&self, i: usize) -> Example {
-        self.get(1, i)
+    fn example(&self, set: usize, i: usize, _: u64) -> Example {
+        let (passage, class) = &self.sets[set][i];
+        Example { passage: passage.clone(), told: Told::Labels(vec![*class]) }
     }
 
     fn metrics(&self) -> &'static [Metric] {

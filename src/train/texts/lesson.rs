@@ -20,7 +20,10 @@ pub struct Reading {
     pub longest: Option<usize>,
 }
 
-/// What an objective makes of its data.
+/// What stands for an epoch in a validation, so that its examples are the same every time.
+pub(super) const VALIDATION: u64 = u64::MAX;
+
+/// What an objective makes of its data. Unless it says otherwise, a validation finds the perplexity of words.
 pub(super) trait Lesson {
     /// The loss.
     fn objective(&self) -> TextObjective;
@@ -36,17 +39,19 @@ pub(super) trait Lesson {
     /// How many examples there are to train on, and to validate on.
     fn counts(&self) -> [usize; 2];
 
-    /// An example to train on. What is drawn of it is a function of seed, number and epoch alone.
-    fn example(&self, i: usize, epoch: usize) -> Example;
-
-    /// An example to validate on.
-    fn held_out(&self, i: usize) -> Example;
+    /// An example: of the texts to train on (set 0), or to validate on (set 1). What is drawn of it is a function of
+    /// seed, set, number and epoch alone; the epoch of a validation is [`VALIDATION`].
+    fn example(&self, set: usize, i: usize, epoch: u64) -> Example;
 
     /// The numbers of a validation.
-    fn metrics(&self) -> &'static [Metric];
+    fn metrics(&self) -> &'static [Metric] {
+        LANGUAGE
+    }
 
     /// Takes the results of a validation.
-    fn tally(&self) -> Box<dyn Tally + '_>;
+    fn tally(&self) -> Box<dyn Tally + '_> {
+        Box::new(Perplexity)
+    }
 
     /// Whether there is a head of its own, which is trained as a whole where the rest is not.
     fn has_head(&self) -> bool {

@@ -2,7 +2,7 @@
 //! are another token, 10 % stay. As in BERT's own `create_pretraining_data.py` the share is exact in every text; as in
 //! RoBERTa (Liu et al. 2019) the draw is another one in every epoch.
 
-use super::lesson::{Example, LANGUAGE, Lesson, Perplexity, Reading, Tally, Told, need, reader};
+use super::lesson::{Example, Lesson, Reading, Told, need, reader};
 use super::running::{around, joined, length, pieces};
 use super::task::Texts;
 use super::tied;
@@ -11,7 +11,6 @@ use crate::models::text::{Task, TextSizes};
 use crate::random::Random;
 use crate::session::ModelFiles;
 use crate::text::Passage;
-use crate::train::fit::Metric;
 use crate::train::objective::TextObjective;
 
 /// Share of the tokens of words that are to be told.
@@ -19,8 +18,6 @@ const SHARE: f64 = 0.15;
 /// Share of those that are masked, and that are masked or another token.
 const MASKED: f64 = 0.8;
 const CHANGED: f64 = 0.9;
-/// In place of an epoch: the draw of a validation.
-const VALIDATION: u64 = u64::MAX;
 
 struct MaskedWords {
     /// Without what stands around every text.
@@ -103,19 +100,6 @@ impl Masks {
     }
 }
 
-impl MaskedWords {
-    fn get(&self, set: usize, i: usize, epoch: u64) -> Example {
-        let mut piece = self.pieces[set][i].clone();
-        let mut random = Random::of(&[self.seed, epoch, i as u64, 1]);
-        let places = self.masks.apply(&mut piece, &mut random);
-        let labels = places.iter().map(|&place| self.pieces[set][i][place]).collect();
-        let [before, behind] = &self.around;
-        let places = places.into_iter().map(|place| before.len() + place).collect();
-        let ids = [&before[..], &piece, behind].concat();
-        Example { passage: Passage { ids, places, ..Passage::default() }, told: Told::Labels(labels) }
-    }
-}
-
 impl Lesson for MaskedWords {
     fn objective(&self) -> TextObjective {
         TextObjective::Tokens
@@ -136,20 +120,15 @@ impl Lesson for MaskedWords {
         self.pieces.each_ref().map(Vec::len)
     }
 
-    fn example(&self, i: usize, epoch: usize) -> Example {
-        self.get(0, i, epoch as u64)
-    }
-
-    fn held_out(&self, i: usize) -> Example {
-        self.get(1, i, VALIDATION)
-    }
-
-    fn metrics(&self) -> &'static [Metric] {
-        LANGUAGE
-    }
-
-    fn tally(&self) -> Box<dyn Tally + '_> {
-        Box::new(Perplexity)
+    fn example(&self, set: usize, i: usize, epoch: u64) -> Example {
+        let mut piece = self.pieces[set][i].clone();
+        let mut random = Random::of(&[self.seed, epoch, i as u64, 1]);
+        let places = self.masks.apply(&mut piece, &mut random);
+        let labels = places.iter().map(|&place| self.pieces[set][i][place]).collect();
+        let [before, behind] = &self.around;
+        let places = places.into_iter().map(|place| before.len() + place).collect();
+        let ids = [&before[..], &piece, behind].concat();
+        Example { passage: Passage { ids, places, ..Passage::default() }, told: Told::Labels(labels) }
     }
 
     fn has_head(&self) -> bool {
@@ -160,6 +139,7 @@ impl Lesson for MaskedWords {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::texts::lesson::VALIDATION;
 
     fn masks() -> Masks {
         Masks { mask: 4, special: vec![0, 1, 2, 3, 4], vocabulary: 1000 }
@@ -207,7 +187,7 @@ mod tests {
             seed: 1,
         };
         let drawn = |epoch| {
-            let Example { passage, told } = lesson.example(0, epoch);
+            let Example { passage, told } = lesson.example(0, 0, epoch);
             let Told::Labels(labels) = told else { return (vec![], vec![]) };
             let back = passage.places.iter().zip(&labels).all(|(place, label)| *label == 99 + *place as u32);
             assert!(back && passage.ids.len() == 42 && passage.ids[0] == 2 && passage.ids[41] == 3);
@@ -215,7 +195,7 @@ mod tests {
         };
         assert_eq!(drawn(0), drawn(0));
         assert_ne!(drawn(0), drawn(1));
-        assert_eq!(lesson.held_out(0).passage, lesson.held_out(0).passage);
+        assert_eq!(lesson.example(1, 0, VALIDATION).passage, lesson.example(1, 0, VALIDATION).passage);
         assert_eq!((lesson.sizes().places, lesson.sizes().tokens), (6, 42));
     }
 }

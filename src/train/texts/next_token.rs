@@ -1,7 +1,7 @@
 //! The next token of running text (Radford et al. 2019), as transformers' `run_clm.py` trains it: documents joined by
 //! the token that ends one, in pieces of one length, every token told from those before it.
 
-use super::lesson::{Example, LANGUAGE, Lesson, Perplexity, Reading, Tally, Told, need, reader};
+use super::lesson::{Example, Lesson, Reading, Told, need, reader};
 use super::running::{joined, length, pieces};
 use super::task::Texts;
 use super::tied;
@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::models::text::{Kind, Task, TextSizes};
 use crate::session::ModelFiles;
 use crate::text::Passage;
-use crate::train::fit::Metric;
 use crate::train::objective::TextObjective;
 
 struct NextToken {
@@ -61,20 +60,8 @@ impl Lesson for NextToken {
         self.pieces.each_ref().map(Vec::len)
     }
 
-    fn example(&self, i: usize, _: usize) -> Example {
-        example(&self.pieces[0][i])
-    }
-
-    fn held_out(&self, i: usize) -> Example {
-        example(&self.pieces[1][i])
-    }
-
-    fn metrics(&self) -> &'static [Metric] {
-        LANGUAGE
-    }
-
-    fn tally(&self) -> Box<dyn Tally + '_> {
-        Box::new(Perplexity)
+    fn example(&self, set: usize, i: usize, _: u64) -> Example {
+        example(&self.pieces[set][i])
     }
 
     fn has_head(&self) -> bool {

@@ -51,13 +51,6 @@ pub fn text_to_text(files: ModelFiles, sets: [Vec<(String, String)>; 2], reading
     Ok(Texts::new(files, session, Box::new(Pairs { sets, start }), reading, false))
 }
 
-impl Pairs {
-    fn get(&self, set: usize, i: usize) -> Example {
-        let (source, target) = self.sets[set][i].clone();
-        written(source, target, self.start)
-    }
-}
-
 impl Lesson for Pairs {
     fn objective(&self) -> TextObjective {
         TextObjective::Tokens
@@ -78,12 +71,9 @@ impl Lesson for Pairs {
         self.sets.each_ref().map(Vec::len)
     }
 
-    fn example(&self, i: usize, _: usize) -> Example {
-        self.get(0, i)
-    }
-
-    fn held_out(&self, i: usize) -> Example {
-        self.get(1, i)
+    fn example(&self, set: usize, i: usize, _: u64) -> Example {
+        let (source, target) = self.sets[set][i].clone();
+        written(source, target, self.start)
     }
 
     fn metrics(&self) -> &'static [Metric] {

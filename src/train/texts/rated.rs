@@ -50,13 +50,6 @@ pub fn regression(files: ModelFiles, sets: [Vec<Rated>; 2], reading: &Reading) -
     Ok(Texts::new(files, session, Box::new(lesson), reading, new_head))
 }
 
-impl Ratings {
-    fn get(&self, set: usize, i: usize) -> Example {
-        let (passage, number) = &self.sets[set][i];
-        Example { passage: passage.clone(), told: Told::Score(*number) }
-    }
-}
-
 impl Lesson for Ratings {
     fn objective(&self) -> TextObjective {
         TextObjective::Score
@@ -71,12 +64,9 @@ impl Lesson for Ratings {
         self.sets.each_ref().map(Vec::len)
     }
 
-    fn example(&self, i: usize, _: usize) -> Example {
-        self.get(0, i)
-    }
-
-    fn held_out(&self, i: usize) -> Example {
-        self.get(1, i)
+    fn example(&self, set: usize, i: usize, _: u64) -> Example {
+        let (passage, number) = &self.sets[set][i];
+        Example { passage: passage.clone(), told: Told::Score(*number) }
     }
 
     fn metrics(&self) -> &'static [Metric] {

@@ -3,7 +3,7 @@
 //! `random_spans_noise_mask` of the T5 code; what is written ends with `</s>` and no last sentinel, as in transformers'
 //! `run_t5_mlm_flax.py`.
 
-use super::lesson::{Example, LANGUAGE, Lesson, Perplexity, Reading, Tally, Told, need, reader};
+use super::lesson::{Example, Lesson, Reading, Told, need, reader};
 use super::running::{around, joined, length, pieces};
 use super::task::Texts;
 use super::tied;
@@ -12,14 +12,11 @@ use crate::models::text::{Kind, Task, TextSizes};
 use crate::random::Random;
 use crate::session::ModelFiles;
 use crate::text::Passage;
-use crate::train::fit::Metric;
 use crate::train::objective::TextObjective;
 
 /// Share of tokens that are taken out, and the mean length of a span.
 const SHARE: f64 = 0.15;
 const SPAN: f64 = 3.0;
-/// In place of an epoch: the draw of a validation.
-const VALIDATION: u64 = u64::MAX;
 
 struct SpanCorruption {
     pieces: [Vec<Vec<u32>>; 2],
@@ -99,12 +96,6 @@ impl SpanCorruption {
         }
         [read, written].map(|ids| [ids, self.end.clone()].concat())
     }
-
-    fn get(&self, set: usize, i: usize, epoch: u64) -> Example {
-        let mut random = Random::of(&[self.seed, epoch, i as u64, 1]);
-        let [ids, labels] = self.corrupted(&self.pieces[set][i], &mut random);
-        written(ids, labels, self.start)
-    }
 }
 
 /// A text that is read, and what is to be written for it behind the start token.
@@ -138,20 +129,10 @@ impl Lesson for SpanCorruption {
         self.pieces.each_ref().map(Vec::len)
     }
 
-    fn example(&self, i: usize, epoch: usize) -> Example {
-        self.get(0, i, epoch as u64)
-    }
-
-    fn held_out(&self, i: usize) -> Example {
-        self.get(1, i, VALIDATION)
-    }
-
-    fn metrics(&self) -> &'static [Metric] {
-        LANGUAGE
-    }
-
-    fn tally(&self) -> Box<dyn Tally + '_> {
-        Box::new(Perplexity)
+    fn example(&self, set: usize, i: usize, epoch: u64) -> Example {
+        let mut random = Random::of(&[self.seed, epoch, i as u64, 1]);
+        let [ids, labels] = self.corrupted(&self.pieces[set][i], &mut random);
+        written(ids, labels, self.start)
     }
 
     fn has_head(&self) -> bool {
@@ -188,7 +169,7 @@ mod tests {
             seed: 3,
         };
         for epoch in 0..20 {
-            let Example { passage, told } = lesson.example(0, epoch);
+            let Example { passage, told } = lesson.example(0, 0, epoch);
             let Told::Labels(labels) = told else { continue };
             assert_eq!((passage.ids.len(), labels.len()), (60 - 9 + 3 + 1, 9 + 3 + 1));
             assert_eq!((passage.written[0], &passage.written[1..]), (0, &labels[..12]));
@@ -204,7 +185,7 @@ mod tests {
                 .collect();
             assert_eq!(mended, piece);
         }
-        assert_ne!(lesson.example(0, 0).passage, lesson.example(0, 1).passage);
+        assert_ne!(lesson.example(0, 0, 0).passage, lesson.example(0, 0, 1).passage);
         assert_eq!(lesson.sizes(), TextSizes { batch: 0, tokens: 55, written: 13, places: 13 });
     }
 }

@@ -101,13 +101,6 @@ fn labelled(
     Ok((passage, labels))
 }
 
-impl Tags {
-    fn get(&self, set: usize, i: usize) -> Example {
-        let (passage, labels) = &self.sets[set][i];
-        Example { passage: passage.clone(), told: Told::Labels(labels.clone()) }
-    }
-}
-
 impl Lesson for Tags {
     fn objective(&self) -> TextObjective {
         TextObjective::Tokens
@@ -126,12 +119,9 @@ impl Lesson for Tags {
         self.sets.each_ref().map(Vec::len)
     }
 
-    fn example(&self, i: usize, _: usize) -> Example {
-        self.get(0, i)
-    }
-
-    fn held_out(&self, i: usize) -> Example {
-        self.get(1, i)
+    fn example(&self, set: usize, i: usize, _: u64) -> Example {
+        let (passage, labels) = &self.sets[set][i];
+        Example { passage: passage.clone(), told: Told::Labels(labels.clone()) }
     }
 
     fn metrics(&self) -> &'static [Metric] {

@@ -1,6 +1,6 @@
 //! The task that all objectives of texts share.
 
-use super::lesson::{Example, Lesson, Reading, Told};
+use super::lesson::{Example, Lesson, Reading, Told, VALIDATION};
 use crate::error::{Error, Result};
 use crate::models::text::TextSizes;
 use crate::random::Random;
@@ -186,7 +186,8 @@ impl Task for Texts {
         let batch = self.sizes.batch;
         let chosen = self.order.get(self.at * batch..(self.at + 1) * batch);
         let chosen = chosen.ok_or_else(|| Error::usage("the epoch is over", "begin the next"))?;
-        let examples: Vec<Example> = chosen.iter().map(|&i| self.lesson.example(i, self.epoch)).collect();
+        let examples: Vec<Example> =
+            chosen.iter().map(|&i| self.lesson.example(0, i, self.epoch as u64)).collect();
         let (inputs, _) = self.inputs(&examples);
         self.at += 1;
         Ok(inputs)
@@ -206,7 +207,7 @@ impl Task for Texts {
         let (mut sum, mut all) = (0.0, 0);
         for first in (0..count).step_by(batch) {
             let examples: Vec<Example> =
-                (first..count.min(first + batch)).map(|i| self.lesson.held_out(i)).collect();
+                (first..count.min(first + batch)).map(|i| self.lesson.example(1, i, VALIDATION)).collect();
             let (inputs, counted) = self.inputs(&examples);
             let found = trainer.forward(&inputs, &outputs)?;
             let loss = found[0].as_f32().map_or(f32::NAN, |loss| loss[0]);
