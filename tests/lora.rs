@@ -186,6 +186,12 @@ const SPELLINGS: &[(&str, &str, &[&str], &str)] = &[
         "decoder.block.1.layer.2.DenseReluDense.wi_0",
     ),
     ("llamagen", "layers.0.attention.wqkv", &[], "layers.0.attention.wqkv"),
+    (
+        "siglip2_naflex",
+        "vision_model.encoder.layers.0.mlp.fc1",
+        &["encoder.layers.0.mlp.fc1"],
+        "vision_model.encoder.layers.0.mlp.fc1",
+    ),
 ];
 
 #[test]

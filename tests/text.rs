@@ -124,12 +124,16 @@ fn compare(tokenizer: &Tokenizer, cases: &Value, most: usize) -> (Vec<String>, u
 
 #[test]
 fn small_tokenizers_do_as_the_originals() {
-    for name in ["bert", "bert_cased", "gpt2", "roberta", "t5"] {
+    let both: &[&str] = &["files", "json"];
+    let all = ["bert", "bert_cased", "gpt2", "roberta", "t5", "clip"].map(|name| (name, both));
+    // SentencePiece has no fast form of SigLIP's, and Gemma's is never made of vocabulary files.
+    for (name, forms) in all.into_iter().chain([("siglip", &both[..1]), ("siglip2", &both[1..])]) {
         let cases = load(&here().join(name).join("cases.json"));
-        for (form, most) in [("files", usize::MAX), ("json", 5000)] {
+        for form in forms {
+            let most = if *form == "files" { usize::MAX } else { 5000 };
             let (wrong, compared) = compare(&small(name, form), &cases, most);
             assert!(wrong.is_empty(), "{name}/{form}:\n{}", wrong.join("\n"));
-            assert!(compared > 250, "{name}/{form}: {compared}");
+            assert!(compared > 150, "{name}/{form}: {compared}");
         }
     }
 }

@@ -154,6 +154,9 @@ fn pixels(p: &Preprocess) -> String {
                 Resize::ShortestEdge { edge, longest: Some(longest) } => {
                     format!("resize the short side to {edge}, the long one to {longest} at most")
                 }
+                Resize::Patches { patch, most } => {
+                    format!("resize to at most {most} patches of {patch}x{patch}")
+                }
                 Resize::Within { height, width } => format!("resize to fit {height}x{width}"),
             };
             crop.map_or(resize.clone(), |(height, width)| format!("{resize}, centre crop {height}x{width}"))

@@ -114,6 +114,7 @@ impl Preprocess {
                     Resize::Within { height, width } => {
                         Resize::Within { height: tall(height), width: wide(width) }
                     }
+                    Resize::Patches { .. } => Resize::Exact { height, width },
                     Resize::ShortestEdge { edge, longest } => {
                         let grown = |n| tall(n).max(wide(n));
                         Resize::ShortestEdge { edge: grown(edge), longest: longest.map(grown) }

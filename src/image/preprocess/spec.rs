@@ -44,6 +44,13 @@ pub enum Resize {
         /// Most columns.
         width: usize,
     },
+    /// To whole patches, as many as are allowed, nearly keeping the aspect ratio (SigLIP 2 NaFlex).
+    Patches {
+        /// Rows and columns of pixels in a patch.
+        patch: usize,
+        /// Most patches.
+        most: usize,
+    },
 }
 
 /// timm's `crop_mode`.
