@@ -10,9 +10,12 @@ use serde_json::Value as Json;
 use vit_gpu::checkpoint::Checkpoint;
 use vit_gpu::dual::{DualEncoder, Wording};
 use vit_gpu::labels::Scoring;
+use vit_gpu::models;
+use vit_gpu::models::text::TextSizes;
 use vit_gpu::session::ModelFiles;
 use vit_gpu::tensor::HostTensor;
-use vit_gpu::text::TooLong;
+use vit_gpu::text::{Passage, TooLong};
+use vit_gpu::train::{Recipe, Trainer, objective};
 use vit_gpu::verify::compare::{Tolerance, compare};
 use vit_gpu::verify::pairs;
 use vit_gpu::{Device, Error, ModelSource, Options};
@@ -86,7 +89,7 @@ fn a_classifier_of_words_gives_the_recorded_logits() {
             let texts: Vec<String> = serde_json::from_value(case(name)["texts"].clone()).unwrap();
             let model = DualEncoder::from_files(files(name), &options).unwrap();
             assert_eq!(model.matching().scoring, scoring);
-            let session = model.into_classifier(texts.clone(), &Wording::default(), TooLong::Refuse).unwrap();
+            let session = model.into_classifier(texts.clone(), &Wording::default(), TooLong::Cut).unwrap();
             assert_eq!((&session.labels().names, session.info().classes), (&texts, Some(texts.len())));
             let file = recorded(name);
             let got = session.run_tensor(&file.read("in.pixel_values").unwrap(), &["logits"]).unwrap();
@@ -105,7 +108,7 @@ fn tokenizers_give_the_recorded_ids() {
         let ids = recorded(name).ids("in.input_ids").unwrap();
         let rows = ids.as_u32().unwrap().chunks(ids.shape().width());
         for (text, row) in texts.iter().zip(rows) {
-            let (passage, _) = model.texts().encode((text, None), TooLong::Refuse).unwrap();
+            let (passage, _) = model.texts().encode((text, None), TooLong::Cut).unwrap();
             assert_eq!(passage.ids, row[..passage.ids.len()], "{name}: {text}");
             // What is left of the row is padding: of the same token as the last one in both.
             assert!(row[passage.ids.len()..].iter().all(|id| Some(id) == row.last()), "{name}: {text}");
@@ -191,5 +194,97 @@ fn classifiers_do_not_share_heads() {
             (a[0] - b[1]).abs() < 1e-4 && (a[1] - b[0]).abs() < 1e-4 && (a[0] - a[1]).abs() > 1e-3,
             "{a:?} {b:?}"
         );
+    }
+}
+
+/// Bytes (B,H,W,3) of the recorded losses below.
+fn bytes(batch: usize, side: usize) -> HostTensor {
+    let byte = |i: u64| ((i * i * 31 + i * 17) >> 5) as u8;
+    let n = (batch * side * side * 3) as u64;
+    HostTensor::u8([batch, side, side, 3], (0..n).map(byte).collect())
+}
+
+/// Three images, of which the first and the last have one caption: loss and lengths of gradients by PyTorch, of CLIP
+/// with what else is true of an image left out of the sums.
+const LOSSES: &[(&str, f32, &[(&str, f32)])] = &[
+    (
+        "clip",
+        1.058_198,
+        &[
+            ("text_model.embeddings.token_embedding.weight", 8.287_219e-1),
+            ("text_model.encoder.layers.0.self_attn.q_proj.weight", 1.646_675),
+            ("vision_model.embeddings.patch_embedding.weight", 7.379_605),
+            ("vision_model.encoder.layers.1.mlp.fc2.weight", 8.680_643e-1),
+            ("text_projection.weight", 1.475_517),
+        ],
+    ),
+    (
+        "siglip",
+        5.311_106,
+        &[
+            ("text_model.embeddings.token_embedding.weight", 2.244_076),
+            ("text_model.encoder.layers.0.self_attn.q_proj.weight", 3.304_196),
+            ("vision_model.embeddings.patch_embedding.weight", 4.738_169),
+            ("vision_model.encoder.layers.1.mlp.fc2.weight", 3.131_623),
+            ("text_model.head.weight", 7.878_83),
+            ("vision_model.head.probe", 4.778_891e-1),
+        ],
+    ),
+];
+
+#[test]
+fn captions_are_learned_as_by_pytorch() {
+    for options in devices() {
+        for &(name, want, gradients) in LOSSES {
+            let (files, n) = (files(name), 3);
+            let model = DualEncoder::from_files(files.clone(), &reference()).unwrap();
+            let captions = ["a photo of a cat", "Two  red birds, on a table!", "a photo of a cat"];
+            let read = |text: &&str| model.texts().encode((text, None), TooLong::Cut).unwrap().0;
+            let passages: Vec<_> = captions.iter().map(read).collect();
+            let tokens = passages.iter().map(|p| p.ids.len()).max().unwrap();
+            let tower = models::text_tower(&files.config, files.checkpoint.index()).unwrap().unwrap();
+            let vision = models::from_config(&files.config, files.checkpoint.index(), None).unwrap();
+            let vision = vision.vision().unwrap();
+            let sizes = TextSizes { batch: n, tokens, written: 0, places: 1 };
+            let (matching, preprocess) = (model.matching(), model.images().preprocess().clone());
+            let objective =
+                objective::images_and_texts(&*vision, &*tower, matching, &preprocess, sizes).unwrap();
+            let rows = |of: &dyn Fn(&Passage) -> Vec<u32>, width: usize| {
+                let row = |p| {
+                    let mut row = of(p);
+                    row.resize(width, 0);
+                    row
+                };
+                HostTensor::u32([n, width], passages.iter().flat_map(row).collect())
+            };
+            let mut inputs = vec![
+                ("ids", rows(&|p| p.ids.clone(), tokens)),
+                ("positions", rows(&|_| (0..tokens as u32).collect(), tokens)),
+                ("types", rows(&|_| vec![], tokens)),
+                ("lengths", HostTensor::u32([n], passages.iter().map(|p| p.ids.len() as u32).collect())),
+                ("places", rows(&|p| p.places.iter().map(|&at| at as u32).collect(), 1)),
+                ("targets", HostTensor::u32([n * tokens], vec![0; n * tokens])),
+                ("pixels", bytes(n, 32)),
+            ];
+            let same = |i: usize| captions[i / n] == captions[i % n];
+            if matching.scoring == Scoring::Sigmoid {
+                inputs.push(("labels", HostTensor::u32([9], (0..9).map(|i| u32::from(!same(i))).collect())));
+                inputs.push(("weights", HostTensor::f32([9], vec![1.0 / 3.0; 9])));
+            } else {
+                let hidden = |i: usize| if i / n != i % n && same(i) { objective::HIDDEN } else { 0.0 };
+                inputs.push(("shown", HostTensor::f32([n, n], (0..9).map(hidden).collect())));
+                inputs.push(("labels", HostTensor::u32([n], vec![0, 1, 2])));
+                inputs.push(("weights", HostTensor::f32([n], vec![0.5 / 3.0; n])));
+            }
+            let mut trainer =
+                Trainer::open(files, &options, objective, &|_| true, &Recipe::default()).unwrap();
+            let (loss, found) = trainer.gradients(&inputs).unwrap();
+            assert!((loss - want).abs() < 1e-5 * want, "{name}: {loss}, PyTorch {want}");
+            for (parameter, want) in gradients {
+                let (_, gradient) = found.iter().find(|(name, _)| name == parameter).unwrap();
+                let length = gradient.to_f32().iter().map(|x| x * x).sum::<f32>().sqrt();
+                assert!((length - want).abs() < 2e-4 * want, "{name} {parameter}: {length}, PyTorch {want}");
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod augment;
 mod batches;
+mod captions;
 mod documents;
 mod folder;
 mod lists;
@@ -21,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 pub use augment::Augment;
 pub(super) use augment::mirror;
 pub(super) use batches::{Batch, Batches, Feed, Varied};
+pub use captions::{has_captions, read_captions};
 pub use documents::read_documents;
 pub use folder::{read_folder, read_pictures};
 pub use lists::{Fields, fields_of, has_texts};
