@@ -36,6 +36,8 @@ pub enum LabelSource {
     ImageNet,
     /// Made up: `LABEL_0`, `LABEL_1`, ...
     Numbers,
+    /// Whoever asked: labels in words.
+    Asked,
 }
 
 /// A name for every class.

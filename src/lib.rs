@@ -67,13 +67,14 @@
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
 //! `error`, `tensor`, `printable`, `textfile`, `exchange`, `clock`, `random` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
 //! `records`, `image`, `tokenizer`, `checkpoint` | `gpu`, `hub`, `synthetic` | `selftest` | `session` |
-//! `generate`, `text`, `search` | `train` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
+//! `generate`, `text`, `search` | `dual` | `train` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
 
 pub mod checkpoint;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 mod clock;
+pub mod dual;
 pub mod error;
 mod exchange;
 pub mod generate;
@@ -105,6 +106,7 @@ pub mod tokenizer;
 pub mod train;
 pub mod verify;
 
+pub use dual::DualEncoder;
 pub use error::{Error, Result};
 pub use generate::Generator;
 pub use open::{AnySession, open};

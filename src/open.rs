@@ -1,5 +1,6 @@
 //! A model of any kind, made ready.
 
+use crate::dual::DualEncoder;
 use crate::error::Result;
 use crate::generate::Generator;
 use crate::session::{ModelFiles, ModelKind, ModelSource, Options, Session};
@@ -14,6 +15,8 @@ pub enum AnySession {
     Generator(Generator),
     /// It reads and writes texts.
     Text(TextSession),
+    /// It brings images and texts into one space.
+    Dual(DualEncoder),
 }
 
 impl AnySession {
@@ -23,6 +26,9 @@ impl AnySession {
     /// As [`open`].
     pub fn from_files(files: ModelFiles, options: &Options) -> Result<Self> {
         Ok(match files.kind() {
+            Some(ModelKind::Vision) if files.has_words() => {
+                Self::Dual(DualEncoder::from_files(files, options)?)
+            }
             // Of a model that is none of these, opening it says what is known.
             None | Some(ModelKind::Vision) => Self::Vision(Session::from_files(files, options)?),
             Some(ModelKind::Generator) => Self::Generator(Generator::from_files(files, options)?),

@@ -35,7 +35,7 @@ fn recorded_adapters_agree_with_peft() {
         let verdicts = match &session {
             AnySession::Vision(session) => images::verdicts(session, &file, near).unwrap(),
             AnySession::Text(session) => texts::verdicts(session, &file, near).unwrap(),
-            AnySession::Generator(_) => unreachable!(),
+            AnySession::Generator(_) | AnySession::Dual(_) => unreachable!(),
         };
         assert!(
             !verdicts.is_empty() && verdicts.iter().all(|v| v.pass && !v.missing),

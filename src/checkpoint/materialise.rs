@@ -229,6 +229,8 @@ fn dims_after(transform: &Transform, dims: &[usize]) -> std::result::Result<Vec<
             _ => Err(": it is not a convolution kernel".into()),
         },
         Transform::UnitRows => Ok(dims.to_vec()),
+        Transform::FromTaps { channels } if last.is_multiple_of((*channels).max(1)) => Ok(dims.to_vec()),
+        Transform::FromTaps { channels } => Err(format!(": expected rows of patches of {channels} channels")),
         Transform::HalfSquares { width } if *width == last => Ok(outer.to_vec()),
         Transform::HalfSquares { width } => Err(format!(": expected rows of {width}")),
         Transform::Positions { prefix, from, to, .. } => {
@@ -289,6 +291,7 @@ pub(crate) fn transformed(transform: &Transform, dims: &[usize], data: Vec<f32>)
                 _ => convolution::taps(&data, inputs, area),
             }
         }
+        Transform::FromTaps { channels } => convolution::taps(&data, last / channels, *channels),
         Transform::UnitRows => convolution::unit_rows(&data, last),
         Transform::HalfSquares { .. } => convolution::half_squares(&data, last),
     }

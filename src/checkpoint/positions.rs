@@ -53,8 +53,11 @@ fn taps(filter: PositionFilter, from: usize, to: usize) -> Taps {
     let scale = from as f32 / to as f32;
     match filter {
         PositionFilter::Bicubic => (0..to).map(|i| cubic(i, scale, from)).collect(),
-        PositionFilter::BicubicAntialias => (0..to).map(|i| antialias(i, scale, from)).collect(),
+        PositionFilter::BicubicAntialias => (0..to).map(|i| antialias(i, scale, from, (2.0, keys))).collect(),
         PositionFilter::Bilinear => (0..to).map(|i| linear(i, scale, from)).collect(),
+        PositionFilter::BilinearAntialias => {
+            (0..to).map(|i| antialias(i, scale, from, (1.0, tent))).collect()
+        }
     }
 }
 
@@ -80,22 +83,29 @@ fn cubic(i: usize, scale: f32, from: usize) -> Vec<(usize, f32)> {
     weights.iter().zip([-1.0, 0.0, 1.0, 2.0]).map(|(&w, offset)| (clamped(offset), w)).collect()
 }
 
-/// ATen `HelperInterpCubic` with antialias: a = -0.5, the kernel is stretched when scaling down,
-/// cut off at the edges, and normalised.
-fn antialias(i: usize, scale: f32, from: usize) -> Vec<(usize, f32)> {
+/// ATen's cubic kernel with antialias: Keys', a = -0.5.
+fn keys(x: f32) -> f32 {
     const A: f32 = -0.5;
-    let filter = |x: f32| {
-        let x = x.abs();
-        if x < 1.0 {
-            ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-        } else if x < 2.0 {
-            (((x - 5.0) * x + 8.0) * x - 4.0) * A
-        } else {
-            0.0
-        }
-    };
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+/// ATen's linear kernel with antialias.
+fn tent(x: f32) -> f32 {
+    (1.0 - x.abs()).max(0.0)
+}
+
+/// ATen's interpolation with antialias, by a kernel and how far it reaches: it is stretched when scaling down, cut off
+/// at the edges, and normalised.
+fn antialias(i: usize, scale: f32, from: usize, (reach, filter): (f32, fn(f32) -> f32)) -> Vec<(usize, f32)> {
     let stretch = scale.max(1.0);
-    let support = 2.0 * stretch;
+    let support = reach * stretch;
     let center = scale * (i as f32 + 0.5);
     let first = (center - support + 0.5).max(0.0) as usize;
     let end = ((center + support + 0.5) as usize).min(from);

@@ -7,6 +7,7 @@ use super::args::{DeviceArgs, DtypeArg, Feature};
 use super::locate::Found;
 use super::output::{DeviceFacts, ModelFacts};
 use super::talk::Talk;
+use crate::dual::DualEncoder;
 use crate::error::Result;
 use crate::generate::Generator;
 use crate::gpu::{Adapters, DeviceChoice, DeviceSpec, Disabled, tune};
@@ -19,6 +20,8 @@ pub(super) struct Opened {
     pub(super) session: Session,
     pub(super) model: ModelFacts,
     pub(super) device: DeviceFacts,
+    /// It has a text tower too.
+    pub(super) words: bool,
 }
 
 /// Makes a model of images ready, and says on standard error what the user did not choose.
@@ -27,12 +30,32 @@ pub(super) struct Opened {
 /// As [`Found::expect`] and [`Session::from_files`].
 pub(super) fn open(found: Found, options: &Options, talk: Talk) -> Result<Opened> {
     found.expect(ModelKind::Vision)?;
+    let words = found.files.has_words();
     let session = Session::from_files(found.files, options)?;
-    let d = session.device();
-    say_device(d, talk);
-    let info = session.info();
+    say_device(session.device(), talk);
+    Ok(opened(session, found.id, words))
+}
+
+/// Makes what `of` makes of a model of two towers ready, as [`open`] does.
+///
+/// # Errors
+/// As [`Found::expect`], [`DualEncoder::from_files`] and `of`.
+pub(super) fn dual(
+    found: Found,
+    options: &Options,
+    talk: Talk,
+    of: impl FnOnce(DualEncoder) -> Result<Session>,
+) -> Result<Opened> {
+    found.expect(ModelKind::Vision)?;
+    let model = DualEncoder::from_files(found.files, options)?;
+    say_device(model.images().device(), talk);
+    Ok(opened(of(model)?, found.id, true))
+}
+
+fn opened(session: Session, id: String, words: bool) -> Opened {
+    let (d, info) = (session.device(), session.info());
     let model = ModelFacts {
-        id: found.id,
+        id,
         family: info.family.to_owned(),
         architecture: info.architecture.clone(),
         image_size: info.image_size,
@@ -41,7 +64,7 @@ pub(super) fn open(found: Found, options: &Options, talk: Talk) -> Result<Opened
         dtype: session.precision().to_string(),
     };
     let device = device_facts(d);
-    Ok(Opened { session, model, device })
+    Opened { session, model, device, words }
 }
 
 /// A generative model as JSON describes it.

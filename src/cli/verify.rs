@@ -24,7 +24,7 @@ use crate::session::{ModelFiles, Options};
 use crate::textfile;
 use crate::verify::compare::{Tolerance, Verdict};
 use crate::verify::training::tolerances;
-use crate::verify::{images, sequences, texts};
+use crate::verify::{images, pairs, sequences, texts};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -116,6 +116,10 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
         AnySession::Text(session) => (session.device(), session.precision(), session.warnings()),
         AnySession::Generator(generator) => (generator.device(), generator.precision(), generator.warnings()),
         AnySession::Vision(session) => (session.device(), session.precision(), session.warnings()),
+        AnySession::Dual(model) => {
+            let session = model.images();
+            (session.device(), session.precision(), session.warnings())
+        }
     };
     open::say_device(device, talk);
     warnings.iter().for_each(|w| talk.warn(w));
@@ -124,6 +128,7 @@ pub(super) fn run(args: &VerifyArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> O
         AnySession::Text(session) => texts::verdicts(session, &golden, tolerance)?,
         AnySession::Generator(generator) => sequences::verdicts(generator, &golden, tolerance)?,
         AnySession::Vision(session) => images::verdicts(session, &golden, tolerance)?,
+        AnySession::Dual(model) => pairs::verdicts(model, &golden, tolerance)?,
     };
     if out.format == Plain::Text {
         verdicts.iter().try_for_each(|v| line(v, args.allow_missing, out))?;

@@ -141,6 +141,11 @@ pub enum Transform {
     /// The same after weight standardisation: each output channel brought to mean 0 and variance 1,
     /// with this added to the variance.
     StandardTaps(Epsilon),
+    /// Rows over patches (O, kh·kw·I), the channels innermost, to (O, I·kh·kw): what [`Transform::Taps`] does, undone.
+    FromTaps {
+        /// I.
+        channels: usize,
+    },
     /// Each row of a matrix divided by its length.
     UnitRows,
     /// (V,D) to (V): half of the square of each row's length.
@@ -159,6 +164,8 @@ pub enum PositionFilter {
     BicubicAntialias,
     /// Linear in both directions, no antialiasing (BEiT bias tables, FlexiViT).
     Bilinear,
+    /// The same with antialiasing (SigLIP 2 NaFlex).
+    BilinearAntialias,
 }
 
 impl Weight {
@@ -232,6 +239,7 @@ impl fmt::Display for Weight {
                         Transform::RelativeBias { to, .. } => write!(f, "@{}x{}", to[0], to[1])?,
                         Transform::DistanceBias { zero, columns, .. } => write!(f, "@{zero}/{columns}")?,
                         Transform::Taps => f.write_str(":taps")?,
+                        Transform::FromTaps { .. } => f.write_str(":from taps")?,
                         Transform::StandardTaps(_) => f.write_str(":standard")?,
                         Transform::UnitRows => f.write_str(":unit")?,
                         Transform::HalfSquares { .. } => f.write_str(":half_squares")?,

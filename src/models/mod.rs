@@ -17,13 +17,15 @@
 //! | `cls_logits`, `distillation_logits` | (B,K) | the two heads of a distilled DeiT |
 //! | `embedding` | (B,C) | the pooled features a linear head reads, or would read |
 //! | `pooler_output` | (B,C) | what the original calls so |
-//! | `image_embeds` | (B,E) | CLIP's projection, not normalised |
+//! | `image_embeds` | (B,E) | the image in the space that a text tower shares, not normalised |
+//! | `text_embeds` | (B,E) | the text there, not normalised |
 //! | `last_hidden_state` | (B,T,C) | as the original's output of that name |
 //! | `features` | (B,T,C) | timm's `forward_features` |
 //! | `hidden.0`, `hidden.1`, … | (B,T,C) | embedded tokens, then each layer's output |
 //! | `attention.0`, … | (B,H,T,T) | softmax weights of each layer |
 
 mod block;
+mod encoder;
 mod fields;
 pub mod generative;
 pub mod masked;
@@ -37,10 +39,13 @@ pub mod sequence;
 pub mod text;
 pub(crate) mod timm;
 mod vision;
+pub mod zero_shot;
 
 pub use model::{MaskedAutoencoder, Model, ModelInfo};
 pub use modules::TensorNames;
-pub use registry::{AnyModel, FAMILIES, Family, ModelKind, family_name, from_config, kind};
+pub use registry::{
+    AnyModel, FAMILIES, Family, ModelKind, family_name, from_config, has_text_tower, kind, text_tower,
+};
 
 #[cfg(test)]
 mod tests;

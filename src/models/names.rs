@@ -345,7 +345,7 @@ fn wanted(transform: &Transform, node: &Shape, parts: usize) -> Vec<usize> {
         Transform::DistanceBias { buckets, .. } => return vec![*buckets, dims[0]],
         Transform::Transpose => dims.swap(0, 1),
         Transform::HalfSquares { width } => dims.push(*width),
-        Transform::Taps | Transform::StandardTaps(_) | Transform::UnitRows => {}
+        Transform::Taps | Transform::FromTaps { .. } | Transform::StandardTaps(_) | Transform::UnitRows => {}
         // Joined parts are of equal size.
         Transform::None if parts > 1 => dims[0] /= parts,
         Transform::None => {}

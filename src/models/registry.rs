@@ -6,8 +6,8 @@ use super::generative::{imagegpt, llamagen, randar};
 use super::model::Model;
 use super::naming::Naming;
 use super::sequence::ImageDecoder;
-use super::text::{TextModel, bert, gpt2, t5};
-use super::vision::{beit, clip, deit, dinov2, siglip, vit, vit_mae};
+use super::text::{self, TextModel, bert, gpt2, t5};
+use super::vision::{beit, clip, deit, dinov2, siglip, siglip2, vit, vit_mae};
 use super::{fields, timm};
 use crate::error::{Error, Result};
 use crate::graph::TensorIndex;
@@ -80,11 +80,15 @@ impl AnyModel {
 
 /// How a family makes a model of its configuration and the names and shapes of its tensors.
 enum Open {
-    Vision(fn(&Json, &TensorIndex) -> Result<Box<dyn Model>>),
+    Vision(OpenVision),
+    /// Of images, and of the texts beside them.
+    Towers(OpenVision, OpenText),
     Generator(OpenGenerator),
-    Text(fn(&Json, &TensorIndex) -> Result<Box<dyn TextModel>>),
+    Text(OpenText),
 }
 
+type OpenVision = fn(&Json, &TensorIndex) -> Result<Box<dyn Model>>;
+type OpenText = fn(&Json, &TensorIndex) -> Result<Box<dyn TextModel>>;
 /// The last is the size (height, width) of images that the preprocessor states.
 type OpenGenerator = fn(&Json, &TensorIndex, Option<[usize; 2]>) -> Result<Box<dyn ImageDecoder>>;
 
@@ -105,7 +109,7 @@ impl Family {
     /// What its models do.
     pub fn kind(&self) -> ModelKind {
         match self.open {
-            Open::Vision(_) => ModelKind::Vision,
+            Open::Vision(_) | Open::Towers(..) => ModelKind::Vision,
             Open::Generator(_) => ModelKind::Generator,
             Open::Text(_) => ModelKind::Text,
         }
@@ -138,15 +142,22 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "clip",
         model_types: &["clip_vision_model", "clip"],
-        about: "CLIP image tower, with or without projection, and its classifier",
-        open: Open::Vision(clip::open),
+        about: "CLIP: images and texts in one space; its image tower alone, and its classifier",
+        open: Open::Towers(clip::open, text::clip::open),
         naming: &clip::NAMING,
     },
     Family {
         name: "siglip",
         model_types: &["siglip_vision_model", "siglip"],
-        about: "SigLIP image tower with attention pooling, and its classifier",
-        open: Open::Vision(siglip::open),
+        about: "SigLIP, SigLIP 2 of fixed size: images and texts in one space; the image tower alone, and its classifier",
+        open: Open::Towers(siglip::open, text::siglip::open),
+        naming: &clip::NAMING,
+    },
+    Family {
+        name: "siglip2",
+        model_types: &["siglip2_vision_model", "siglip2"],
+        about: "SigLIP 2 NaFlex: the same, for images of any aspect ratio",
+        open: Open::Towers(siglip2::open, text::siglip::open),
         naming: &clip::NAMING,
     },
     Family {
@@ -256,10 +267,30 @@ pub fn family_name(config: &Json) -> Option<&'static str> {
 /// [`Error::Model`] naming the field or the tensors that do not fit.
 pub fn from_config(config: &Json, index: &TensorIndex, image: Option<[usize; 2]>) -> Result<AnyModel> {
     Ok(match &family(config)?.open {
-        Open::Vision(open) => AnyModel::Vision(open(config, index)?),
+        Open::Vision(open) | Open::Towers(open, _) => AnyModel::Vision(open(config, index)?),
         Open::Generator(open) => AnyModel::Generator(open(config, index, image)?),
         Open::Text(open) => AnyModel::Text(open(config, index)?),
     })
+}
+
+/// The half that reads texts, of a model that brings images and texts into one space; `None` of any other, and of
+/// an image tower alone.
+///
+/// # Errors
+/// As [`from_config`].
+pub fn text_tower(config: &Json, index: &TensorIndex) -> Result<Option<Box<dyn TextModel>>> {
+    match &family(config)?.open {
+        Open::Towers(_, open) if has_text_tower(config) => open(config, index).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Whether a configuration is of a model that brings images and texts into one space.
+pub fn has_text_tower(config: &Json) -> bool {
+    let towers = |family: &Family| matches!(family.open, Open::Towers(..));
+    let described = ["text_config", "text_config_dict"];
+    family(config).is_ok_and(towers)
+        && described.iter().any(|key| config.get(key).is_some_and(Json::is_object))
 }
 
 pub(super) fn family(config: &Json) -> Result<&'static Family> {

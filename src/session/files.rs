@@ -20,6 +20,9 @@ pub const BUILTIN: &str = "shapes";
 /// Name of the embedded model that generates images, as `builtin:shapes-gpt`.
 pub const BUILTIN_GENERATOR: &str = "shapes-gpt";
 
+/// Name of the embedded model of images and words, as `builtin:shapes-clip`.
+pub const BUILTIN_DUAL: &str = "shapes-clip";
+
 /// The files of a model before they are understood. [`super::ModelSource::read`] reads them; a program
 /// whose weights lie elsewhere fills one in. Clones share the weight files.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub struct ModelFiles {
     pub config: Json,
     /// Name and contents of `preprocessor_config.json`, or of the like that says how images are prepared.
     pub preprocessor: Option<(String, String)>,
+    /// `tokenizer.json`, of an embedded model; others have theirs in the folder.
+    pub tokenizer: Option<&'static str>,
     /// `generation_config.json`: how a model of texts is to be sampled.
     pub generation: Option<Json>,
     /// The model's tensors.
@@ -76,6 +81,7 @@ impl ModelFiles {
             folder: None,
             config,
             preprocessor: None,
+            tokenizer: None,
             generation: None,
             checkpoint,
             codec: None,
@@ -87,6 +93,11 @@ impl ModelFiles {
     /// What the model does, by its configuration; `None` if that names no model that is known.
     pub fn kind(&self) -> Option<ModelKind> {
         models::kind(&self.config)
+    }
+
+    /// Whether it is a model of images that has a text tower beside.
+    pub fn has_words(&self) -> bool {
+        models::has_text_tower(&self.config)
     }
 
     /// Reads a folder, or a weights file and what lies beside it.
@@ -123,7 +134,19 @@ impl ModelFiles {
         let name = path.display().to_string();
         let (codec, folder) = (part(TOKENIZER)?, Some(folder.to_owned()));
         let adapter = None;
-        Ok(Self { name, folder, config, preprocessor, generation, checkpoint, codec, adapter, warnings })
+        let tokenizer = None;
+        Ok(Self {
+            name,
+            folder,
+            config,
+            preprocessor,
+            tokenizer,
+            generation,
+            checkpoint,
+            codec,
+            adapter,
+            warnings,
+        })
     }
 
     /// A model that is embedded: an ordinary folder, inside the binary.

@@ -30,7 +30,7 @@ pub use classify::Ranked;
 pub use device::DeviceInfo;
 pub(crate) use device::Engine;
 pub(crate) use draw::{ENTROPY, RULES, SETTINGS, STREAMS, draw_graph, score_graph};
-pub use files::{Applied, BUILTIN, BUILTIN_GENERATOR, ModelFiles};
+pub use files::{Applied, BUILTIN, BUILTIN_DUAL, BUILTIN_GENERATOR, ModelFiles};
 pub use lora::{Base, base_of_adapter};
 #[cfg(feature = "cli")]
 pub(crate) use options::base_error;

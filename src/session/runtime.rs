@@ -4,6 +4,7 @@
 
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ const MAX_EXECUTORS: usize = 6;
 /// A checkpoint on a device.
 pub(crate) struct Runtime {
     pub(crate) name: String,
+    /// Tells its executors from those of another checkpoint, which may have the same name.
+    serial: u64,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) precision: Precision,
     pub(crate) engine: Engine,
@@ -56,7 +59,8 @@ impl Runtime {
         let tuning = Arc::new(Mutex::new(Tuning::of(&engine, options)));
         let warnings = Arc::new(Mutex::new(warnings));
         let (fuse, executors) = (options.fuse, Arc::default());
-        Ok(Self { name, checkpoint, precision, engine, device, fuse, tuning, warnings, executors })
+        let serial = serial();
+        Ok(Self { name, serial, checkpoint, precision, engine, device, fuse, tuning, warnings, executors })
     }
 
     /// Another checkpoint on the same device: executors, what is known of variants and what users should hear are
@@ -69,7 +73,8 @@ impl Runtime {
         let (tuning, warnings) = (self.tuning.clone(), self.warnings.clone());
         let (precision, device, fuse) = (self.precision, self.device.clone(), self.fuse);
         let executors = self.executors.clone();
-        Self { name, checkpoint, precision, engine, device, fuse, tuning, warnings, executors }
+        let serial = serial();
+        Self { name, serial, checkpoint, precision, engine, device, fuse, tuning, warnings, executors }
     }
 
     /// The device, unless it is the reference.
@@ -180,7 +185,7 @@ impl Runtime {
         graph: impl FnOnce() -> Result<Graph>,
         run: impl FnOnce(&mut Executor) -> Result<R>,
     ) -> Result<R> {
-        let key = format!("{} {key:?}", self.name);
+        let key = format!("{} {key:?}", self.serial);
         let mut executors = self.executors();
         match executors.iter().position(|(known, _)| *known == key) {
             Some(at) => executors[at..].rotate_left(1),
@@ -288,4 +293,10 @@ impl Runtime {
             warnings.push(warning);
         }
     }
+}
+
+/// A number that no other runtime has.
+fn serial() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -198,6 +198,19 @@ impl Session {
         Ok(g)
     }
 
+    /// The same images on the same device by what `wrap` makes of the model, with these classes; `tensors` are what
+    /// it needs besides those of the checkpoint.
+    pub(crate) fn wrapped(
+        self,
+        wrap: impl FnOnce(Box<dyn Model>) -> Box<dyn Model>,
+        labels: Labels,
+        tensors: &Checkpoint,
+    ) -> Self {
+        let checkpoint = self.runtime.checkpoint.with(tensors);
+        let runtime = self.runtime.beside(self.runtime.name.clone(), checkpoint);
+        Self { model: wrap(self.model), labels, runtime, ..self }
+    }
+
     /// The model, for what runs it in ways of its own.
     pub(crate) fn model(&self) -> &dyn Model {
         &*self.model

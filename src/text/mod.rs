@@ -43,7 +43,7 @@ use crate::labels::Labels;
 use crate::models::text::TextModel;
 use crate::models::{self, AnyModel};
 use crate::plan::Precision;
-use crate::session::{DeviceInfo, ModelFiles, ModelSource, Options, Runtime};
+use crate::session::{DeviceInfo, ModelFiles, ModelSource, Options, Runtime, Session};
 use crate::tokenizer::Tokenizer;
 
 /// A checkpoint of a text model made ready.
@@ -88,22 +88,10 @@ impl TextSession {
         let info = model.info();
         let labels = Labels::from_config(&files.config, info.classes.unwrap_or(0));
         let mut warnings = info.warnings.clone();
+        let tokenizer = tokenizer_of(&files, info, &mut warnings);
         warnings.extend(files.warnings);
         if info.classes.is_some() {
             warnings.extend(labels.warnings.iter().cloned());
-        }
-        let tokenizer = match &files.folder {
-            Some(folder) => Tokenizer::open(folder, info.family),
-            None => Err(Error::model(&files.name, "it has no tokenizer", "pass the folder of a checkpoint")),
-        };
-        if let Ok(tokenizer) = &tokenizer
-            && tokenizer.vocabulary() > info.vocabulary
-        {
-            warnings.push(format!(
-                "the tokenizer has {} tokens, the model {}: texts with the others are refused",
-                tokenizer.vocabulary(),
-                info.vocabulary
-            ));
         }
         let generation = if info.can(Task::Generate) {
             // Older folders have the keys in config.json.
@@ -114,6 +102,16 @@ impl TextSession {
         warnings.extend(generation.warnings.iter().cloned());
         let runtime = Runtime::open(files.name, files.checkpoint, warnings, options)?;
         Ok(Self { model, labels, tokenizer, generation, runtime, longest: None })
+    }
+
+    /// The text tower of a model that is open for images, on the same device.
+    pub(crate) fn tower(model: Box<dyn TextModel>, files: &ModelFiles, images: &Session) -> Self {
+        let runtime = images.runtime().beside(files.name.clone(), files.checkpoint.clone());
+        let mut warnings = Vec::new();
+        let tokenizer = tokenizer_of(files, model.info(), &mut warnings);
+        warnings.into_iter().for_each(|warning| runtime.warn(warning));
+        let (labels, generation) = (Labels::from_config(&files.config, 0), GenerationConfig::default());
+        Self { model, labels, tokenizer, generation, runtime, longest: None }
     }
 
     /// The model, for what trains it.
@@ -210,6 +208,25 @@ impl TextSession {
         let help = if can.is_empty() { Advice::Embed } else { format!("it can {}", can.join(", ")).into() };
         Err(Error::usage(what, help))
     }
+}
+
+/// The tokenizer of a model's files.
+fn tokenizer_of(files: &ModelFiles, info: &TextInfo, warnings: &mut Vec<String>) -> Result<Tokenizer> {
+    let tokenizer = match (&files.folder, files.tokenizer) {
+        (Some(folder), _) => Tokenizer::open(folder, info.family),
+        (None, Some(json)) => Tokenizer::from_json(&files.name, json, info.family),
+        (None, None) => {
+            Err(Error::model(&files.name, "it has no tokenizer", "pass the folder of a checkpoint"))
+        }
+    }?;
+    if tokenizer.vocabulary() > info.vocabulary {
+        warnings.push(format!(
+            "the tokenizer has {} tokens, the model {}: texts with the others are refused",
+            tokenizer.vocabulary(),
+            info.vocabulary
+        ));
+    }
+    Ok(tokenizer)
 }
 
 /// What a task does, for messages.

@@ -8,8 +8,9 @@ use super::sentence::{Mode, Sentence, pooled};
 use super::{Passage, Task, TextSession, TooLong};
 use crate::error::{Advice, Error, Result};
 use crate::labels::Scoring;
+use crate::models::text::ReadAt;
 use crate::tensor::HostTensor;
-use crate::tokenizer::Encoding;
+use crate::tokenizer::{Encoding, Tokenizer};
 
 /// Scores of the classes of one text.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +71,35 @@ impl TextSession {
         }
         // A model that knows one kind of segment reads both texts as such.
         let types = if self.info().types > 1 { encoding.types.clone() } else { Vec::new() };
-        Ok((Passage { ids: encoding.ids.clone(), types, ..Passage::default() }, encoding))
+        let mut passage = Passage { ids: encoding.ids.clone(), types, ..Passage::default() };
+        if let Some(tower) = &self.info().tower {
+            self.place(&mut passage, tower.read);
+        }
+        Ok((passage, encoding))
+    }
+
+    /// Makes ready what a text tower is read at.
+    pub(crate) fn place(&self, passage: &mut Passage, read: ReadAt) {
+        let info = self.info();
+        let first = |found: &dyn Fn(u32) -> bool| passage.ids.iter().position(|&id| found(id)).unwrap_or(0);
+        match read {
+            ReadAt::End => passage.places = vec![first(&|id| info.ends.contains(&id))],
+            ReadAt::LargestId => {
+                let largest = passage.ids.iter().copied().max();
+                passage.places = vec![first(&|id| Some(id) == largest)];
+            }
+            ReadAt::LastPlace => {
+                let tokenizer = self.tokenizer().ok();
+                let pad = tokenizer.and_then(|t| t.special().pad).or(info.pad).unwrap_or_default();
+                let missing = info.positions.unwrap_or_default().saturating_sub(passage.ids.len());
+                let padding = std::iter::repeat_n(pad, missing);
+                if tokenizer.is_some_and(Tokenizer::pads_left) {
+                    passage.ids.splice(..0, padding);
+                } else {
+                    passage.ids.extend(padding);
+                }
+            }
+        }
     }
 
     /// The token that decoders read classes from: the last that is not padding.
@@ -199,6 +228,34 @@ impl TextSession {
 }
 
 impl TextSession {
+    /// One vector for each text in the space that a text tower shares with images; `normalize` brings it to length 1.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a model that is no text tower; as [`TextSession::encode`] and [`TextSession::run`].
+    pub fn embed_in_space(
+        &self,
+        texts: &[&str],
+        normalize: bool,
+        too_long: TooLong,
+    ) -> Result<Vec<Vec<f32>>> {
+        if self.info().tower.is_none() {
+            return Err(Error::usage(format!("{} is no text tower", self.name()), Advice::Embed));
+        }
+        let passages = texts.iter().map(|text| Ok(self.encode((text, None), too_long)?.0));
+        let vectors = self.outputs(passages.collect::<Result<_>>()?, "text_embeds")?;
+        let vectors = vectors.iter().map(|vector| {
+            let mut vector = vector.to_f32();
+            if vector.iter().any(|x| !x.is_finite()) {
+                return Err(not_finite(self.name(), &vector));
+            }
+            if normalize {
+                super::sentence::normalize(&mut vector);
+            }
+            Ok(vector)
+        });
+        vectors.collect()
+    }
+
     /// One vector for each text, as the files of sentence-transformers say.
     ///
     /// # Errors

@@ -19,6 +19,12 @@ pub(super) enum Class {
     ByteLevel,
     /// T5's: `spiece.model`.
     Unigram,
+    /// CLIP's: GPT-2's files, small letters, `</w>` at the ends of words, marks around a text.
+    Clip,
+    /// SigLIP's: `spiece.model` behind small letters without punctuation.
+    Siglip,
+    /// SigLIP 2's, which is Gemma's in small letters: a `tokenizer.json`.
+    Siglip2,
 }
 
 /// Classes of transformers that are told by [`Class`], without the `Fast` at their ends.
@@ -28,6 +34,9 @@ const NAMES: &[(&str, Class)] = &[
     ("RobertaTokenizer", Class::Roberta),
     ("GPT2Tokenizer", Class::ByteLevel),
     ("T5Tokenizer", Class::Unigram),
+    ("CLIPTokenizer", Class::Clip),
+    ("SiglipTokenizer", Class::Siglip),
+    ("Siglip2Tokenizer", Class::Siglip2),
 ];
 
 /// Names for whatever a `tokenizer.json` says.
@@ -41,6 +50,9 @@ impl Class {
             "roberta" => Class::Roberta,
             "gpt2" => Class::ByteLevel,
             "t5" => Class::Unigram,
+            "clip" => Class::Clip,
+            "siglip" => Class::Siglip,
+            "siglip2" => Class::Siglip2,
             _ => return None,
         })
     }
@@ -49,8 +61,9 @@ impl Class {
     pub(super) fn files(self) -> &'static [&'static str] {
         match self {
             Class::WordPiece => &["vocab.txt"],
-            Class::Roberta | Class::ByteLevel => &["vocab.json", "merges.txt"],
-            Class::Unigram => &["spiece.model"],
+            Class::Roberta | Class::ByteLevel | Class::Clip => &["vocab.json", "merges.txt"],
+            Class::Unigram | Class::Siglip => &["spiece.model"],
+            Class::Siglip2 => &["tokenizer.json"],
         }
     }
 
@@ -72,6 +85,11 @@ impl Class {
             ],
             Class::ByteLevel => [None, None, None, end, None, end, end],
             Class::Unigram => [None, None, Some("<pad>"), Some("<unk>"), None, None, Some("</s>")],
+            Class::Clip => [None, None, end, end, None, Some("<|startoftext|>"), end],
+            Class::Siglip => [None, None, Some("</s>"), Some("<unk>"), None, None, Some("</s>")],
+            Class::Siglip2 => {
+                [None, None, Some("<pad>"), Some("<unk>"), Some("<mask>"), Some("<bos>"), Some("<eos>")]
+            }
         }
     }
 }
@@ -95,7 +113,11 @@ impl Said {
     pub(super) fn of(folder: &Path, config: &Map<String, Value>, family: &str) -> Result<Self> {
         let Some(usual) = Class::of_family(family) else {
             let what = format!("`{}` models have no tokenizer that is known here", printable(family));
-            return Err(Error::model(folder.display(), what, "known: bert, distilbert, roberta, gpt2, t5"));
+            return Err(Error::model(
+                folder.display(),
+                what,
+                "known: bert, distilbert, roberta, gpt2, t5, clip, siglip",
+            ));
         };
         let model = object(folder, "config.json")?.unwrap_or_default();
         let class = |map: &Map<String, Value>| Some(map.get("tokenizer_class")?.as_str()?.to_owned());

@@ -17,6 +17,7 @@ use super::class::{Class, Said};
 use super::disk::{AGAIN, bytes, missing, object, parse, text};
 use super::spiece;
 use super::template::{piece, specials, text_piece};
+use super::towers;
 use crate::error::{Error, Result};
 use crate::printable::printable;
 
@@ -34,6 +35,8 @@ pub(super) struct Source {
     pub limit: Option<usize>,
     /// A text that is too long loses its beginning.
     pub cuts_left: bool,
+    /// Padding stands before a text.
+    pub pads_left: bool,
     /// A decoder that is not known, and was omitted.
     pub decoder: Option<String>,
 }
@@ -111,7 +114,25 @@ pub(super) fn read(folder: &Path, model: &str) -> Result<Source> {
     let side = config.get("truncation_side").and_then(Value::as_str).map(str::to_lowercase);
     let side = side.or_else(|| Some(truncation?.get("direction")?.as_str()?.to_lowercase()));
     let cuts_left = side.as_deref() == Some("left");
-    Ok(Source { name, tokenizer, names, limit, cuts_left, decoder })
+    let pads_left = match config.get("padding_side").and_then(Value::as_str) {
+        Some(side) => side == "left",
+        None => said.adjusts && class == Class::Siglip2,
+    };
+    Ok(Source { name, tokenizer, names, limit, cuts_left, pads_left, decoder })
+}
+
+/// A tokenizer that is given whole.
+pub(super) fn in_memory(name: &str, json: &str, family: &str) -> Result<Source> {
+    let class = Class::of_family(family).unwrap_or(Class::ByteLevel);
+    let [cls, sep, pad, unk, mask, bos, eos] = class.names().map(|name| name.map(str::to_owned));
+    let names = Names { cls, sep, pad, unk, mask, bos, eos };
+    let mut tokenizer: Value =
+        serde_json::from_str(json).map_err(|e| Error::model(name, format!("tokenizer.json: {e}"), AGAIN))?;
+    for key in ["truncation", "padding"] {
+        tokenizer[key] = Value::Null;
+    }
+    let name = format!("{name}/tokenizer.json");
+    Ok(Source { name, tokenizer, names, limit: None, cuts_left: false, pads_left: false, decoder: None })
 }
 
 /// The folder and what its small files say.
@@ -129,7 +150,26 @@ impl Parts<'_> {
         match self.class {
             Class::WordPiece => self.wordpiece(),
             Class::Unigram => spiece::read(&self.folder.join("spiece.model"), &self.extra_ids()),
+            Class::Siglip => {
+                let mut made = spiece::read(&self.folder.join("spiece.model"), &[])?;
+                towers::canonical(&mut made);
+                Ok(made)
+            }
             Class::Roberta | Class::ByteLevel => self.byte_level(),
+            Class::Clip => {
+                let mut made = self.byte_level()?;
+                let role = |name: &Option<String>| {
+                    let vocab = made["model"]["vocab"].as_object();
+                    self.need(&self.folder.join("vocab.json"), vocab.unwrap_or(&Map::new()), name)
+                };
+                let marks = [role(&self.names.bos)?, role(&self.names.eos)?];
+                towers::clip(&mut made, &marks, self.names.unk.as_deref());
+                Ok(made)
+            }
+            Class::Siglip2 => {
+                let help = "copy it from where the checkpoint is from";
+                Err(Error::model(self.folder.display(), "has no tokenizer.json", help))
+            }
         }
     }
 
@@ -273,6 +313,9 @@ impl Parts<'_> {
 
     /// What `tokenizer_config.json` says explicitly about preparing text overrules `tokenizer.json`.
     fn adjust(&self, root: &mut Map<String, Value>) {
+        if self.class == Class::Siglip2 {
+            towers::lower(root);
+        }
         if let Some(normalizer) = root.get_mut("normalizer")
             && normalizer["type"] == "BertNormalizer"
         {

@@ -19,6 +19,7 @@ mod files;
 mod spiece;
 mod stream;
 mod template;
+mod towers;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,6 +39,7 @@ pub struct Tokenizer {
     vocabulary: usize,
     limit: Option<usize>,
     cuts_left: bool,
+    pads_left: bool,
     /// A decoder of the file that is not known.
     decoder: Option<String>,
 }
@@ -82,10 +84,22 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Model`] that names the file: none there, not readable, too large, or contradictory.
     pub fn open(folder: &Path, family: &str) -> Result<Self> {
-        let source = files::read(folder, family)?;
+        Self::of(files::read(folder, family)?)
+    }
+
+    /// A tokenizer of the form of `tokenizer.json` that is no file: `name` stands for it in messages. Its special
+    /// tokens are called as those of the family are.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::open`].
+    pub fn from_json(name: &str, json: &str, family: &str) -> Result<Self> {
+        Self::of(files::in_memory(name, json, family)?)
+    }
+
+    fn of(source: files::Source) -> Result<Self> {
         let vocabulary = check::check(&source.name, &source.tokenizer)?;
         let added = source.added()?;
-        let files::Source { name, tokenizer, names, limit, cuts_left, decoder } = source;
+        let files::Source { name, tokenizer, names, limit, cuts_left, pads_left, decoder } = source;
         let inner: tokenizers::Tokenizer = guarded(&name, "read this tokenizer", || {
             serde_json::from_value(tokenizer).map_err(|e| e.to_string())
         })?;
@@ -108,7 +122,7 @@ impl Tokenizer {
             bos: id(&names.bos),
             eos: id(&names.eos),
         };
-        Ok(Self { inner, name, special, vocabulary, limit, cuts_left, decoder })
+        Ok(Self { inner, name, special, vocabulary, limit, cuts_left, pads_left, decoder })
     }
 
     /// Ids of one text, with the special tokens that the original adds.
@@ -221,6 +235,11 @@ impl Tokenizer {
     /// Whether a text that is too long loses its beginning, not its end.
     pub fn cuts_left(&self) -> bool {
         self.cuts_left
+    }
+
+    /// Whether padding stands before a text, where a model reads padding.
+    pub fn pads_left(&self) -> bool {
+        self.pads_left
     }
 
     fn run(&self, a: &str, b: Option<&str>, special: bool) -> Result<Encoding> {

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod images;
 mod masked;
+pub mod pairs;
 pub mod sequences;
 pub mod texts;
 pub mod training;

@@ -64,57 +64,8 @@ impl Record<'_> {
         Verdict { name, shape, reason, missing: true, ..Verdict::default() }
     }
 
-    /// Rows of ids; absent if the file has none.
-    fn rows(&self, name: &str) -> Result<Option<Vec<Vec<u32>>>> {
-        if !self.file.contains(name) {
-            return Ok(None);
-        }
-        let tensor = self.file.ids(name)?;
-        let width = tensor.shape().width().max(1);
-        Ok(Some(tensor.as_u32().unwrap_or_default().chunks(width).map(<[u32]>::to_vec).collect()))
-    }
-
-    /// The recorded texts without their padding, or why there are none that can be run.
     fn passages(&self) -> Result<Result<Vec<Passage>, String>> {
-        let Some(ids) = self.rows("in.input_ids")? else {
-            return Ok(Err("the file has no in.input_ids".to_owned()));
-        };
-        let masks = self.rows("in.attention_mask")?;
-        let types = self.rows("in.token_type_ids")?.unwrap_or_default();
-        let written = self.rows("in.decoder_input_ids")?.unwrap_or_default();
-        let info = self.session.info();
-        if info.kind == Kind::EncoderDecoder && written.is_empty() {
-            return Ok(Err("the file has no in.decoder_input_ids".to_owned()));
-        }
-        let mut passages = Vec::new();
-        for (i, ids) in ids.iter().enumerate() {
-            let length = match masks.as_ref().map(|masks| &masks[i]) {
-                Some(mask) => {
-                    let length = mask.iter().take_while(|&&m| m != 0).count();
-                    if length == 0 || mask[length..].iter().any(|&m| m != 0) {
-                        let what =
-                            format!("row {i} of in.attention_mask is not a number of ones and then zeros");
-                        return Ok(Err(what));
-                    }
-                    length
-                }
-                None => ids.len(),
-            };
-            let written = written.get(i).cloned().unwrap_or_default();
-            let scored = if written.is_empty() { length } else { written.len() };
-            let places = match info.classes.is_some() && info.kind == Kind::Decoder {
-                true => vec![last(&ids[..length], info.pad)],
-                false => (0..scored).collect(),
-            };
-            passages.push(Passage {
-                ids: ids[..length].to_vec(),
-                types: types.get(i).map(|t| t[..length].to_vec()).unwrap_or_default(),
-                written,
-                places,
-                targets: vec![],
-            });
-        }
-        Ok(Ok(passages))
+        passages(self.session, self.file)
     }
 
     /// One output of all texts against the record, as far as texts go.
@@ -158,7 +109,7 @@ impl Record<'_> {
             Ok(passages) => passages,
             Err(reason) => return Ok(self.missing(name, reason)),
         };
-        let want = self.rows(name)?.unwrap_or_default();
+        let want = rows(self.file, name)?.unwrap_or_default();
         let (mut all_got, mut all_want) = (Vec::new(), Vec::new());
         for (passage, want) in passages.iter().zip(&want) {
             let begin = match self.session.info().kind {
@@ -176,6 +127,58 @@ impl Record<'_> {
         let shape = self.file.index().get(name).map(|s| s.dims().to_vec()).unwrap_or_default();
         Ok(Verdict { shape, ..compare(name, &flat(all_got), &flat(all_want), EXACT) })
     }
+}
+
+/// Rows of ids; absent if the file has none.
+fn rows(file: &Checkpoint, name: &str) -> Result<Option<Vec<Vec<u32>>>> {
+    if !file.contains(name) {
+        return Ok(None);
+    }
+    let tensor = file.ids(name)?;
+    let width = tensor.shape().width().max(1);
+    Ok(Some(tensor.as_u32().unwrap_or_default().chunks(width).map(<[u32]>::to_vec).collect()))
+}
+
+/// The recorded texts without their padding, or why there are none that can be run.
+pub(super) fn passages(session: &TextSession, file: &Checkpoint) -> Result<Result<Vec<Passage>, String>> {
+    let Some(ids) = rows(file, "in.input_ids")? else {
+        return Ok(Err("the file has no in.input_ids".to_owned()));
+    };
+    let masks = rows(file, "in.attention_mask")?;
+    let types = rows(file, "in.token_type_ids")?.unwrap_or_default();
+    let written = rows(file, "in.decoder_input_ids")?.unwrap_or_default();
+    let info = session.info();
+    if info.kind == Kind::EncoderDecoder && written.is_empty() {
+        return Ok(Err("the file has no in.decoder_input_ids".to_owned()));
+    }
+    let mut passages = Vec::new();
+    for (i, ids) in ids.iter().enumerate() {
+        let length = match masks.as_ref().map(|masks| &masks[i]) {
+            Some(mask) => {
+                let length = mask.iter().take_while(|&&m| m != 0).count();
+                if length == 0 || mask[length..].iter().any(|&m| m != 0) {
+                    let what = format!("row {i} of in.attention_mask is not a number of ones and then zeros");
+                    return Ok(Err(what));
+                }
+                length
+            }
+            None => ids.len(),
+        };
+        let written = written.get(i).cloned().unwrap_or_default();
+        let scored = if written.is_empty() { length } else { written.len() };
+        let places = match info.classes.is_some() && info.kind == Kind::Decoder {
+            true => vec![last(&ids[..length], info.pad)],
+            false => (0..scored).collect(),
+        };
+        passages.push(Passage {
+            ids: ids[..length].to_vec(),
+            types: types.get(i).map(|t| t[..length].to_vec()).unwrap_or_default(),
+            written,
+            places,
+            targets: vec![],
+        });
+    }
+    Ok(Ok(passages))
 }
 
 /// The last token that is not padding.

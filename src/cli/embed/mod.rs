@@ -21,7 +21,7 @@ use crate::session::ModelKind;
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &EmbedArgs, talk: Talk, out: &mut Sink<'_, Vector>) -> Outcome {
     if let Some(flag) = args.texts.given() {
-        return texts::run(args, super::texts::find(&args.model, flag, talk)?, talk, out);
+        return texts::run(args, super::texts::find_words(&args.model, flag, talk)?, talk, out);
     }
     if args.inputs.is_empty() {
         let help = "pass --text or --input, or name images, directories, 'globs', @lists, or -";

@@ -32,10 +32,11 @@ pub(super) fn run(args: &EmbedArgs, found: Found, talk: Talk, out: &mut Sink<'_,
     }
     let folder = found.files.folder.as_deref().unwrap_or(Path::new("."));
     args.texts.input.as_deref().map_or(Ok(()), outfile::protect)?;
-    let way = Way::new(args, folder, talk)?;
+    let mut way = Way::new(args, folder, talk)?;
     let id = found.id.clone();
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
     let mut opened = Opened::new(found, &options, talk)?;
+    way.tower = args.pool.is_none() && opened.session.info().tower.is_some();
     if let Some(limit) = way.said.as_ref().and_then(|said| said.limit) {
         opened.shorten(limit);
     }
@@ -56,6 +57,8 @@ struct Way {
     /// What the folder says; all of it counts unless a pooling is named, then what it says of texts.
     said: Option<Sentence>,
     pool: Option<Pooling>,
+    /// A text tower's own vector, in the space of images.
+    tower: bool,
     normalize: bool,
 }
 
@@ -82,12 +85,13 @@ impl Way {
         // How it was trained to be compared goes with the way it is pooled.
         let own = said.as_ref().filter(|_| args.pool.is_none());
         let normalize = args.normalize || own.is_some_and(Sentence::normalized);
-        Ok(Self { said, pool: args.pool, normalize })
+        Ok(Self { said, pool: args.pool, tower: false, normalize })
     }
 
     /// What pooling is called.
     fn name(&self) -> String {
         match (self.pool, &self.said) {
+            _ if self.tower => "embedding".to_owned(),
             (Some(Pooling::Cls), _) => "cls".to_owned(),
             (Some(Pooling::Pooler), _) => "pooler".to_owned(),
             (None, Some(said)) => said.pooling_name(),
@@ -167,6 +171,10 @@ fn vectors(opened: &Opened, items: &[Item], way: &Way, too_long: TooLong) -> Res
     let session = &opened.session;
     let check = |(_, text): &Item| session.encode((&way.prepared(text), None), too_long).map(|_| ());
     texts::each(items, &check, &|items| match (way.pool, &way.said) {
+        _ if way.tower => {
+            let texts: Vec<&str> = items.iter().map(|(_, text)| text.as_str()).collect();
+            session.embed_in_space(&texts, false, too_long)
+        }
         (None, Some(said)) => {
             let texts: Vec<&str> = items.iter().map(|(_, text)| text.as_str()).collect();
             session.embed_sentences(&texts, said, too_long)

@@ -13,6 +13,7 @@ pub(crate) const INFER_HELP: &str = "\
 Examples:
     vit-gpu infer photo.jpg
     vit-gpu infer photos -r -m google/vit-base-patch16-224 -o classes.csv
+    vit-gpu infer photo.jpg -m openai/clip-vit-base-patch32 --labels \"a cat,a dog\"
     vit-gpu infer -m FOLDER --text \"What a day!\" --format json
     vit-gpu infer photo.jpg -m vit-mae --reconstruct painted.png --mask-ratio 0.6 --seed 3
 
@@ -25,6 +26,11 @@ Inputs:
 Files from one directory, glob or list entry come in natural order (img2 before img10).
 
 A failed input has `error` in place of its answer, the rest go on, and the exit code is 1.
+
+Images in words of your own (CLIP, SigLIP):
+    --labels \"a cat,a dog\"               or --labels @FILE, one a line
+    --labels cat,dog --template \"a photo of a {}.\"
+CLIP shares one probability among the labels, SigLIP gives each its own.
 
 Texts, by what the checkpoint was made to do:
     --text T [--pair P]                   classes of a text or a pair
@@ -71,7 +77,7 @@ pub(crate) struct InferArgs {
     pub attention_head: Option<usize>,
     /// Hide patches of the image, and write the image, what a masked autoencoder sees of it and what it paints
     /// beside each other as PNG; for several images a directory
-    #[arg(long, value_name = "FILE.png", conflicts_with_all = ["embeddings", "attention", "logits"])]
+    #[arg(long, value_name = "FILE.png", conflicts_with_all = ["embeddings", "attention", "logits", "labels"])]
     pub reconstruct: Option<PathBuf>,
     /// Share of patches that is hidden [default: as in the model's training]
     #[arg(long, value_name = "X", requires = "reconstruct", value_parser = ratio)]

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::advice::with_flag;
 use super::args::Format;
 use super::inputs::{self, Input};
-use super::locate::locate;
+use super::locate::{locate, locate_or};
 use super::open::{self, Opened};
 use super::outcome::{Outcome, Stop};
 use super::output::{Report, Row, columns, millis};
@@ -23,16 +23,19 @@ use super::pixels::{Ready, decode, decode_options, of_one_size, preprocess};
 use super::sink::Sink;
 use super::talk::{self, Talk};
 use crate::cli::infer::args::InferArgs;
+use crate::dual::DualEncoder;
 use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
 use crate::image::preprocess::Preprocess;
-use crate::session::Pending;
+use crate::session::{BUILTIN_DUAL, Pending};
 use crate::tensor::{HostTensor, Size};
 use files::{Embeddings, Pictures};
+use labels::Asked;
 use tally::Tally;
 
 pub(super) mod args;
 mod files;
+mod labels;
 mod reconstruct;
 mod rows;
 mod tally;
@@ -46,7 +49,8 @@ struct Started<'a> {
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> Outcome {
-    if let Some(flag) = args.ask.given() {
+    let asked = args.ask.labels_images().then(|| Asked::new(&args.ask)).transpose()?;
+    if let Some(flag) = args.ask.given().filter(|_| asked.is_none()) {
         return texts::run(args, super::texts::find(&args.model, flag, talk)?, talk, out);
     }
     if let Some(path) = &args.reconstruct {
@@ -60,9 +64,19 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> O
     files::check(args, out)?;
     let mut embeddings = Embeddings::create(args)?;
     let mut pictures = Pictures::create(args, &inputs.list)?;
-    let found = locate(&args.model, talk)?.read(!args.model.no_mmap)?;
+    let found = match asked {
+        Some(_) => locate_or(&args.model, BUILTIN_DUAL, talk)?,
+        None => locate(&args.model, talk)?,
+    };
+    let found = found.read(!args.model.no_mmap)?;
     let options = open::options(&args.device, !args.model.no_mmap, talk)?;
-    let opened = open::open(found, &options, talk)?;
+    let opened = match asked {
+        Some(Asked { labels, wording, too_long }) => {
+            let name = |model: DualEncoder| model.into_classifier(labels, &wording, too_long);
+            open::dual(found, &options, talk, name)?
+        }
+        None => open::open(found, &options, talk)?,
+    };
     let preprocess = preprocess(&args.image, &opened, talk)?;
     let mut work = Work::new(args, &opened, &preprocess, talk)?;
     let load = start.elapsed();
@@ -185,6 +199,10 @@ impl<'a> Work<'a> {
                 Some(_) => {
                     "pass --reconstruct FILE.png to see what it paints of an image that it sees in part, or \
                             --embeddings FILE.safetensors for its features"
+                }
+                None if opened.words => {
+                    "pass --labels \"a cat,a dog\" to name what it sees in words, or --embeddings FILE.safetensors for its \
+                     features"
                 }
                 None => "pass --embeddings FILE.safetensors for its features, or a checkpoint with a head",
             };

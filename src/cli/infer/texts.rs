@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::time::Instant;
 
+use super::labels::labels;
 use super::rows::{Content, Row};
 use super::tally::Tally;
 use crate::cli::args::{Format, first};
@@ -117,10 +118,14 @@ fn question(ask: &AskArgs, info: &TextInfo, name: &str) -> Result<Question> {
     if ask.texts.input.is_none() && ask.texts.text.is_empty() && ask.question.is_none() {
         return Err(Error::usage("there is nothing to read", can(info)));
     }
-    if let Some(template) = &ask.template {
+    if !ask.labels.is_empty() {
         writes("--labels")?;
-        let labels: Vec<String> = ask.labels.iter().map(|label| label.trim().to_owned()).collect();
-        return Ok(Question::Choose(labels, Template::new(template)?));
+        let [template] = &ask.template[..] else {
+            let what =
+                format!("--labels of texts takes one --template, and there are {}", ask.template.len());
+            return Err(Error::usage(what, "pass one, as in \"{text} Is it true? {label}\""));
+        };
+        return Ok(Question::Choose(labels(ask)?, Template::new(template)?));
     }
     if ask.perplexity {
         writes("--perplexity")?;

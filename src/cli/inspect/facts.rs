@@ -103,6 +103,7 @@ pub(super) fn label_facts(labels: &Labels) -> LabelFacts {
             LabelSource::Config => "configuration",
             LabelSource::ImageNet => "ImageNet-1k",
             LabelSource::Numbers => "numbers",
+            LabelSource::Asked => "asked for",
         },
         first: labels.names.iter().take(16).map(|n| short(n).to_owned()).collect(),
     }

@@ -67,24 +67,25 @@ pub(crate) struct AskArgs {
     /// [default: none]
     #[arg(long, value_enum, conflicts_with_all = ["question", "labels", "perplexity", "next_sentence", "pair"])]
     pub aggregate: Option<Entities>,
-    /// Choose among these by their likelihood under a generative model; needs no training
-    #[arg(
-        long,
-        value_name = "LABEL,...",
-        value_delimiter = ',',
-        requires = "template",
-        allow_hyphen_values = true
-    )]
+    /// Choose among these, or the lines of @FILE, without training: for images by CLIP or SigLIP, for texts by their
+    /// likelihood under a generative model
+    #[arg(long, value_name = "LABEL,...", value_delimiter = ',', allow_hyphen_values = true)]
     pub labels: Vec<String>,
-    /// What is scored: "{text} Question: {pair}? Answer: {label}"
+    /// What a label is put into. Images: "a photo of a {}."; several are averaged, `imagenet` stands for CLIP's 80.
+    /// Texts: "{text} Question: {pair}? Answer: {label}"
     #[arg(long, value_name = "TEXT", requires = "labels", allow_hyphen_values = true)]
-    pub template: Option<String>,
+    pub template: Vec<String>,
     /// Score texts: how uncertain a generative model is of the next token
     #[arg(long, conflicts_with_all = ["labels", "pair", "question"])]
     pub perplexity: bool,
 }
 
 impl AskArgs {
+    /// Whether images are asked about labels: there are labels, and no texts.
+    pub(crate) fn labels_images(&self) -> bool {
+        !self.labels.is_empty() && self.texts.text.is_empty() && self.texts.input.is_none()
+    }
+
     /// The first of these flags that was given.
     pub(crate) fn given(&self) -> Option<&'static str> {
         self.texts.given().or_else(|| {

@@ -17,6 +17,7 @@ use super::locate::{Found, chosen, locate};
 use super::open::{device_facts, say_device};
 use super::output::DeviceFacts;
 use super::talk::Talk;
+use crate::dual::DualEncoder;
 use crate::error::{Advice, Error, Result};
 use crate::labels::Scoring;
 use crate::records::{Format, Record, read_records};
@@ -94,12 +95,15 @@ impl TextFacts {
 }
 
 impl Opened {
-    /// Opens a text model, and says what the user did not choose.
+    /// Opens a text model, or a text tower, and says what the user did not choose.
     ///
     /// # Errors
-    /// As [`TextSession::from_files`].
+    /// As [`TextSession::from_files`] and [`DualEncoder::from_files`].
     pub(super) fn new(found: Found, options: &Options, talk: Talk) -> Result<Self> {
-        let session = TextSession::from_files(found.files, options)?;
+        let session = match found.files.has_words() {
+            true => DualEncoder::from_files(found.files, options)?.into_texts(),
+            false => TextSession::from_files(found.files, options)?,
+        };
         say_device(session.device(), talk);
         let (model, device) = (TextFacts::new(found.id, &session), device_facts(session.device()));
         let mut opened = Self { session, model, device, talk, said: 0 };
@@ -128,11 +132,28 @@ impl Opened {
 /// # Errors
 /// [`Error::Usage`] if none is named, or one of another kind; as [`locate`], and as reading its files.
 pub(super) fn find(model: &ModelArgs, flag: &str, talk: Talk) -> Result<Found> {
+    let found = named(model, flag, talk)?;
+    of_texts(found, flag)
+}
+
+/// As [`find`], and a model that brings images and texts into one space, too.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn find_words(model: &ModelArgs, flag: &str, talk: Talk) -> Result<Found> {
+    let found = named(model, flag, talk)?;
+    if found.files.has_words() { Ok(found) } else { of_texts(found, flag) }
+}
+
+fn named(model: &ModelArgs, flag: &str, talk: Talk) -> Result<Found> {
     if chosen(model)?.is_none() {
         let what = format!("{flag} is for models that read texts, and none is built in");
         return Err(Error::usage(what, "pass -m FOLDER, or the name of a BERT, GPT-2 or T5 on the hub"));
     }
-    let found = locate(model, talk)?.read(!model.no_mmap)?;
+    locate(model, talk)?.read(!model.no_mmap)
+}
+
+fn of_texts(found: Found, flag: &str) -> Result<Found> {
     let kind = match found.files.kind() {
         // Of a model that is unknown, opening it says more.
         None | Some(ModelKind::Text) => return Ok(found),

@@ -1,4 +1,4 @@
-//! Models that read and write text: encoders (BERT), decoders (GPT-2), both (T5). A [`TextModel`] makes
+//! Models that read and write text: encoders (BERT), decoders (GPT-2), both (T5), text towers (CLIP, SigLIP). A [`TextModel`] makes
 //! everything that one pass over whole texts can give; those that write have a [`TokenDecoder`] besides,
 //! over the same weights. What a token says is the business of a tokenizer.
 //!
@@ -9,7 +9,9 @@
 //! counts keys by [`Text::lengths`], and outputs are taken at places.
 
 pub(crate) mod bert;
+pub(crate) mod clip;
 pub(crate) mod gpt2;
+pub(crate) mod siglip;
 pub(crate) mod t5;
 
 use super::sequence::TokenDecoder;
@@ -96,6 +98,8 @@ pub struct TextInfo {
     pub classes: Option<usize>,
     /// Has a pooled output.
     pub pooled: bool,
+    /// How it makes one vector of a text in the space of images, if it is a text tower.
+    pub tower: Option<Tower>,
     /// Id of padding, where the configuration names one.
     pub pad: Option<u32>,
     /// Id that the decoder of an encoder-decoder begins with.
@@ -106,6 +110,32 @@ pub struct TextInfo {
     pub parameters: u64,
     /// Things worth telling the user.
     pub warnings: Vec<String>,
+}
+
+/// How a text tower makes `text_embeds`, and how those are compared with images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tower {
+    /// Numbers in it, E.
+    pub width: usize,
+    /// Where it is read.
+    pub read: ReadAt,
+    /// The tensor whose power of e is the factor of a cosine.
+    pub logit_scale: String,
+    /// The tensor that is added, if there is one.
+    pub logit_bias: Option<String>,
+    /// Each text has a chance of its own (a sigmoid), not a share (a softmax).
+    pub independent: bool,
+}
+
+/// The place at which a text tower is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadAt {
+    /// The first token that ends a text: the first of [`Text::places`].
+    End,
+    /// The first of the largest ids, as CLIPs of old configurations have it.
+    LargestId,
+    /// The last place; texts are padded to the full length, and padding is read like any token.
+    LastPlace,
 }
 
 impl TextInfo {

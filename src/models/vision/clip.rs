@@ -1,24 +1,25 @@
 //! CLIP's image tower (Radford et al. 2021) as Hugging Face stores it: no patch bias, a norm before
 //! the first block (`pre_layrnorm`, spelt so), quick GELU unless the configuration says otherwise.
 //!
-//! The pooled output is the norm of token 0; `last_hidden_state` is *before* that norm. Whole CLIP
-//! checkpoints are accepted, their text tower is left aside. `CLIPForImageClassification` averages
-//! the patches without the norm.
+//! The pooled output is the norm of token 0; `last_hidden_state` is *before* that norm. The text tower of whole
+//! checkpoints is [`crate::models::text::clip`]. `CLIPForImageClassification` averages the patches without the
+//! norm.
 
 use serde_json::Value as Json;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, PositionFilter, TensorIndex, Value};
+use crate::models::encoder::Encoder;
 use crate::models::fields::Fields;
 use crate::models::names::Names;
 use crate::models::naming::{Naming, Written};
 use crate::models::parts::PositionTable;
 use crate::models::{Model, ModelInfo, fields, parts};
-use crate::ops::Act;
+use crate::ops::{Act, Scores};
 
 const PATCHES: &str = "embeddings.patch_embedding";
 
-/// Left aside in whole CLIP and SigLIP checkpoints.
+/// What whole CLIP and SigLIP checkpoints have besides.
 const TEXT_TOWER: &[&str] = &["text_model.", "text_projection."];
 
 pub(crate) const NAMING: Naming = Naming {
@@ -113,6 +114,13 @@ pub(crate) fn square(fields: &Fields, key: &str, default: usize) -> Result<[usiz
     Err(Error::model(fields::FILE, format!("`{key}` is {}x{}, expected a square", size[0], size[1]), ""))
 }
 
+impl Clip {
+    fn encoder(&self) -> Encoder<'_> {
+        let ModelInfo { layers, heads, mlp, .. } = self.info;
+        Encoder { names: &self.names, layers, heads, mlp, act: self.act, eps: self.eps }
+    }
+}
+
 fn positions() -> PositionTable<'static> {
     PositionTable {
         name: "embeddings.position_embedding.weight",
@@ -140,7 +148,7 @@ impl Model for Clip {
         let x = g.add(x, table);
         let x = w.layer_norm(g, x, "pre_layrnorm", self.eps);
 
-        let x = encoder(g, w, x, &self.info, self.act, self.eps);
+        let x = self.encoder().build(g, x, Scores::scaled(1.0));
         g.output("last_hidden_state", x);
 
         g.scope("head");
@@ -161,32 +169,4 @@ impl Model for Clip {
         }
         g.check()
     }
-}
-
-/// The pre-norm encoder of CLIP and SigLIP; declares `hidden.*` and `attention.*`.
-/// x: (B,T,C); returns (B,T,C).
-pub(crate) fn encoder(g: &mut Graph, w: &Names, mut x: Value, info: &ModelInfo, act: Act, eps: f32) -> Value {
-    g.output("hidden.0", x);
-    for l in 0..info.layers {
-        let p = format!("encoder.layers.{l}");
-
-        g.scope(format!("layer.{l}.attention"));
-        let h = w.layer_norm(g, x, &format!("{p}.layer_norm1"), eps);
-        let qkv = ["q_proj", "k_proj", "v_proj"].map(|name| {
-            let projected = w.linear(g, h, &format!("{p}.self_attn.{name}"), info.hidden, true);
-            g.split_heads(projected, info.heads) // (B,H,T,D)
-        });
-        let a = parts::self_attention(g, qkv, None, l);
-        let a = w.linear(g, a, &format!("{p}.self_attn.out_proj"), info.hidden, true);
-        x = g.add(a, x);
-
-        g.scope(format!("layer.{l}.mlp"));
-        let h = w.layer_norm(g, x, &format!("{p}.layer_norm2"), eps);
-        let h = w.linear(g, h, &format!("{p}.mlp.fc1"), info.mlp, true); // (B,T,F)
-        let h = g.act(h, act);
-        let m = w.linear(g, h, &format!("{p}.mlp.fc2"), info.hidden, true);
-        x = g.add(m, x);
-        g.output(format!("hidden.{}", l + 1), x);
-    }
-    x
 }

@@ -5,5 +5,6 @@ pub(crate) mod clip;
 pub(crate) mod deit;
 pub(crate) mod dinov2;
 pub(crate) mod siglip;
+pub(crate) mod siglip2;
 pub(crate) mod vit;
 pub(crate) mod vit_mae;

@@ -2,7 +2,7 @@
 //! tanh GELU, and attention pooling (MAP, Zhai et al. 2021): one learned query attends to all
 //! patches, followed by an MLP.
 //!
-//! Whole SigLIP checkpoints are accepted, their text tower is left aside.
+//! The text tower of whole checkpoints is [`crate::models::text::siglip`].
 //! `SiglipForImageClassification` averages the patches instead of pooling by attention.
 
 use serde_json::Value as Json;
@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use super::clip;
 use crate::error::Result;
 use crate::graph::{Graph, PositionFilter, TensorIndex, Value, Weight};
+use crate::models::encoder::Encoder;
 use crate::models::names::Names;
 use crate::models::parts::PositionTable;
 use crate::models::{Model, ModelInfo, fields, parts};
@@ -95,14 +96,15 @@ impl Model for Siglip {
         let table = positions().square(g, w, &picture, &self.info);
         let x = g.add(x, table);
 
-        let x = clip::encoder(g, w, x, &self.info, self.act, self.eps);
+        let x = self.encoder().build(g, x, Scores::scaled(1.0));
 
         g.scope("head");
         let x = w.layer_norm(g, x, "post_layernorm", self.eps);
         g.output("last_hidden_state", x);
         if self.pooling {
-            let pooled = self.pool(g, x, picture.batch);
+            let pooled = self.encoder().pool(g, x);
             g.output("pooler_output", pooled);
+            g.output("image_embeds", pooled);
             g.output("embedding", pooled);
         }
         if self.info.classes.is_some() || !self.pooling {
@@ -118,10 +120,18 @@ impl Model for Siglip {
 }
 
 impl Siglip {
+    fn encoder(&self) -> Encoder<'_> {
+        let ModelInfo { layers, heads, mlp, .. } = self.info;
+        Encoder { names: &self.names, layers, heads, mlp, act: self.act, eps: self.eps }
+    }
+}
+
+impl Encoder<'_> {
     /// Attention of the learned probe to all patches, then x + mlp(norm(x)). The projections of
     /// q, k and v are rows of one tensor. x: (B,N,C); returns (B,C).
-    fn pool(&self, g: &mut Graph, x: Value, batch: usize) -> Value {
-        let (w, c, heads) = (&self.names, self.info.hidden, self.info.heads);
+    pub(super) fn pool(&self, g: &mut Graph, x: Value) -> Value {
+        let (w, heads, shape) = (self.names, self.heads, g.shape(x));
+        let (batch, c) = (shape.dims()[0], shape.width());
         g.scope("head.attention");
         let probe = w.value(g, "head.probe", [1, c]);
         let probe = g.concat_tokens(batch, &[probe]); // (B,1,C)
@@ -139,7 +149,7 @@ impl Siglip {
 
         g.scope("head.mlp");
         let h = w.layer_norm(g, x, "head.layernorm", self.eps);
-        let h = w.linear(g, h, "head.mlp.fc1", self.info.mlp, true);
+        let h = w.linear(g, h, "head.mlp.fc1", self.mlp, true);
         let h = g.act(h, self.act);
         let m = w.linear(g, h, "head.mlp.fc2", c, true);
         let x = g.add(m, x);
