@@ -2,7 +2,7 @@
 //! process ends; when all is done a new index is written and put in the place of the old one at once. Until then
 //! whoever reads the index reads the old one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -23,11 +23,11 @@ pub struct Changes {
     pub added: usize,
     /// Embedded anew, because their files had changed.
     pub changed: usize,
-    /// Found under another path.
+    /// Found under another path, too.
     pub moved: usize,
     /// As they were.
     pub unchanged: usize,
-    /// Left out, because their files are gone or cannot be read any more.
+    /// Left out, because their files are gone or cannot be read any more, and were not moved.
     pub vanished: usize,
     /// Of these, embedded by a run that did not end.
     pub resumed: usize,
@@ -60,6 +60,8 @@ pub struct Update {
     /// By path.
     entries: BTreeMap<String, Entry>,
     by_content: HashMap<String, Place>,
+    /// Contents that were found under another path: the old path is no loss.
+    found_again: HashSet<String>,
     changes: Changes,
     /// What is to be written differs from the old index.
     differs: bool,
@@ -95,6 +97,7 @@ impl Update {
             values: Vec::new(),
             entries: BTreeMap::new(),
             by_content: HashMap::new(),
+            found_again: HashSet::new(),
             changes: Changes::default(),
             differs: false,
             next_part: 0,
@@ -175,7 +178,10 @@ impl Update {
         match self.entries.get(&image.path) {
             Some(old) if old.image.sha256 == image.sha256 => self.changes.unchanged += 1,
             Some(_) => self.changes.changed += 1,
-            None => self.changes.moved += 1,
+            None => {
+                self.changes.moved += 1;
+                self.found_again.insert(image.sha256.clone());
+            }
         }
         self.differs = true;
         self.enter(image, place);
@@ -221,10 +227,13 @@ impl Update {
     /// Leaves out all images of these paths.
     pub fn forget_all(&mut self, gone: &dyn Fn(&str) -> bool) {
         let before = self.entries.len();
-        self.entries.retain(|path, _| !gone(path));
-        let vanished = before - self.entries.len();
-        self.changes.vanished += vanished;
-        self.differs |= vanished > 0;
+        let Self { entries, found_again, changes, .. } = self;
+        entries.retain(|path, entry| {
+            let gone = gone(path);
+            changes.vanished += usize::from(gone && !found_again.remove(&entry.image.sha256));
+            !gone
+        });
+        self.differs |= self.entries.len() < before;
     }
 
     /// Writes what was added since the last time, so that it is there if the process ends now.

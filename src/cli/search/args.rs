@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::cli::args::{DeviceArgs, Format, ImageArgs, ModelArgs};
 use crate::cli::sink::SinkArgs;
@@ -61,7 +61,7 @@ pub(crate) struct SearchArgs {
     #[arg(long)]
     pub rebuild: bool,
     #[command(flatten)]
-    pub sink: SinkArgs<Format>,
+    pub sink: SinkArgs<Listing>,
     /// Images embedded at a time
     #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: u32,
@@ -71,6 +71,32 @@ pub(crate) struct SearchArgs {
     pub device: DeviceArgs,
     #[command(flatten)]
     pub decoding: ImageArgs,
+}
+
+/// Forms of what is found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Listing {
+    /// For people
+    #[default]
+    Text,
+    /// One object with model, device, results and timing
+    Json,
+    /// One object a line for each image found
+    Jsonl,
+    /// One row for each image found
+    Csv,
+}
+
+impl Listing {
+    /// As reports know it.
+    pub(super) fn format(self) -> Format {
+        match self {
+            Listing::Text => Format::Text,
+            Listing::Json => Format::Json,
+            Listing::Jsonl => Format::Jsonl,
+            Listing::Csv => Format::Csv,
+        }
+    }
 }
 
 fn count(text: &str) -> Result<usize, String> {

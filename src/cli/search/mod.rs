@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::args::{Format, ModelArgs};
+use super::args::ModelArgs;
 use super::filename::plain;
 use super::locate::{Found, chosen, locate_or};
 use super::open;
@@ -20,7 +20,7 @@ use super::outfile::OutFile;
 use super::output::{Timing, millis};
 use super::sink::{self, Sink};
 use super::talk::Talk;
-use crate::cli::search::args::SearchArgs;
+use crate::cli::search::args::{Listing, SearchArgs};
 use crate::error::{Advice, Error, Result};
 use crate::search::{Changes, Hit, Index, Maker, Product, Update};
 use asked::{Places, asked};
@@ -32,14 +32,14 @@ use rows::Found as Hits;
 const DEFAULT_MODEL: &str = "builtin:shapes";
 
 /// Runs the command and yields its exit code.
-pub(super) fn run(args: &SearchArgs, talk: Talk, out: &mut Sink<'_, Format>) -> Outcome {
+pub(super) fn run(args: &SearchArgs, talk: Talk, out: &mut Sink<'_, Listing>) -> Outcome {
     let begun = Instant::now();
     let (query, places) = asked(args, talk)?;
     let sheet = sheet(args, out)?;
     // Of an index that is searched as it is, what is wrong is said before anything is opened.
     let there = match (&args.index, &places) {
         (Some(folder), None) => Some(Index::open(folder)?),
-        (Some(folder), Some(_)) if !args.rebuild => Index::open(folder).ok(),
+        (Some(folder), Some(_)) => Index::open(folder).ok(),
         _ => None,
     };
     let found = model(args, there.as_ref().map(Index::maker), talk)?;
@@ -73,7 +73,7 @@ pub(super) fn run(args: &SearchArgs, talk: Talk, out: &mut Sink<'_, Format>) -> 
 }
 
 /// Begins the sheet, if one is wanted.
-fn sheet<'a>(args: &'a SearchArgs, out: &Sink<'_, Format>) -> Result<Option<(OutFile, &'a Path)>> {
+fn sheet<'a>(args: &'a SearchArgs, out: &Sink<'_, Listing>) -> Result<Option<(OutFile, &'a Path)>> {
     let Some(path) = args.sheet.as_deref() else { return Ok(None) };
     out.distinct(&[("--sheet", path)])?;
     sink::expect_kind(path, "--sheet", "png")?;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::args::Listing;
 use super::asked::Query;
-use crate::cli::args::Format;
 use crate::cli::open::Opened;
 use crate::cli::output::{Printed, Report, Timing, field};
 use crate::cli::sink::Sink;
@@ -89,7 +89,9 @@ impl Found {
             }
             let path = index.image(row)?.path;
             let named = files.get(Path::new(&path)).map(|named| named.to_string_lossy().into_owned());
-            rows.push(Row { query: query.clone(), rank: rows.len() + 1, score, path: named.unwrap_or(path) });
+            let (query, rank, path) = (query.clone(), rows.len() + 1, named.unwrap_or(path));
+            // Rounding must not make a cosine of more than 1.
+            rows.push(Row { query, rank, score: score.clamp(-1.0, 1.0), path });
         }
         if rows.is_empty() {
             let what = format!("nothing scores as much: the best is {:.3}", best.score);
@@ -107,11 +109,11 @@ impl Found {
     /// Prints them.
     pub(super) fn print(
         self,
-        out: &mut Sink<'_, Format>,
+        out: &mut Sink<'_, Listing>,
         opened: &Opened,
         timing: Timing,
     ) -> std::io::Result<()> {
-        let format = out.format;
+        let format = out.format.format();
         let mut report = Report::new(out, format, false);
         report.begin("query,rank,score,path")?;
         self.rows.into_iter().try_for_each(|row| report.row(row))?;
