@@ -65,9 +65,9 @@
 //! with its checked Rust face; a [`models::Model`] is a function that builds a graph.
 //!
 //! Floors, lowest first; a module uses only lower ones, and `tests/layering.rs` holds that:
-//! `error`, `tensor`, `printable`, `textfile`, `clock`, `random` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
+//! `error`, `tensor`, `printable`, `textfile`, `exchange`, `clock`, `random` | `kernel` | `graph`, `ops` | `plan`, `reference`, `models`, `labels`,
 //! `records`, `image`, `tokenizer`, `checkpoint` | `gpu`, `hub`, `synthetic` | `selftest` | `session` |
-//! `generate`, `text` | `dual` | `train` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
+//! `generate`, `text`, `search` | `dual` | `train` | `open`, `verify`, `render` | `profile` | `cli`. Only `gpu` names wgpu.
 
 pub mod checkpoint;
 #[cfg(feature = "cli")]
@@ -76,6 +76,7 @@ pub mod cli;
 mod clock;
 pub mod dual;
 pub mod error;
+mod exchange;
 pub mod generate;
 pub mod gpu;
 pub mod graph;
@@ -93,6 +94,7 @@ mod random;
 pub mod records;
 pub mod reference;
 pub mod render;
+pub mod search;
 #[doc(hidden)]
 pub mod selftest;
 pub mod session;

@@ -37,6 +37,8 @@ mod model_folders;
 mod outputs;
 #[path = "cli/profile.rs"]
 mod profile;
+#[path = "cli/search.rs"]
+mod search;
 #[path = "cli/sinks.rs"]
 mod sinks;
 #[path = "cli/text_embed.rs"]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 const COMMANDS: &[&str] = &[
     "infer",
     "embed",
+    "search",
     "generate",
     "tokens",
     "attention",

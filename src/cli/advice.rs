@@ -46,6 +46,13 @@ pub(super) fn worded(advice: &Advice) -> String {
         Advice::PoolPlainly => "pass --pool mean or cls; the vectors will be others than the author's",
         Advice::PoolMean => "take --pool mean",
         Advice::Embed => "it has no head; it makes embeddings (`vit-gpu embed`)",
+        Advice::IndexFolder => "name the folder of images too, to make an index of them",
+        Advice::IndexMore => "name the folder of images again to go on; what is done is kept",
+        Advice::IndexAnew => "name the folder of images, and pass --rebuild to make the index anew",
+        Advice::IndexOther => {
+            "leave -m away to search by the model that made it, name another --index, or pass --rebuild with the \
+             folder of images"
+        }
     };
     words.to_owned()
 }

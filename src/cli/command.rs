@@ -13,6 +13,7 @@ use super::infer::args::{INFER_HELP, InferArgs};
 use super::inspect::args::{INSPECT_HELP, InspectArgs};
 use super::merge::{MERGE_HELP, MergeArgs};
 use super::profile::args::{PROFILE_HELP, ProfileArgs};
+use super::search::args::{SEARCH_HELP, SearchArgs};
 use super::train::args::{TRAIN_HELP, TrainArgs};
 use super::tune::{TUNE_HELP, TuneArgs};
 use super::verify::{VERIFY_HELP, VerifyArgs};
@@ -63,6 +64,9 @@ pub(crate) enum Command {
     /// Make embeddings of texts or images
     #[command(after_help = EMBED_HELP)]
     Embed(Box<EmbedArgs>),
+    /// Find images by words or by an image, through an index of their embeddings
+    #[command(after_help = SEARCH_HELP)]
+    Search(Box<SearchArgs>),
     /// Generate texts, or images patch by patch, token by token
     #[command(after_help = GENERATE_HELP)]
     Generate(Box<GenerateArgs>),

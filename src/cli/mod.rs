@@ -28,6 +28,7 @@ mod output;
 mod pages;
 mod pixels;
 mod profile;
+mod search;
 mod sink;
 mod talk;
 mod texts;
@@ -84,6 +85,7 @@ fn run(cli: &Cli) -> Outcome {
     let code = match &cli.command {
         Command::Infer(args) => sink::run(&args.sink, talk, &mut out, |out| infer::run(args, talk, out)),
         Command::Embed(args) => sink::run(&args.sink, talk, &mut out, |out| embed::run(args, talk, out)),
+        Command::Search(args) => sink::run(&args.sink, talk, &mut out, |out| search::run(args, talk, out)),
         Command::Generate(args) => generate::run(args, talk, &mut out),
         Command::Tokens(args) => tokens::run(args, talk, &mut out),
         Command::Attention(args) => {

@@ -8,8 +8,8 @@ use super::open::Opened;
 use super::talk::Talk;
 use crate::error::{Error, Result};
 use crate::image;
-use crate::image::DecodeOptions;
 use crate::image::preprocess::Preprocess;
+use crate::image::{DecodeOptions, Decoded};
 use crate::tensor::Size;
 
 /// An input, decoded and preprocessed, or why not.
@@ -54,6 +54,26 @@ pub(super) fn preprocess(args: &ImageArgs, opened: &Opened, talk: Talk) -> Resul
 }
 
 impl Ready {
+    /// Preprocesses what was decoded, since `start`.
+    pub(super) fn new(
+        name: String,
+        decoded: Result<Decoded>,
+        preprocess: &Preprocess,
+        start: Instant,
+    ) -> Self {
+        let mut notes = Vec::new();
+        let picture = decoded.and_then(|mut decoded| {
+            notes = std::mem::take(&mut decoded.notes);
+            let size = preprocess.output_size(decoded.size());
+            let pixels = preprocess.pixels(&decoded).map_err(|e| match e {
+                Error::Input { what, help, .. } => Error::Input { input: name.clone(), what, help },
+                other => other,
+            })?;
+            Ok(Picture { pixels, size })
+        });
+        Ready { name, picture, notes, took: start.elapsed() }
+    }
+
     /// Makes an error of its size its own: the other images may have other sizes.
     pub(super) fn refuse(&mut self, e: &Error) {
         let size = self.picture.as_ref().map_or_else(|_| Size::default(), |picture| picture.size);
@@ -76,21 +96,10 @@ pub(super) fn of_one_size(e: &Error, preprocess: &Preprocess) -> bool {
 /// Decodes and preprocesses one input.
 pub(super) fn decode(input: &Input, options: &DecodeOptions, preprocess: &Preprocess) -> Ready {
     let start = Instant::now();
-    let name = input.name();
     let decoded = match input {
         Input::Failed(e) => Err(e.clone()),
         Input::File(path) => image::decode_file(path, options),
         Input::Stdin => inputs::read_stdin().and_then(|bytes| image::decode_bytes("-", &bytes, options)),
     };
-    let mut notes = Vec::new();
-    let picture = decoded.and_then(|mut decoded| {
-        notes = std::mem::take(&mut decoded.notes);
-        let size = preprocess.output_size(decoded.size());
-        let pixels = preprocess.pixels(&decoded).map_err(|e| match e {
-            Error::Input { what, help, .. } => Error::Input { input: name.clone(), what, help },
-            other => other,
-        })?;
-        Ok(Picture { pixels, size })
-    });
-    Ready { name, picture, notes, took: start.elapsed() }
+    Ready::new(input.name(), decoded, preprocess, start)
 }

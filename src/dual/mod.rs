@@ -89,6 +89,11 @@ impl DualEncoder {
         self.texts
     }
 
+    /// The image tower alone.
+    pub fn into_images(self) -> Session {
+        self.images
+    }
+
     /// What a cosine says.
     pub fn matching(&self) -> Matching {
         self.matching

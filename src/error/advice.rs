@@ -74,6 +74,14 @@ pub enum Advice {
     PoolMean,
     /// Make embeddings: the model has no head for anything else.
     Embed,
+    /// Make an index first, or name the folder that holds one.
+    IndexFolder,
+    /// Go on with an index that is not done.
+    IndexMore,
+    /// Make an index anew: it is damaged.
+    IndexAnew,
+    /// Take the model that made an index, another index, or make it anew.
+    IndexOther,
 }
 
 impl From<String> for Advice {
@@ -139,6 +147,10 @@ impl fmt::Display for Advice {
             Advice::PoolPlainly => "choose a pooling; its vectors will be others than the author's",
             Advice::PoolMean => "pool by the mean",
             Advice::Embed => "it has no head; it makes embeddings",
+            Advice::IndexFolder => "make an index of some images first, or name the folder that holds one",
+            Advice::IndexMore => "bring it up to date; what is done is kept",
+            Advice::IndexAnew => "make the index anew",
+            Advice::IndexOther => "take the model that made it, or another index, or make it anew",
         })
     }
 }

@@ -48,6 +48,14 @@ impl Canvas {
         self.cover(low, high, colour, |x, y| part(x, 0) * part(y, 1));
     }
 
+    /// Sets a dot; those outside are left out.
+    pub(super) fn dot(&mut self, [x, y]: [u32; 2], colour: Colour) {
+        if x < self.width && y < self.height {
+            let at = ((y * self.width + x) * 3) as usize;
+            self.dots[at..at + 3].copy_from_slice(&colour);
+        }
+    }
+
     fn cover(&mut self, low: At, high: At, colour: Colour, covered: impl Fn(f32, f32) -> f32) {
         let clip = |v: f32, most: u32| v.clamp(0.0, most as f32) as u32;
         let (left, right) = (clip(low[0], self.width), clip(high[0] + 1.0, self.width));

@@ -3,6 +3,7 @@
 pub mod animation;
 pub mod attention;
 mod canvas;
+pub mod contact;
 pub mod curve;
 pub mod entropy;
 pub mod growth;

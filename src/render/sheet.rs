@@ -102,7 +102,7 @@ pub fn place(onto: &mut RgbImage, picture: &GeneratedImage, left: u32, top: u32,
 }
 
 /// Columns for a nearly square sheet, with few places left empty.
-fn square(count: u32) -> u32 {
+pub(super) fn square(count: u32) -> u32 {
     let least = (1..=count).find(|c| c * c >= count).unwrap_or(1);
     let most = (least + least / 2).min(count);
     let empty = |c: u32| count.div_ceil(c) * c - count;

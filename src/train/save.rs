@@ -14,6 +14,7 @@ use crate::checkpoint::lora;
 use crate::checkpoint::write::{Content, Entry, Stored, write};
 use crate::checkpoint::{Checkpoint, DECODER, SINGLE, TOKENIZER};
 use crate::error::{Error, Result};
+use crate::exchange::{replace, sync};
 use crate::hub;
 use crate::session::ModelFiles;
 use crate::tensor::HostTensor;
@@ -333,29 +334,4 @@ fn write_json(path: &Path, json: &Json) -> Result<()> {
 
 fn failed(path: &Path, e: &std::io::Error) -> Error {
     Error::Write { path: path.display().to_string(), what: e.to_string() }
-}
-
-/// Brings names of files in a folder to the disk, where the system can.
-fn sync(folder: &Path) {
-    _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
-}
-
-/// Puts a folder in the place of another: at once where the system has both change places, else by two renames.
-/// What was there is then where the new one was.
-fn replace(new: &Path, place: &Path) -> std::io::Result<()> {
-    if !place.exists() {
-        return fs::rename(new, place);
-    }
-    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        if renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE).is_ok() {
-            return Ok(());
-        }
-    }
-    let before = place.with_extension("before");
-    _ = fs::remove_dir_all(&before);
-    fs::rename(place, &before)?;
-    fs::rename(new, place)?;
-    fs::rename(&before, new)
 }

@@ -18,6 +18,7 @@ use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::image::preprocess::Preprocess;
 use crate::models::ModelInfo;
+use crate::session::Session;
 use crate::tensor::Size;
 
 /// Images computed at a time where nothing is said.
@@ -46,7 +47,7 @@ pub(super) fn run(
             let mut ready: Vec<Ready> =
                 chunk.par_iter().map(|input| decode(input, &decoding, &preprocess)).collect();
             let begun = Instant::now();
-            let vectors = pooled.of(&mut ready, &opened, &preprocess);
+            let vectors = pooled.of(&mut ready, &opened.session, &preprocess);
             answers.timing.run += millis(begun.elapsed());
             let warnings = opened.session.warnings();
             warnings.iter().skip(said).for_each(|w| talk.warn(w));
@@ -75,7 +76,7 @@ pub(super) fn run(
 }
 
 /// Which output is taken, and what becomes of it.
-struct Pooled {
+pub(in crate::cli) struct Pooled {
     name: &'static str,
     output: &'static str,
     /// Tokens of the output that are averaged: from here on.
@@ -85,6 +86,11 @@ struct Pooled {
 }
 
 impl Pooled {
+    /// An output that is a vector of each image already.
+    pub(in crate::cli) fn output(output: &'static str) -> Self {
+        Self { name: output, output, from: None, only: None }
+    }
+
     /// # Errors
     /// [`Error::Usage`] if the model does not have what is asked for.
     fn new(pool: Option<Pooling>, opened: &Opened, size: Size) -> Result<Self> {
@@ -107,10 +113,13 @@ impl Pooled {
     }
 
     /// A vector of each image, or why there is none.
-    fn of(
+    ///
+    /// # Errors
+    /// Those that are not an image's own: device errors.
+    pub(in crate::cli) fn of(
         &self,
         ready: &mut [Ready],
-        opened: &Opened,
+        session: &Session,
         preprocess: &Preprocess,
     ) -> Result<Vec<Result<Vec<f32>>>> {
         let mut vectors: Vec<Result<Vec<f32>>> = Vec::new();
@@ -127,7 +136,7 @@ impl Pooled {
             let members: Vec<usize> = (0..ready.len()).filter(|&i| of_size(&ready[i])).collect();
             let pictures = ready.iter().filter(|r| of_size(r)).filter_map(|r| r.picture.as_ref().ok());
             let pixels: Vec<&[u8]> = pictures.map(|p| p.pixels.as_slice()).collect();
-            let made = match opened.session.run_pixels(&pixels, size, &[self.output]) {
+            let made = match session.run_pixels(&pixels, size, &[self.output]) {
                 Ok(made) => made,
                 Err(e) if of_one_size(&e, preprocess) => {
                     for i in members {

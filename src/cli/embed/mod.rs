@@ -5,7 +5,7 @@
 
 mod answers;
 pub(super) mod args;
-mod images;
+pub(super) mod images;
 mod texts;
 
 use super::inputs;
