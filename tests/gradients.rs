@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use vit_gpu::graph::{Graph, Storage, Value, Weight, differentiate, layer_of, recompute};
+use vit_gpu::graph::{
+    Graph, Places, RotaryTable, Storage, Value, Weight, differentiate, layer_of, recompute,
+};
 use vit_gpu::ops::{Act, Scores};
 use vit_gpu::reference;
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
@@ -223,6 +225,12 @@ fn tokens_and_layout() {
         b.others.push((name, HostTensor::f32([3, 4], table)));
         let step = b.ids(&[1], &[0]);
         b.g.rotary(x, v, step)
+    });
+    check("rotary halves", |b| {
+        let x = b.number(&[2, 2, 3, 6]);
+        let table = RotaryTable { places: Places::Line(3), width: 6, base: 7.0.into() };
+        let v = b.g.weight(Weight::rotary(table), [3, 6]);
+        b.g.rotary_halves(x, v)
     });
 }
 

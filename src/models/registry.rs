@@ -7,7 +7,7 @@ use super::model::Model;
 use super::naming::Naming;
 use super::sequence::ImageDecoder;
 use super::text::{TextModel, bert, gpt2, t5};
-use super::vision::{beit, clip, deit, dinov2, siglip, vit, vit_mae};
+use super::vision::{beit, clip, deit, dinov2, dinov3, siglip, vit, vit_mae};
 use super::{fields, timm};
 use crate::error::{Error, Result};
 use crate::graph::TensorIndex;
@@ -134,6 +134,13 @@ pub const FAMILIES: &[Family] = &[
         about: "DINOv2, with or without registers, MLP or SwiGLU",
         open: Open::Vision(dinov2::open),
         naming: &dinov2::NAMING,
+    },
+    Family {
+        name: "dinov3_vit",
+        model_types: &["dinov3_vit"],
+        about: "DINOv3 ViT: rotary positions, MLP or gated MLP; features of the image and of its patches",
+        open: Open::Vision(dinov3::open),
+        naming: &dinov3::NAMING,
     },
     Family {
         name: "clip",
