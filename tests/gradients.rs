@@ -244,7 +244,7 @@ fn attention() {
             let [k, v] = [0, 1].map(|_| b.number(&[2, 2, s, 4]));
             let bias = bias.map(|n| if n == 15 { b.number(&[2, t, s]) } else { b.number(&[2, t + s - 1]) });
             let lengths = lengths.then(|| b.ids(&[2], &[4, 5]));
-            b.g.attention([q, k, v], Scores { scale: 0.7, bias, causal, lengths })
+            b.g.attention([q, k, v], Scores { scale: 0.7, bias, causal, window: None, lengths })
         });
     }
 }

@@ -6,7 +6,7 @@ use super::generative::{imagegpt, llamagen, randar};
 use super::model::Model;
 use super::naming::Naming;
 use super::sequence::ImageDecoder;
-use super::text::{TextModel, bert, gpt2, t5};
+use super::text::{TextModel, bert, gpt2, modernbert, t5};
 use super::vision::{beit, clip, deit, dinov2, dinov3, siglip, vit, vit_mae};
 use super::{fields, timm};
 use crate::error::{Error, Result};
@@ -211,6 +211,13 @@ pub const FAMILIES: &[Family] = &[
         about: "RoBERTa: classes, answers, masked words, embeddings",
         open: Open::Text(bert::open_roberta),
         naming: &bert::ROBERTA_NAMING,
+    },
+    Family {
+        name: "modernbert",
+        model_types: &["modernbert"],
+        about: "ModernBERT: classes, tags, answers, masked words, embeddings; texts of 8192 tokens",
+        open: Open::Text(modernbert::open),
+        naming: &modernbert::NAMING,
     },
     Family {
         name: "gpt2",

@@ -10,6 +10,7 @@
 
 pub(crate) mod bert;
 pub(crate) mod gpt2;
+pub(crate) mod modernbert;
 pub(crate) mod t5;
 
 use super::sequence::TokenDecoder;
