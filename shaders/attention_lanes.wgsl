@@ -16,7 +16,7 @@ fn main(
     let bh = group / blocks;
     let first = (group % blocks) * WG;
     let t = min(first + lane, p.queries - 1u);
-    let from = first_visible(bh, t);
+    let begin = first_visible(bh, t);
     let seen = visible(bh, t);
     let first_seen = first_visible(bh, first);
     let last_seen = visible(bh, min(first + WG, p.queries) - 1u);
@@ -47,7 +47,7 @@ fn main(
             if BIAS {
                 e += bias[biases(h, t) + s];
             }
-            score[j] = select(LOWEST, e, s0 + j >= from && s0 + j < seen);
+            score[j] = select(LOWEST, e, s0 + j >= begin && s0 + j < seen);
             step_top = max(step_top, score[j]);
         }
         let shrink = exp(top - step_top);
@@ -59,10 +59,10 @@ fn main(
         for (var j = 0u; j < count; j++) {
             let s = s0 + j;
             let at = p.v_start + head + s * D;
-            let weight = select(0.0, exp(score[j] - top), s0 + j >= from && s0 + j < seen);
+            let weight = select(0.0, exp(score[j] - top), s0 + j >= begin && s0 + j < seen);
             sum += weight;
             // What a query does not see may be NaN, and so may 0 times it. Without CAUSAL and WINDOW all see the same.
-            if (!CAUSAL && !WINDOW) || (s >= from && s < seen) {
+            if (!CAUSAL && !WINDOW) || (s >= begin && s < seen) {
                 for (var i = 0u; i < QUADS; i++) {
                     acc[i] = fma(vec4<f32>(weight), quad_of_v(at, i), acc[i]);
                 }

@@ -41,16 +41,16 @@ fn main(
         seen = clamp(lengths[bh / p.heads], 1u, p.keys);
     }
     let own = min(t + p.keys - p.queries, seen - 1u);
-    var from = 0u;
+    var begin = 0u;
     if WINDOW {
-        from = own - min(own, p.window);
+        begin = own - min(own, p.window);
         seen = min(seen, own + 1u + p.window);
     }
     if CAUSAL {
         seen = min(seen, t + 1u + p.keys - p.queries);
     }
     var top = -3.0e38;
-    for (var s = from + lane; s < seen; s += WG) {
+    for (var s = begin + lane; s < seen; s += WG) {
         var e = 0.0;
         for (var i = 0u; i < D; i++) {
             e = fma(f32(q[row * D + i]), f32(k[(bh * p.keys + s) * D + i]), e);
@@ -64,12 +64,12 @@ fn main(
     }
     top = row_max(lane, top);
     var sum = 0.0;
-    for (var s = from + lane; s < seen; s += WG) {
+    for (var s = begin + lane; s < seen; s += WG) {
         sum += exp(f32(y[row * p.keys + s]) - top);
     }
     let inverse = 1.0 / row_sum(lane, sum);
     for (var s = lane; s < p.keys; s += WG) {
-        if s >= from && s < seen {
+        if s >= begin && s < seen {
             y[row * p.keys + s] = Y(exp(f32(y[row * p.keys + s]) - top) * inverse);
         } else {
             y[row * p.keys + s] = Y(0.0);

@@ -19,6 +19,8 @@ pub(super) enum Class {
     ByteLevel,
     /// T5's: `spiece.model`.
     Unigram,
+    /// ModernBERT's: `tokenizer.json`, and no vocabulary files.
+    Whole,
 }
 
 /// Classes of transformers that are told by [`Class`], without the `Fast` at their ends.
@@ -41,6 +43,7 @@ impl Class {
             "roberta" => Class::Roberta,
             "gpt2" => Class::ByteLevel,
             "t5" => Class::Unigram,
+            "modernbert" => Class::Whole,
             _ => return None,
         })
     }
@@ -51,6 +54,7 @@ impl Class {
             Class::WordPiece => &["vocab.txt"],
             Class::Roberta | Class::ByteLevel => &["vocab.json", "merges.txt"],
             Class::Unigram => &["spiece.model"],
+            Class::Whole => &[],
         }
     }
 
@@ -58,7 +62,7 @@ impl Class {
     pub(super) fn names(self) -> [Option<&'static str>; 7] {
         let end = Some("<|endoftext|>");
         match self {
-            Class::WordPiece => {
+            Class::WordPiece | Class::Whole => {
                 [Some("[CLS]"), Some("[SEP]"), Some("[PAD]"), Some("[UNK]"), Some("[MASK]"), None, None]
             }
             Class::Roberta => [
@@ -95,7 +99,7 @@ impl Said {
     pub(super) fn of(folder: &Path, config: &Map<String, Value>, family: &str) -> Result<Self> {
         let Some(usual) = Class::of_family(family) else {
             let what = format!("`{}` models have no tokenizer that is known here", printable(family));
-            return Err(Error::model(folder.display(), what, "known: bert, distilbert, roberta, gpt2, t5"));
+            return Err(Error::model(folder.display(), what, "known: bert, distilbert, roberta, modernbert, gpt2, t5"));
         };
         let model = object(folder, "config.json")?.unwrap_or_default();
         let class = |map: &Map<String, Value>| Some(map.get("tokenizer_class")?.as_str()?.to_owned());
