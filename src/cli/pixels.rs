@@ -9,7 +9,7 @@ use super::talk::Talk;
 use crate::error::{Error, Result};
 use crate::image;
 use crate::image::DecodeOptions;
-use crate::image::preprocess::Preprocess;
+use crate::image::preprocess::{Pixels, Preprocess};
 use crate::tensor::Size;
 
 /// An input, decoded and preprocessed, or why not.
@@ -22,8 +22,7 @@ pub(super) struct Ready {
 
 /// What the device takes.
 pub(super) struct Picture {
-    /// (H,W,3) bytes.
-    pub(super) pixels: Vec<u8>,
+    pub(super) pixels: Pixels,
     /// Height and width.
     pub(super) size: Size,
 }
@@ -86,7 +85,7 @@ pub(super) fn decode(input: &Input, options: &DecodeOptions, preprocess: &Prepro
     let picture = decoded.and_then(|mut decoded| {
         notes = std::mem::take(&mut decoded.notes);
         let size = preprocess.output_size(decoded.size());
-        let pixels = preprocess.pixels(&decoded).map_err(|e| match e {
+        let pixels = preprocess.prepare(&decoded).map_err(|e| match e {
             Error::Input { what, help, .. } => Error::Input { input: name.clone(), what, help },
             other => other,
         })?;

@@ -99,7 +99,11 @@ impl Said {
     pub(super) fn of(folder: &Path, config: &Map<String, Value>, family: &str) -> Result<Self> {
         let Some(usual) = Class::of_family(family) else {
             let what = format!("`{}` models have no tokenizer that is known here", printable(family));
-            return Err(Error::model(folder.display(), what, "known: bert, distilbert, roberta, modernbert, gpt2, t5"));
+            return Err(Error::model(
+                folder.display(),
+                what,
+                "known: bert, distilbert, roberta, modernbert, gpt2, t5",
+            ));
         };
         let model = object(folder, "config.json")?.unwrap_or_default();
         let class = |map: &Map<String, Value>| Some(map.get("tokenizer_class")?.as_str()?.to_owned());
