@@ -136,6 +136,16 @@ fn small_tokenizers_do_as_the_originals() {
             assert!(compared > 150, "{name}/{form}: {compared}");
         }
     }
+    // There are no other files for it.
+    let cases = load(&here().join("modernbert/cases.json"));
+    let tokenizer = small("modernbert", "json");
+    let (wrong, compared) = compare(&tokenizer, &cases, 5000);
+    assert!(wrong.is_empty(), "modernbert:\n{}", wrong.join("\n"));
+    assert!(compared > 250, "modernbert: {compared}");
+    let special = tokenizer.special();
+    let names = [special.cls, special.sep, special.pad, special.mask];
+    let names = names.map(|id| tokenizer.token(id.unwrap()).unwrap());
+    assert_eq!(names, ["[CLS]", "[SEP]", "[PAD]", "[MASK]"]);
 }
 
 #[test]

@@ -78,7 +78,7 @@ pub struct Special {
 
 impl Tokenizer {
     /// Reads the tokenizer of a checkpoint folder. `family` is the model's: `bert`, `distilbert`,
-    /// `roberta`, `gpt2` or `t5`. Unless the folder names the tokenizer's class, it says which files to
+    /// `roberta`, `modernbert`, `gpt2` or `t5`. Unless the folder names the tokenizer's class, it says which files to
     /// look for beside `tokenizer.json`, and what the special tokens are called where no file says so.
     ///
     /// # Errors

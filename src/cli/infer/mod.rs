@@ -26,7 +26,7 @@ use crate::cli::infer::args::InferArgs;
 use crate::dual::DualEncoder;
 use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
-use crate::image::preprocess::Preprocess;
+use crate::image::preprocess::{Pixels, Preprocess};
 use crate::session::{BUILTIN_DUAL, Pending};
 use crate::tensor::{HostTensor, Size};
 use files::{Embeddings, Pictures};
@@ -271,11 +271,11 @@ impl<'a> Work<'a> {
             let mut size = Size::default();
             for &i in &members {
                 if let Ok(picture) = &mut started.ready[i].picture {
-                    pixels.push(std::mem::take(&mut picture.pixels));
+                    pixels.push(std::mem::replace(&mut picture.pixels, Pixels::Bytes(Vec::new())));
                     size = picture.size;
                 }
             }
-            let pending = self.opened.session.start_pixels(pixels, size, &self.output_names());
+            let pending = self.opened.session.start(pixels, size, &self.output_names());
             self.say_warnings();
             match pending {
                 Ok(pending) => started.groups.push((members, pending)),
@@ -302,7 +302,10 @@ impl<'a> Work<'a> {
         let mut features = BTreeMap::new();
         for (members, pending) in groups {
             // Only heatmaps of attention are drawn over the image.
-            let pixels = if self.args.attention.is_some() { pending.pixels().to_vec() } else { Vec::new() };
+            let shown = |image: &Pixels| self.preprocess.shown(image);
+            let drawn = self.args.attention.is_some();
+            let pixels: Vec<Vec<u8>> =
+                if drawn { pending.images().iter().map(shown).collect() } else { Vec::new() };
             let begun = Instant::now();
             let results = pending.wait();
             tally.timing.run += millis(begun.elapsed());

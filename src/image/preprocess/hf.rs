@@ -47,9 +47,12 @@ const CLASSES: [Class; 9] = [
     Class { name: "Siglip2", resize: Resize::Patches { patch: 16, most: 256 }, crop: (false, 224), filter: Filter::Bilinear, mean_std: STANDARD, square: false },
     Class { name: "Beit", resize: squash(224), crop: (false, 224), filter: Filter::Bicubic, mean_std: STANDARD, square: true },
     Class { name: "ImageGPT", resize: squash(256), crop: (false, 224), filter: Filter::Bilinear, mean_std: STANDARD, square: true },
-    // It resizes after rescaling, in floats; on bytes that is off by up to one level.
+    // It resizes after rescaling, in floats.
     Class { name: "DINOv3ViT", resize: squash(224), crop: (false, 224), filter: Filter::Bilinear, mean_std: IMAGENET, square: true },
 ];
+
+/// The class whose processor resizes floats.
+const OF_FLOATS: &str = "DINOv3ViT";
 
 /// The class that transformers pairs with a `model_type`.
 fn class_of_family(family: &str) -> Option<Class> {
@@ -81,7 +84,7 @@ pub(super) fn default_for(family: &str) -> Option<Preprocess> {
     let [mean, std] = class.mean_std;
     Some(Preprocess {
         processor: format!("{}ImageProcessor", class.name),
-        backend: Backend::Pil,
+        backend: if class.name == OF_FLOATS { Backend::TorchvisionFloats } else { Backend::Pil },
         geometry: Geometry::Hf {
             resize: class.resize,
             crop: class.crop.0.then_some((class.crop.1, class.crop.1)),
@@ -135,15 +138,27 @@ pub(super) fn parse(fields: &Fields, family: Option<&str>) -> Result<Preprocess>
         Some(factor) if factor as f32 != 0.0 => Ok(factor),
         Some(factor) => Err(fields.unexpected("rescale_factor", &factor.into(), "a number other than 0")),
     });
+    let rescale: Option<f64> = rescale.transpose()?;
+    let backend = match (class.name == OF_FLOATS, fast) {
+        // Without rescaling they are bytes still.
+        (true, _) if rescale.is_some() => Backend::TorchvisionFloats,
+        (true, _) | (false, true) => Backend::Torchvision,
+        (false, false) => Backend::Pil,
+    };
+    if backend == Backend::TorchvisionFloats && !matches!(filter, Filter::Bilinear | Filter::Bicubic) {
+        let what =
+            format!("{} resizes floats by the filter {}, which is not supported", class.name, filter.name());
+        return Err(fields.error(what, "bilinear (2) and bicubic (3) are"));
+    }
     let normalise = fields.flag("do_normalize", true)?;
     let mean_std = normalise.then(|| fields.mean_std(["image_mean", "image_std"], class.mean_std, false));
     Ok(Preprocess {
         processor: format!("{}ImageProcessor", class.name),
-        backend: if fast { Backend::Torchvision } else { Backend::Pil },
+        backend,
         geometry: Geometry::Hf { resize, crop },
         filter,
         pillow: PillowCompat::default(),
-        rescale: rescale.transpose()?,
+        rescale,
         mean_std: mean_std.transpose()?,
     })
 }

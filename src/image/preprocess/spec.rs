@@ -14,6 +14,9 @@ pub enum Backend {
     /// transformers with torchvision tensors (`*Fast` of 4.x, the default of 5.x where
     /// torchvision is installed).
     Torchvision,
+    /// The same where the processor rescales first and then resizes floats (DINOv3): what comes out is no
+    /// bytes.
+    TorchvisionFloats,
     /// timm's evaluation transform on a Pillow image.
     Timm,
 }
@@ -86,6 +89,15 @@ pub enum Geometry {
         /// What happens to the aspect ratio.
         mode: CropMode,
     },
+}
+
+/// An image as a model takes it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pixels {
+    /// (H,W,3) bytes, which the device normalises.
+    Bytes(Vec<u8>),
+    /// (3,H,W) floats, normalised: of preprocessing that bytes cannot hold.
+    Floats(Vec<f32>),
 }
 
 /// A checkpoint's preprocessing. Fields may be changed after reading; what the parsers check
