@@ -128,6 +128,9 @@ impl Said {
         let named = named.or_else(|| Some((class(&model)?, "config.json")));
         let known = named.as_ref().and_then(|(name, _)| {
             let name = name.strip_suffix("Fast").unwrap_or(name);
+            // As transformers 5 takes what SigLIP 2's files call their tokenizer.
+            let name =
+                if family == "siglip2" && name == "GemmaTokenizer" { "Siglip2Tokenizer" } else { name };
             NAMES.iter().find(|(known, _)| *known == name).map(|(_, class)| *class)
         });
         let adjusts = named.is_none() || known.is_some();

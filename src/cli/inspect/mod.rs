@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::image::preprocess::{Geometry, Preprocess, Resize};
 use crate::session::ModelKind;
 use crate::tensor::Size;
-use facts::{CheckpointFacts, LabelFacts, default_outputs, folded, label_facts, somehow};
+use facts::{CheckpointFacts, LabelFacts, WordsFacts, default_outputs, folded, label_facts, somehow};
 
 /// What is shown of a model, as JSON. Sizes in bytes.
 #[derive(Serialize)]
@@ -33,6 +33,8 @@ struct Document {
     checkpoint: CheckpointFacts,
     preprocess: String,
     labels: LabelFacts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    words: Option<WordsFacts>,
     outputs: Vec<String>,
     device: DeviceFacts,
     plan: PlanFacts,
@@ -121,6 +123,7 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> 
         checkpoint: CheckpointFacts::new(session.checkpoint(), found.files.adapter.as_ref()),
         preprocess: pixels(session.preprocess()),
         labels: label_facts(labels),
+        words: WordsFacts::new(&found.files)?,
         outputs: all,
         device: opened.device.clone(),
         plan: PlanFacts {
@@ -211,6 +214,9 @@ fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
         )?;
     } else {
         writeln!(out, "classes        none: the checkpoint has no head")?;
+    }
+    if let Some(words) = &d.words {
+        words.describe(out)?;
     }
     writeln!(out, "preprocessing  {}", d.preprocess)?;
     writeln!(out, "outputs        {}", folded(&d.outputs))?;
