@@ -24,6 +24,10 @@ import shapes
 import shapes_captions as captions
 
 FRESH_SEED = 88_000_002
+FORMS = {
+    "red star": "{c} {k}", "a red star": "a {c} {k}", "a star that is red": "a {k} that is {c}",
+    "This is a photo of red star.": "This is a photo of {c} {k}.",
+}  # fmt: skip
 WORST = 6  # as many are printed of what goes wrong most
 
 
@@ -96,7 +100,7 @@ def fresh(towers, count):
     possible = np.array([[name in row for name in colour_names.NAMES] for row in names])
     subjects = [(kind, colour) for kind in range(len(shapes.LABELS)) for colour in range(colours)]
     true = captions.true_of(subjects, kinds, possible)
-    for title, form in (("red star", "{c} {k}"), ("a red star", "a {c} {k}"), ("a star that is red", "a {k} that is {c}")):
+    for title, form in FORMS.items():
         words = [form.format(c=colour_names.NAMES[c], k=shapes.LABELS[k]) for k, c in subjects]
         found = precision_at_10(seen @ towers.texts(words).T, true)
         exact = precision_at_10(seen[clear] @ towers.texts(words).T, true[clear])
