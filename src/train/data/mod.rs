@@ -113,7 +113,7 @@ impl ImageSet {
             Images::Files(files) => Ok((decode_file(&files[i].0, options)?, files[i].1)),
             Images::Shapes { seed, count, side, fresh } => {
                 let drawn = if *fresh { epoch * count + i } else { i };
-                let shapes::Picture { label, pixels } = shapes::picture(*seed, drawn as u64, *side);
+                let shapes::Picture { label, pixels, .. } = shapes::picture(*seed, drawn as u64, *side);
                 let decoded = Decoded { width: *side, height: *side, rgb: pixels, notes: vec![] };
                 Ok((decoded, label as u32))
             }
