@@ -61,9 +61,10 @@ impl Product {
         for queries in queries.chunks(MAX_QUERIES) {
             let mut best: Vec<Best> = queries.iter().map(|_| Best::new(most)).collect();
             self.scores(queries, index, &mut |first, scores| {
-                let each = scores.len() / queries.len();
-                best.iter_mut().zip(scores.chunks(each)).try_for_each(|(best, scores)| {
-                    best.offer(first, scores, wanted).map_err(|e| match e {
+                best.iter_mut().enumerate().try_for_each(|(query, best)| {
+                    let scores: Vec<f32> =
+                        scores.iter().skip(query).step_by(queries.len()).copied().collect();
+                    best.offer(first, &scores, wanted).map_err(|e| match e {
                         // Queries are finite, so the rows are not.
                         Error::NonFinite { what, .. } => index.damaged(format!("{what} are no numbers")),
                         other => other,
@@ -75,7 +76,7 @@ impl Product {
         Ok(found)
     }
 
-    /// Hands scores (Q,n) of the rows from a first one on to `take`, in order.
+    /// Hands scores (n,Q) of the rows from a first one on to `take`, in order.
     fn scores(
         &self,
         queries: &[Vec<f32>],
@@ -97,17 +98,17 @@ impl Product {
             let Some(executor) = &mut executor else {
                 let inputs = [(QUERIES, asked.clone()), (ROWS, rows)];
                 let made = reference::run(&graph, &no_weights, &inputs)?;
-                hand(&made[0], [first, count, most], take)?;
+                hand(&made[0], first, count * queries.len(), take)?;
                 continue;
             };
             let running = executor.start(&[(QUERIES, &asked), (ROWS, &rows)])?;
             // While the device works on this block, the one before is read.
             if let Some(Block { first, count, running }) = before.replace(Block { first, count, running }) {
-                hand(&running.wait()?[0], [first, count, most], take)?;
+                hand(&running.wait()?[0], first, count * queries.len(), take)?;
             }
         }
         if let Some(Block { first, count, running }) = before {
-            hand(&running.wait()?[0], [first, count, most], take)?;
+            hand(&running.wait()?[0], first, count * queries.len(), take)?;
         }
         Ok(())
     }
@@ -122,13 +123,14 @@ impl Product {
     }
 }
 
-/// The product of a block: `scores` (Q,n) of `queries` (Q,E) and `rows` (n,E).
+/// The product of a block: `scores` (n,Q) of `rows` (n,E) and `queries` (Q,E). The rows are read as they lie, and the
+/// queries, which are few, are what is brought into a weight's order.
 fn graph(queries: usize, rows: usize, width: usize) -> Graph {
     let mut g = Graph::new();
     let asked = g.input(QUERIES, TensorDesc::f32([queries, width]));
     let rows = g.input(ROWS, TensorDesc::f32([rows, width]));
     g.scope("scores");
-    let scores = g.linear(asked, rows, None);
+    let scores = g.linear(rows, asked, None);
     g.output("scores", scores);
     g
 }
@@ -142,18 +144,14 @@ fn no_weights(_: &Weight, _: Shape) -> Result<HostTensor> {
     unreachable!("the graph has no weights")
 }
 
-/// Hands on the scores of the first `count` of `most` rows.
+/// Hands on the first `count` of scores: those of zeros behind the last row are left out.
 fn hand(
     scores: &HostTensor,
-    [first, count, most]: [usize; 3],
+    first: usize,
+    count: usize,
     take: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
 ) -> Result<()> {
-    let scores = scores.as_f32().unwrap_or_default();
-    if count == most {
-        return take(first, scores);
-    }
-    let kept: Vec<f32> = scores.chunks(most).flat_map(|scores| &scores[..count]).copied().collect();
-    take(first, &kept)
+    take(first, &scores.as_f32().unwrap_or_default()[..count])
 }
 
 #[cfg(test)]

@@ -254,3 +254,25 @@ fn an_interrupted_run_keeps_what_is_done() {
     assert_eq!(names(&index), ["embeddings.safetensors", "images.jsonl"]);
     assert_eq!(names(folder.path()), ["index", "pictures"], "no draft is left");
 }
+
+#[test]
+fn an_adapter_finds_what_the_reference_finds() {
+    let folder = scratch();
+    let pictures = pictures(folder.path());
+    let image = pictures.join("ring1.png");
+    let by = |device: &str| {
+        let index = folder.path().join(device);
+        let mut command =
+            vit_gpu(["search", "--device", device, "-m", "builtin:shapes", "--no-tune", "-n", "12"]);
+        let ran = run(command.args(["--image", text(&image), text(&pictures), "--index", text(&index)]));
+        ran.code(0).out
+    };
+    // Where there is no adapter on the CPU, the reference stands in for it.
+    let (one, other) = (by("reference"), by("cpu"));
+    for (one, other) in one.lines().zip(other.lines()) {
+        let score =
+            |line: &str| line.split_whitespace().next().and_then(|x| x.parse::<f64>().ok()).expect("a score");
+        assert!((score(one) - score(other)).abs() < 2e-3, "{one} and {other}");
+    }
+    assert_eq!((one.lines().count(), one.lines().next()), (12, other.lines().next()));
+}

@@ -65,7 +65,7 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> O
     let mut embeddings = Embeddings::create(args)?;
     let mut pictures = Pictures::create(args, &inputs.list)?;
     let found = match asked {
-        Some(_) => locate_or(&args.model, BUILTIN_DUAL, talk)?,
+        Some(_) => locate_or(&args.model, &format!("builtin:{BUILTIN_DUAL}"), talk)?,
         None => locate(&args.model, talk)?,
     };
     let found = found.read(!args.model.no_mmap)?;

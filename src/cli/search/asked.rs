@@ -1,12 +1,14 @@
 //! What is looked for, and where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::args::SearchArgs;
+use crate::cli::filename::plain;
 use crate::cli::inputs::{self, Input};
 use crate::cli::open;
 use crate::cli::talk::Talk;
@@ -23,7 +25,7 @@ pub(super) enum Query {
 
 /// Images that are searched in.
 pub(super) struct Places {
-    /// As they were named, absolute: they name the index in the cache.
+    /// What was named, from the root on: it names the index in the cache.
     named: Vec<PathBuf>,
     /// What they came to, in order: files, and what yields none.
     pub(super) inputs: Vec<Input>,
@@ -71,7 +73,8 @@ pub(super) fn asked(args: &SearchArgs, talk: Talk) -> Result<(Query, Option<Plac
     }
     let found = inputs::expand(places, args.recursive)?;
     found.skipped.iter().for_each(|skipped| talk.warn(escaped(skipped)));
-    let named = places.iter().map(|place| absolute(Path::new(place))).collect();
+    let name = |place: &Path| if place.is_dir() { real(place) } else { absolute(place) };
+    let named = places.iter().map(|place| name(Path::new(place))).collect();
     Ok((query, Some(Places { named, inputs: found.list })))
 }
 
@@ -98,12 +101,26 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// A folder behind all links: one name for it, however it was named.
+fn real(folder: &Path) -> PathBuf {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(path) = fs::canonicalize(folder) else { return absolute(folder) };
+    if cfg!(windows) { PathBuf::from(plain(&path)) } else { path }
+}
+
 impl Places {
-    /// Files by their absolute path: each once, as it was named first.
+    /// Files by their path in the folder as [`real`] has it: each once, as it was named first.
     pub(super) fn files(&self) -> BTreeMap<PathBuf, &Path> {
+        let mut folders: HashMap<&Path, PathBuf> = HashMap::new();
         let mut files = BTreeMap::new();
         for path in self.inputs.iter().filter_map(Input::file) {
-            files.entry(absolute(path)).or_insert(path);
+            let place = match (path.parent(), path.file_name()) {
+                (Some(folder), Some(name)) => {
+                    folders.entry(folder).or_insert_with(|| real(folder)).join(name)
+                }
+                _ => absolute(path),
+            };
+            files.entry(place).or_insert(path);
         }
         files
     }
@@ -133,7 +150,7 @@ impl Places {
         digest.update(weights);
         let name: String = digest.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
         let folder = cache.join("search");
-        std::fs::create_dir_all(&folder)
+        fs::create_dir_all(&folder)
             .map_err(|e| Error::Write { path: folder.display().to_string(), what: e.to_string() })?;
         Ok(folder.join(name))
     }

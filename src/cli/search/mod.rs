@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use super::args::ModelArgs;
 use super::filename::plain;
+use super::interrupt;
 use super::locate::{Found, chosen, locate_or};
 use super::open;
 use super::outcome::Outcome;
@@ -23,13 +24,11 @@ use super::talk::Talk;
 use crate::cli::search::args::{Listing, SearchArgs};
 use crate::error::{Advice, Error, Result};
 use crate::search::{Changes, Hit, Index, Maker, Product, Update};
+use crate::session::BUILTIN_DUAL;
 use asked::{Places, asked};
 use embedder::Embedder;
 use refresh::refresh;
 use rows::Found as Hits;
-
-/// The model where none is named and no index says one.
-const DEFAULT_MODEL: &str = "builtin:shapes";
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &SearchArgs, talk: Talk, out: &mut Sink<'_, Listing>) -> Outcome {
@@ -61,7 +60,7 @@ pub(super) fn run(args: &SearchArgs, talk: Talk, out: &mut Sink<'_, Listing>) ->
     };
     let Some(vector) = vector else { return Ok(code) };
     let searched = Instant::now();
-    let hits = nearest(&index, vector, &files, args.count, &embedder)?;
+    let hits = nearest(&index, vector, places.as_ref().map(|_| &files), args.count, &embedder)?;
     timing.run += millis(searched.elapsed());
     let hits = Hits::new(&query, &index, hits, args.min_score, &files, talk)?;
     if let Some((file, path)) = sheet {
@@ -87,7 +86,7 @@ fn model(args: &SearchArgs, maker: Option<&Maker>, talk: Talk) -> Result<Found> 
     if chosen(&model)?.is_none() {
         model.model = maker.map(|maker| maker.model.clone().into());
     }
-    locate_or(&model, DEFAULT_MODEL, talk)?.read(!model.no_mmap)
+    locate_or(&model, &format!("builtin:{BUILTIN_DUAL}"), talk)?.read(!model.no_mmap)
 }
 
 /// Refuses an index that another model made.
@@ -113,9 +112,14 @@ fn up_to_date(
         None => places.index(&embedder.maker.weights)?,
     };
     talk.detail(format_args!("index: {}", plain(&folder)));
+    // Until the new index is in its place: then nothing half-written is left.
+    let _listening = interrupt::listen();
     let mut update = Update::begin(&folder, embedder.maker.clone(), args.rebuild)?;
     let code = refresh(&mut update, places, files, embedder, batch, timing, talk)?;
     let (index, changes) = update.finish()?;
+    if interrupt::asked() {
+        return Err(Error::Interrupted);
+    }
     let summary = summary(changes, index.len());
     if changes == (Changes { unchanged: changes.unchanged, ..Changes::default() }) {
         talk.detail(summary);
@@ -141,21 +145,21 @@ fn summary(changes: Changes, total: usize) -> String {
     format!("the index has {total} images: {counts}")
 }
 
-/// The nearest rows: of the files that are named, or of the whole index if none are.
+/// The nearest rows: of the files that are named, or of the whole index where no place was.
 fn nearest(
     index: &Index,
     vector: Vec<f32>,
-    files: &BTreeMap<PathBuf, &Path>,
+    files: Option<&BTreeMap<PathBuf, &Path>>,
     most: usize,
     embedder: &Embedder,
 ) -> Result<Vec<Hit>> {
     let product = Product::new(embedder.opened.session.gpu());
-    let mut named = Vec::new();
-    if !files.is_empty() {
+    let mut named = None;
+    if let Some(files) = files {
         let is_named = |row: usize| Ok(files.contains_key(Path::new(&index.image(row)?.path)));
-        named = (0..index.len()).map(is_named).collect::<Result<Vec<bool>>>()?;
+        named = Some((0..index.len()).map(is_named).collect::<Result<Vec<bool>>>()?);
     }
-    let wanted = |row: usize| named.get(row).copied().unwrap_or(files.is_empty());
+    let wanted = |row: usize| named.as_ref().is_none_or(|named| named[row]);
     let mut found = product.best(&[vector], index, most, &wanted)?;
     Ok(found.pop().unwrap_or_default())
 }

@@ -41,7 +41,7 @@ struct Read {
     ready: Option<Ready>,
 }
 
-/// Brings an index up to date, and yields the exit code of what could not be read.
+/// Brings an index up to date, and yields the exit code of what could not be read. Whoever calls listens to Ctrl-C.
 ///
 /// # Errors
 /// [`Error::Interrupted`] by Ctrl-C, and device errors: what is done is kept; [`Error::Write`].
@@ -54,7 +54,6 @@ pub(super) fn refresh(
     timing: &mut Timing,
     talk: Talk,
 ) -> Result<u8> {
-    let _listening = interrupt::listen();
     let mut run = Refresh { update, embedder, timing, worst: 0, kept: Instant::now(), pause: FIRST_KEPT };
     let failed = places.inputs.iter().filter_map(|input| match input {
         Input::Failed(e) => Some(e),
