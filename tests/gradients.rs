@@ -115,6 +115,16 @@ fn check(name: &str, build: impl FnOnce(&mut Builder) -> Value) {
 
 #[test]
 fn linear_layers_and_elements() {
+    for turned in [[false, false], [false, true], [true, false], [true, true]] {
+        check("product", |b| {
+            let sizes = |turned: bool, [rows, columns]: [usize; 2]| match turned {
+                true => [columns, rows],
+                false => [rows, columns],
+            };
+            let (x, w) = (b.number(&sizes(turned[0], [3, 5])), b.number(&sizes(turned[1], [5, 4])));
+            b.g.product([x, w], turned)
+        });
+    }
     check("linear", |b| {
         let (x, w, bias) = (b.number(&[2, 3, 5]), b.number(&[7, 5]), b.number(&[7]));
         b.g.linear(x, w, Some(bias))
