@@ -110,8 +110,8 @@ def fresh(towers, count):
         )
     chances = towers.probabilities(seen, towers.texts(usual))[clear]
     right = true[clear]
-    print(f"probabilities: median {np.median(chances[right]):.3f} where true, {np.median(chances[~right]):.5f} where not;")
-    print(f"  {np.mean(chances[right] > 0.5):.4f} of the true and {np.mean(chances[~right] > 0.5):.5f} of the others above 1/2")
+    for title, part in (("true", chances[right]), ("untrue", chances[~right])):
+        print(f"probabilities of {title} labels: median {np.median(part):.5f}, {np.mean(part > 0.5):.5f} above 1/2")
 
 
 def report(title, right):

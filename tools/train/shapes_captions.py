@@ -47,11 +47,15 @@ STARTS = [
     "an image of ~", "a drawing of ~", "a photo of", "i see ~", "one", "it is ~", "a picture with ~", "a shape, ~",
 ]  # fmt: skip
 BOTH = ["{c} {k}"] * 6 + ["{k} that is {c}", "{c} coloured {k}", "{c} colored {k}", "{k} in {c}", "^ {c} {k}"]
-BOTH_ALONE = ["the {k} is {c}", "{k}, {c}", "the {c} shape is a {k}", "the {k} has the colour {c}", "{c} {k}s", "{c}, {k}"]
+BOTH_ALONE = [
+    "the {k} is {c}", "{k}, {c}", "the {c} shape is a {k}", "the {k} has the colour {c}", "{c} {k}s", "{c}, {k}",
+]  # fmt: skip
 KIND = ["{k}"] * 5 + ["{k} of any colour", "{k} shape", "^ {k}"]
 KIND_ALONE = ["the shape is ~ {k}", "any {k}", "{k}s"]
 COLOUR = ["{c} shape", "{c} thing", "{c} object", "{c} figure", "^ {c} shape"]
-COLOUR_ALONE = ["something {c}", "{c}", "something {c}", "anything {c}", "the shape is {c}", "the thing is {c}", "{c} things"]
+COLOUR_ALONE = [
+    "something {c}", "{c}", "something {c}", "anything {c}", "the shape is {c}", "the thing is {c}", "{c} things",
+]  # fmt: skip
 ADJECTIVES = ["big", "small", "large", "little", "nice", "bright", "single", "simple", "filled", "beautiful"]
 ENDS = ["", "", "", "", "", "", "", " on a background", " in the picture", " on a plain background", " in the middle"]
 ELSEWHERE = """cat dog bird horse fish car bus train plane bicycle tree flower house table chair window door person man

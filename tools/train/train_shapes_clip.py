@@ -95,6 +95,11 @@ def embed_texts(model, tokens):
     return model.text_model(input_ids=tokens).pooler_output
 
 
+def tokens_of(tokenizer, texts):
+    padded = tokenizer(texts, padding="max_length", max_length=captions.PLACES, truncation=True, return_tensors="pt")
+    return padded["input_ids"]
+
+
 # ---- pictures and captions
 
 
@@ -229,30 +234,28 @@ def rate_factor(step, steps, warm):
 @torch.no_grad()
 def test(model, tokenizer, pictures, kinds, names):
     """The part of clear pictures named rightly among all captions "a red star", and kinds and colours alone."""
-    tokens = tokenizer(
-        captions.usual_captions(), padding="max_length", max_length=captions.PLACES, truncation=True, return_tensors="pt"
-    )["input_ids"]
-    read = F.normalize(embed_texts(model, tokens), dim=-1)
+    read = F.normalize(embed_texts(model, tokens_of(tokenizer, captions.usual_captions())), dim=-1)
     seen = torch.cat([F.normalize(embed_pictures(model, part), dim=-1) for part in pictures.split(250)])
     best = (seen @ read.T).argmax(1)
     colours = len(colour_names.NAMES)
     kind_right = best // colours == kinds
     colour_right = names[torch.arange(len(best)), best % colours]
     clear = names.sum(1) == 1
-    return [part.float().mean().item() for part in ((kind_right & colour_right)[clear], kind_right, colour_right[clear])]
+    counted = (kind_right & colour_right)[clear], kind_right, colour_right[clear]
+    return [part.float().mean().item() for part in counted]
 
 
 # ---- writing the folder
 
 
-def export(weights, model, tokenizer, folder):
+def export(weights, model, folder):
     folder.mkdir(parents=True, exist_ok=True)
     save_file({n: t.half().contiguous() for n, t in weights.items()}, folder / "model.safetensors", {"format": "pt"})
     config = json.loads(model.config.to_json_string()) | {"architectures": ["SiglipModel"], "dtype": "float16"}
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     side = {"height": shapes.SIDE, "width": shapes.SIDE}
     SiglipImageProcessor(size=side, resample=2, do_convert_rgb=True).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    captions.make_tokenizer().save_pretrained(folder)  # a new one: use leaves padding behind in its file
     for path in folder.iterdir():
         path.chmod(0o644)
 
@@ -291,9 +294,7 @@ def main():
     began, reports = time.time(), []
     for step, batch in enumerate(training_batches(options.seed, sizes, options.workers)):
         pictures, kinds, names, texts, truth = batch
-        tokens = tokenizer(
-            texts, padding="max_length", max_length=captions.PLACES, truncation=True, return_tensors="pt"
-        )["input_ids"]
+        tokens = tokens_of(tokenizer, texts)
         pictures, kinds, names, truth = map(torch.from_numpy, (pictures, kinds, names, truth))
         for name, parameter in model.named_parameters():
             if name.startswith("vision_model.") and ".head." not in name:
@@ -323,7 +324,7 @@ def main():
                 flush=True,
             )
         if done % options.snapshot == 0 or done == len(sizes):
-            export(averaged.state_dict(), model, tokenizer, options.out)
+            export(averaged.state_dict(), model, options.out)
             both, kind, colour = test(averaged, tokenizer, *test_set)
             print(f"step {done}  named among 192 {both:.4f}  kind {kind:.4f}  colour {colour:.4f}", flush=True)
 
