@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::index::{Image, Maker};
+use super::entry::{Image, Maker};
 use crate::error::{Error, Result};
 use crate::exchange::sync;
 

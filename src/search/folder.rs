@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::disk::{EMBEDDINGS, IMAGES, PARTS, failed};
-use crate::error::{Error, Result};
+#[cfg(unix)]
+use crate::error::Error;
+use crate::error::Result;
 
 /// Something in a folder that no index has.
 pub(super) fn stranger(folder: &Path) -> Result<Option<String>> {
@@ -61,25 +63,24 @@ pub(super) fn discard(folder: &Path) {
     _ = fs::remove_dir(folder);
 }
 
-/// Holds a folder for one process, where the system can. A process that is killed lets go.
+/// Holds a folder for one process, where the file system can. A process that is killed lets go.
+#[cfg(unix)]
 pub(super) fn lock(folder: &Path) -> Result<Option<File>> {
-    #[cfg(unix)]
-    {
-        use rustix::fs::{FlockOperation, flock};
-        let file = File::open(folder).map_err(|e| failed(folder, &e))?;
-        return match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::input(
-                folder.display(),
-                "another process is bringing this index up to date",
-                "wait until it is done",
-            )),
-            // Not every file system can.
-            _ => Ok(Some(file)),
-        };
+    use rustix::fs::{FlockOperation, flock};
+    let file = File::open(folder).map_err(|e| failed(folder, &e))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::input(
+            folder.display(),
+            "another process is bringing this index up to date",
+            "wait until it is done",
+        )),
+        _ => Ok(Some(file)),
     }
-    #[cfg(not(unix))]
-    {
-        _ = folder;
-        Ok(None)
-    }
+}
+
+/// Elsewhere nothing holds a folder.
+#[cfg(not(unix))]
+#[allow(clippy::unnecessary_wraps, reason = "on Unix it may fail")]
+pub(super) fn lock(_: &Path) -> Result<Option<File>> {
+    Ok(None)
 }

@@ -3,51 +3,12 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::disk::{self, EMBEDDINGS, IMAGES, TENSOR};
+use super::entry::{Image, Maker};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Advice, Error, Result};
-
-/// An image of an index: a line of `images.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Image {
-    /// Its absolute path.
-    pub path: String,
-    /// Length of its file in bytes.
-    pub bytes: u64,
-    /// When its file was written last, in microseconds since 1970 (UTC).
-    pub modified_us: i64,
-    /// SHA-256 of its file's bytes, in hexadecimal digits.
-    pub sha256: String,
-}
-
-/// What embeddings are made by. Those of different makers cannot be compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Maker {
-    /// The model as it was named: a folder, a name on the hub, `builtin:NAME`.
-    pub model: String,
-    /// [`Checkpoint::fingerprint`] of its weights.
-    pub weights: String,
-    /// Which of its outputs.
-    pub output: String,
-    /// How images are prepared, in words.
-    pub preprocessing: String,
-}
-
-impl Maker {
-    /// What is different of another maker, if its embeddings cannot be compared with this one's. The name does not
-    /// matter: a model may lie in two places.
-    pub fn difference(&self, other: &Self) -> Option<&'static str> {
-        let differ: [(&'static str, &String, &String); 3] = [
-            ("the weights", &self.weights, &other.weights),
-            ("the output that is taken", &self.output, &other.output),
-            ("the preprocessing", &self.preprocessing, &other.preprocessing),
-        ];
-        differ.into_iter().find(|(_, a, b)| a != b).map(|(what, ..)| what)
-    }
-}
 
 /// An index of at least one image. Rows are in the order of their paths.
 #[derive(Debug)]

@@ -7,12 +7,14 @@
 
 mod best;
 mod disk;
+mod entry;
 mod folder;
 mod index;
 mod product;
 mod update;
 
 pub use best::{Best, Hit};
-pub use index::{Image, Index, Maker};
+pub use entry::{Image, Maker};
+pub use index::Index;
 pub use product::Product;
 pub use update::{Changes, Update};

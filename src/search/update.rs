@@ -8,8 +8,9 @@ use std::mem;
 use std::path::{Path, PathBuf};
 
 use super::disk::{self, EMBEDDINGS, PARTS, failed};
+use super::entry::{Image, Maker};
 use super::folder::{discard, draft_of, drafts, lock, parts, stranger};
-use super::index::{Image, Index, Maker};
+use super::index::Index;
 use crate::error::{Advice, Error, Result};
 use crate::exchange;
 

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use vit_gpu::search::{Hit, Image, Maker, Product, Update};
 use vit_gpu::synthetic::shapes::{LABELS, picture_of};
 
+use crate::common;
 use crate::harness::{Ran, go, names, run, scratch, vit_gpu};
 
 const SIDE: usize = 48;
@@ -255,24 +257,31 @@ fn an_interrupted_run_keeps_what_is_done() {
     assert_eq!(names(folder.path()), ["index", "pictures"], "no draft is left");
 }
 
+/// Rows of several blocks, of which the last is short, and two queries.
 #[test]
 fn an_adapter_finds_what_the_reference_finds() {
+    let Some(gpu) = common::gpu() else { return };
     let folder = scratch();
-    let pictures = pictures(folder.path());
-    let image = pictures.join("ring1.png");
-    let by = |device: &str| {
-        let index = folder.path().join(device);
-        let mut command =
-            vit_gpu(["search", "--device", device, "-m", "builtin:shapes", "--no-tune", "-n", "12"]);
-        let ran = run(command.args(["--image", text(&image), text(&pictures), "--index", text(&index)]));
-        ran.code(0).out
+    const WIDTH: usize = 8192;
+    let row = |seed: usize| -> Vec<f32> {
+        (0..WIDTH)
+            .map(|i| (((seed * 31 + i) * 7919 % 1009) as f32 / 504.0 - 1.0) * (1 + i % 3) as f32)
+            .collect()
     };
-    // Where there is no adapter on the CPU, the reference stands in for it.
-    let (one, other) = (by("reference"), by("cpu"));
-    for (one, other) in one.lines().zip(other.lines()) {
-        let score =
-            |line: &str| line.split_whitespace().next().and_then(|x| x.parse::<f64>().ok()).expect("a score");
-        assert!((score(one) - score(other)).abs() < 2e-3, "{one} and {other}");
+    let text = String::new;
+    let maker = Maker { model: text(), weights: text(), output: text(), preprocessing: text() };
+    let mut update = Update::begin(&folder.path().join("index"), maker, false).expect("an index");
+    for i in 0..1100 {
+        let (path, sha256) = (format!("/{i:04}"), format!("{i}"));
+        update.add(Image { path, bytes: 1, modified_us: 0, sha256 }, row(i)).expect("a row");
     }
-    assert_eq!((one.lines().count(), one.lines().next()), (12, other.lines().next()));
+    let (index, _) = update.finish().expect("an index");
+    let queries = [1090, 3].map(|i| index.rows(i..i + 1).expect("a row"));
+    let best = |gpu| Product::new(gpu).best(&queries, &index, 5, &|row| row != 4).expect("hits");
+    for (got, want) in best(Some(&gpu)).iter().zip(&best(None)) {
+        let rows = |hits: &[Hit]| hits.iter().map(|hit| hit.row).collect::<Vec<_>>();
+        assert_eq!(rows(got), rows(want));
+        assert!(got.iter().zip(want).all(|(a, b)| (a.score - b.score).abs() < 1e-5), "{got:?} {want:?}");
+    }
+    assert_eq!((best(None)[0][0].row, best(None)[1][0].row), (1090, 3));
 }
