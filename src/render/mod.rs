@@ -5,6 +5,7 @@ pub mod attention;
 mod canvas;
 pub mod curve;
 pub mod entropy;
+pub mod features;
 pub mod growth;
 pub mod letters;
 pub mod overlay;
