@@ -217,7 +217,7 @@ mod tests {
         let (one, two) = all.split_at(40 * 4);
         let split = colours(&[one.to_vec(), two.to_vec()], 4).expect("numbers");
         assert_eq!([split[0].len(), split[1].len()], [40, 50]);
-        let whole = colours(&[all.clone()], 4).expect("numbers");
+        let whole = colours(std::slice::from_ref(&all), 4).expect("numbers");
         assert_eq!(split.concat(), whole[0]);
         for c in 0..3 {
             let values = || whole[0].iter().map(|colour| colour[c]);
