@@ -138,7 +138,9 @@ fn small_tokenizers_do_as_the_originals() {
                 // (tools/tokenizers/README.md).
                 let known = |wrong: &String| {
                     let text = wrong.split_once("of ").map_or("", |(_, text)| text);
-                    ["\u{2581}", "</s>", "ΑΣ", "\":\" ", "\":\"\u{a0}", "\\u{a0}"].iter().any(|mark| text.contains(mark))
+                    ["\u{2581}", "</s>", "ΑΣ", "\":\" ", "\":\"\u{a0}", "\\u{a0}"]
+                        .iter()
+                        .any(|mark| text.contains(mark))
                 };
                 let all = wrong.len();
                 wrong.retain(|wrong| !known(wrong));

@@ -221,30 +221,6 @@ fn vertical_first(
     }
 }
 
-/// First source position of an output position, and the weights from there on, unnormalised.
-fn taps(from: usize, to: usize, filter: Filter, position: usize) -> (usize, impl Iterator<Item = f64>) {
-    let scale = from as f64 / to as f64;
-    let filter_scale = scale.max(1.0);
-    let support = filter.support() * filter_scale;
-    let inverse = 1.0 / filter_scale;
-    let center = (position as f64 + 0.5) * scale;
-    // Truncation towards zero after adding half, as C casts do.
-    let start = (center - support + 0.5).max(0.0) as usize;
-    let end = ((center + support + 0.5) as usize).min(from);
-    (start, (start..end).map(move |x| filter.weight((x as f64 - center + 0.5) * inverse)))
-}
-
-/// The same with weights that add up to 1, unless all are 0.
-pub(super) fn weights_of(from: usize, to: usize, filter: Filter, position: usize) -> (usize, Vec<f64>) {
-    let (start, k) = taps(from, to, filter, position);
-    let mut k: Vec<f64> = k.collect();
-    let sum: f64 = k.iter().sum();
-    if sum != 0.0 {
-        k.iter_mut().for_each(|k| *k /= sum);
-    }
-    (start, k)
-}
-
 /// Fixed-point coefficients of one axis, for a range of its output positions.
 struct Axis {
     /// First source position and number of coefficients, per output position.
@@ -259,10 +235,28 @@ struct Axis {
 impl Axis {
     fn new(from: usize, to: usize, range: Range<usize>, filter: Filter, resampler: Resampler) -> Self {
         let torch = resampler == Resampler::Torch && !matches!(filter, Filter::Box | Filter::Hamming);
-        let support = filter.support() * (from as f64 / to as f64).max(1.0);
+        let scale = from as f64 / to as f64;
+        let filter_scale = scale.max(1.0);
+        let support = filter.support() * filter_scale;
         let stride = support.ceil() as usize * 2 + 1;
-        let taps = |position: usize| taps(from, to, filter, position);
-        // The largest weight, or 0, found without storing it.
+        let inverse = 1.0 / filter_scale;
+        let taps = |position: usize| {
+            let center = (position as f64 + 0.5) * scale;
+            // Truncation towards zero after adding half, as C casts do.
+            let start = (center - support + 0.5).max(0.0) as usize;
+            let end = ((center + support + 0.5) as usize).min(from);
+            (start, (start..end).map(move |x| filter.weight((x as f64 - center + 0.5) * inverse)))
+        };
+        let row = |position: usize| {
+            let (start, k) = taps(position);
+            let mut k: Vec<f64> = k.collect();
+            let sum: f64 = k.iter().sum();
+            if sum != 0.0 {
+                k.iter_mut().for_each(|k| *k /= sum);
+            }
+            (start, k)
+        };
+        // The largest weight of `row`, or 0, found without storing it.
         let largest = |position: usize| {
             let (mut sum, mut low, mut high) = (0.0, 0.0f64, 0.0f64);
             for k in taps(position).1 {
@@ -282,7 +276,7 @@ impl Axis {
         let mut spans = Vec::with_capacity(range.len());
         let mut weights = vec![0; range.len() * stride];
         for (position, out) in range.zip(weights.chunks_exact_mut(stride)) {
-            let (start, k) = weights_of(from, to, filter, position);
+            let (start, k) = row(position);
             for (out, k) in out.iter_mut().zip(&k) {
                 *out = (k * one + 0.5f64.copysign(*k)) as i32;
             }

@@ -36,6 +36,7 @@ use tally::Tally;
 pub(super) mod args;
 mod files;
 mod labels;
+mod principal;
 mod reconstruct;
 mod rows;
 mod tally;
@@ -55,6 +56,9 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> O
     }
     if let Some(path) = &args.reconstruct {
         return reconstruct::run(args, path, talk, out);
+    }
+    if let Some(path) = &args.features_pca {
+        return principal::run(args, path, talk, out);
     }
     let start = Instant::now();
     let inputs = inputs::expand(&args.inputs, args.recursive)?;

@@ -19,7 +19,7 @@ use super::sink::Sink;
 use super::talk::Talk;
 use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::error::Error;
-use crate::image::preprocess::{Geometry, Preprocess, Resize};
+use crate::image::preprocess::{Backend, Geometry, Preprocess, Resize};
 use crate::session::ModelKind;
 use crate::tensor::Size;
 use facts::{CheckpointFacts, LabelFacts, WordsFacts, default_outputs, folded, label_facts, somehow};
@@ -169,7 +169,10 @@ fn pixels(p: &Preprocess) -> String {
         }
     };
     let filter = format!("{:?}", p.filter).to_lowercase();
-    let backend = format!("{:?}", p.backend).to_lowercase();
+    let backend = match p.backend {
+        Backend::TorchvisionFloats => "torchvision on floats".to_owned(),
+        by => format!("{by:?}").to_lowercase(),
+    };
     let rescale = p.rescale.map_or(String::new(), |r| format!(", times {r:.6}"));
     let normalise =
         p.mean_std.map_or(String::new(), |(mean, std)| format!(", mean {mean:?}, deviation {std:?}"));

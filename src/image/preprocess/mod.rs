@@ -219,7 +219,8 @@ impl Preprocess {
     }
 
     /// The geometric part: (H, W, 3) bytes of size [`Preprocess::output_size`], as upload for a
-    /// device that normalises by itself. Of [`Backend::TorchvisionFloats`] these are the floats up to a level.
+    /// device that normalises by itself. Of [`Backend::TorchvisionFloats`] these are the
+    /// bytes that torchvision would make, which are near.
     ///
     /// # Errors
     /// [`Error::Input`] if the image is inconsistent, or so long and thin that the resized one

@@ -14,11 +14,11 @@ pub enum Backend {
     /// transformers with torchvision tensors (`*Fast` of 4.x, the default of 5.x where
     /// torchvision is installed).
     Torchvision,
-    /// The same where the processor rescales first and then resizes floats (DINOv3): what comes out is no
-    /// bytes.
-    TorchvisionFloats,
     /// timm's evaluation transform on a Pillow image.
     Timm,
+    /// As torchvision, of a processor that rescales first and then resizes floats (DINOv3): what comes out is
+    /// no bytes.
+    TorchvisionFloats,
 }
 
 /// How transformers resizes.
