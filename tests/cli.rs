@@ -31,6 +31,8 @@ mod hub;
 mod inputs;
 #[path = "cli/kinds.rs"]
 mod kinds;
+#[path = "cli/labels.rs"]
+mod labels;
 #[path = "cli/model_folders.rs"]
 mod model_folders;
 #[path = "cli/outputs.rs"]

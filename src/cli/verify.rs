@@ -37,7 +37,9 @@ Examples:
 The golden file holds `in.pixel_values` (B,3,H,W) and any of `out.logits`, `out.hidden.N`,
 `out.attention.N`, `out.last_hidden_state`, `out.pooler_output`, `out.image_embeds`, `out.features`,
 `out.cls_logits`, `out.distillation_logits`, `out.embedding`. Images of another size are
-`in.pixel_values.SUFFIX` with `out.interpolated.SUFFIX`.
+`in.pixel_values.SUFFIX` with `out.interpolated.SUFFIX`. Of models of two towers also `in.input_ids` and
+`in.attention_mask` (B,T), of NaFlex `in.spatial_shapes` (B,2) beside rows of pixels: `out.text_embeds` and
+`out.image_embeds` at length 1, `out.logits_per_image`.
 
 The file of --training holds the batch (`in.*`), `losses` (before each step, and after the last),
 `grad_norm`, and `grad.NAME` and `after.NAME` for each trained tensor; a .json beside it the settings
