@@ -68,6 +68,7 @@ const FOLDERS: &[&str] = &["bert", "gpt2", "t5", "my-vit", "llamagen-b", "bert-m
 
 /// Small files under the names that are printed.
 const TEXTS: &[(&str, &str)] = &[
+    ("labels.txt", "cat\ndog\n"),
     ("story.txt", "Anna put the red ball in the box. Ben went to the park."),
     ("pairs.tsv", "text\tpair\nAnna put the red ball in the box.\tThe red ball is in the box.\n"),
     (
