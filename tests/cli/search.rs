@@ -283,5 +283,7 @@ fn an_adapter_finds_what_the_reference_finds() {
         assert_eq!(rows(got), rows(want));
         assert!(got.iter().zip(want).all(|(a, b)| (a.score - b.score).abs() < 1e-5), "{got:?} {want:?}");
     }
-    assert_eq!((best(None)[0][0].row, best(None)[1][0].row), (1090, 3));
+    // Rows repeat after 1009: equal scores in two blocks, of which the first row wins.
+    let first = best(None).iter().map(|hits| [hits[0].row, hits[1].row]).collect::<Vec<_>>();
+    assert_eq!(first, [[81, 1090], [3, 1012]]);
 }
