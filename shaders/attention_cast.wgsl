@@ -34,7 +34,10 @@ fn main(
     let bh = group / blocks;
     let first = (group % blocks) * ROWS;
     let last_seen = visible(bh, min(first + ROWS, p.queries) - 1u);
-    let all_seen = visible(bh, first) / 8u * 8u;
+    // The first key that one of the queries sees: keys are counted from there.
+    let base = first_visible(bh, first);
+    // Keys from the base on that all see; with a window, which moves, none are taken to be.
+    let all_seen = select(visible(bh, first) / 8u * 8u, base, WINDOW);
     let h = bh % p.heads;
     let head = bh * p.keys * D;
 
@@ -46,7 +49,7 @@ fn main(
     for (var r = 0u; r < ROWS; r++) {
         top[r] = LOWEST;
     }
-    for (var s0 = 0u; s0 < last_seen; s0 += STEP) {
+    for (var s0 = base; s0 < last_seen; s0 += STEP) {
         var k_start: array<u32, GROUPS>;
         for (var c = 0u; c < GROUPS; c++) {
             k_start[c] = p.k_start + head + min(s0 + c * 8u + lane, p.keys - 1u) * D;
@@ -60,9 +63,9 @@ fn main(
                 if BIAS {
                     score += bias[biases(h, t) + min(s, p.keys - 1u)];
                 }
-                score = select(LOWEST, score, s < visible(bh, t));
+                score = select(LOWEST, score, s >= first_visible(bh, t) && s < visible(bh, t));
                 top[r] = max(top[r], score);
-                scores[((s0 / 8u + c) * ROWS + r) * 8u + lane] = score;
+                scores[(((s0 - base) / 8u + c) * ROWS + r) * 8u + lane] = score;
             }
         }
     }
@@ -88,10 +91,10 @@ fn main(
         if subgroupAll(all(largest < vec4<u32>(INFINITE))) {
             end = last_seen;
         }
-        for (var s0 = 0u; s0 < end; s0 += 8u) {
+        for (var s0 = base; s0 < end; s0 += 8u) {
             var w: array<f32, ROWS>;
             for (var r = 0u; r < ROWS; r++) {
-                w[r] = exp(scores[(s0 / 8u * ROWS + r) * 8u + lane] - top[r]);
+                w[r] = exp(scores[((s0 - base) / 8u * ROWS + r) * 8u + lane] - top[r]);
                 sum[r] += w[r];
             }
             for (var c = 0u; c < CHUNK; c++) {
@@ -113,11 +116,12 @@ fn main(
                 x[c] = quad_of_v(p.v_start + head + s * D, quad);
             }
             for (var r = 0u; r < ROWS; r++) {
-                let score = subgroupShuffle(scores[(s / 8u * ROWS + r) * 8u + lane], s % 8u);
+                let score = subgroupShuffle(scores[((s - base) / 8u * ROWS + r) * 8u + lane], (s - base) % 8u);
                 let weight = exp(score - top[r]);
                 sum[r] += select(0.0, weight, lane == 0u);
-                // Without CAUSAL all see the same.
-                let seen = !CAUSAL || s < visible(bh, min(first + r, p.queries - 1u));
+                // Without CAUSAL and WINDOW all see the same.
+                let t = min(first + r, p.queries - 1u);
+                let seen = (!CAUSAL && !WINDOW) || (s >= first_visible(bh, t) && s < visible(bh, t));
                 for (var c = 0u; c < CHUNK; c++) {
                     acc[r][c] = select(acc[r][c], fma(vec4<f32>(weight), x[c], acc[r][c]), seen);
                 }

@@ -42,7 +42,7 @@ var<workgroup> tops: array<f32, WG>;            // (PARTS, BR)
 var<workgroup> factors: array<f32, BR>;
 
 // Four scores of a row in units of log2; those of keys that are not seen count as LOWEST.
-fn energies(row: u32, col: u32, s: u32, seen: u32, bias_at: u32) -> vec4<f32> {
+fn energies(row: u32, col: u32, s: u32, seen: vec2<u32>, bias_at: u32) -> vec4<f32> {
     var e = get_floats(row * SS + col) * (p.scale * 1.442695);
     if BIAS {
         let last = p.keys - 1u;
@@ -54,7 +54,8 @@ fn energies(row: u32, col: u32, s: u32, seen: u32, bias_at: u32) -> vec4<f32> {
         );
         e += b * 1.442695;
     }
-    return select(vec4<f32>(LOWEST), e, vec4<u32>(s, s + 1u, s + 2u, s + 3u) < vec4<u32>(seen));
+    let at = vec4<u32>(s, s + 1u, s + 2u, s + 3u);
+    return select(vec4<f32>(LOWEST), e, (at >= vec4<u32>(seen.x)) & (at < vec4<u32>(seen.y)));
 }
 
 // Where the n-th four of a step's keys or values lies among all; past the last key and behind D, another.
@@ -205,7 +206,8 @@ fn main(
     let row = lane % BR;
     let start = lane / BR * (SHARE * 4u);
     let t = min(first + row, p.queries - 1u);
-    let seen = visible(bh, t);
+    let seen = vec2<u32>(first_visible(bh, t), visible(bh, t));
+    let first_seen = first_visible(bh, first);
     let last_seen = visible(bh, min(first + BR, p.queries) - 1u);
     let bias_at = biases(bh % p.heads, t);
 
@@ -228,7 +230,7 @@ fn main(
     workgroupBarrier();
     for (var e = 0u; e < EACH; e++) {
         let n = lane + e * WG;
-        put_staged(0u, n, vec4<f16>(k[p.k_start / 4u + source_of(head, 0u, n)]));
+        put_staged(0u, n, vec4<f16>(k[p.k_start / 4u + source_of(head, first_seen, n)]));
     }
     workgroupBarrier();
 
@@ -236,7 +238,7 @@ fn main(
     var top = LOWEST;
     var sum = 0.0;
     var step = 0u;
-    for (var s0 = 0u; s0 < last_seen; s0 += BC) {
+    for (var s0 = first_seen; s0 < last_seen; s0 += BC) {
         step += 1u;
         var keys: array<KV, EACH>;
         var values: array<VV, EACH>;
@@ -291,7 +293,7 @@ fn main(
                 keys[e] = k[p.k_start / 4u + source_of(head, s0 + BC, n)];
             }
             // Values that no query here sees may be NaN, and so may 0 times them.
-            let hidden = (LENGTHS || CAUSAL) && s0 + n / DQ >= last_seen;
+            let hidden = (LENGTHS || CAUSAL || WINDOW) && s0 + n / DQ >= last_seen;
             put_staged(V_START, n, select(vec4<f16>(values[e]), vec4<f16>(), hidden));
             put_staged(0u, n, vec4<f16>(keys[e]));
         }

@@ -16,7 +16,9 @@ fn main(
     let bh = group / blocks;
     let first = (group % blocks) * WG;
     let t = min(first + lane, p.queries - 1u);
+    let begin = first_visible(bh, t);
     let seen = visible(bh, t);
+    let first_seen = first_visible(bh, first);
     let last_seen = visible(bh, min(first + WG, p.queries) - 1u);
     let h = bh % p.heads;
     let head = bh * p.keys * D;
@@ -29,7 +31,7 @@ fn main(
     }
     var top = LOWEST;
     var sum = 0.0;
-    for (var s0 = 0u; s0 < last_seen; s0 += KEYS) {
+    for (var s0 = first_seen; s0 < last_seen; s0 += KEYS) {
         // Not a constant, so that drivers do not unroll keys times quads.
         let count = min(KEYS, last_seen - s0);
         var score: array<f32, KEYS>;
@@ -45,7 +47,7 @@ fn main(
             if BIAS {
                 e += bias[biases(h, t) + s];
             }
-            score[j] = select(LOWEST, e, s0 + j < seen);
+            score[j] = select(LOWEST, e, s0 + j >= begin && s0 + j < seen);
             step_top = max(step_top, score[j]);
         }
         let shrink = exp(top - step_top);
@@ -57,10 +59,10 @@ fn main(
         for (var j = 0u; j < count; j++) {
             let s = s0 + j;
             let at = p.v_start + head + s * D;
-            let weight = select(0.0, exp(score[j] - top), s0 + j < seen);
+            let weight = select(0.0, exp(score[j] - top), s0 + j >= begin && s0 + j < seen);
             sum += weight;
-            // What a query does not see may be NaN, and so may 0 times it. Without CAUSAL all see the same.
-            if !CAUSAL || s < seen {
+            // What a query does not see may be NaN, and so may 0 times it. Without CAUSAL and WINDOW all see the same.
+            if (!CAUSAL && !WINDOW) || (s >= begin && s < seen) {
                 for (var i = 0u; i < QUADS; i++) {
                     acc[i] = fma(vec4<f32>(weight), quad_of_v(at, i), acc[i]);
                 }

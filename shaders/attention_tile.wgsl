@@ -19,7 +19,9 @@ fn main(
     let bh = group / blocks;
     let first = (group % blocks) * WG;
     let t = min(first + lane, p.queries - 1u);
+    let begin = first_visible(bh, t);
     let seen = visible(bh, t);
+    let first_seen = first_visible(bh, first);
     let last_seen = visible(bh, min(first + WG, p.queries) - 1u);
     let h = bh % p.heads;
     let head = bh * p.keys * D;
@@ -32,7 +34,7 @@ fn main(
     }
     var top = LOWEST;
     var sum = 0.0;
-    for (var s0 = 0u; s0 < last_seen; s0 += KEYS) {
+    for (var s0 = first_seen; s0 < last_seen; s0 += KEYS) {
         for (var n = lane; n < KEYS * QUADS; n += WG) {
             let at = head + min(s0 + n / QUADS, p.keys - 1u) * D;
             ks[n] = quad_of_k(p.k_start + at, n % QUADS);
@@ -52,7 +54,7 @@ fn main(
             if BIAS {
                 e += bias[biases(h, t) + s0 + j];
             }
-            score[j] = select(LOWEST, e, s0 + j < seen);
+            score[j] = select(LOWEST, e, s0 + j >= begin && s0 + j < seen);
             step_top = max(step_top, score[j]);
         }
         let shrink = exp(top - step_top);
@@ -62,10 +64,10 @@ fn main(
             acc[i] *= shrink;
         }
         for (var j = 0u; j < count; j++) {
-            let weight = select(0.0, exp(score[j] - top), s0 + j < seen);
+            let weight = select(0.0, exp(score[j] - top), s0 + j >= begin && s0 + j < seen);
             sum += weight;
-            // What a query does not see may be NaN, and so may 0 times it. Without CAUSAL all see the same.
-            if !CAUSAL || s0 + j < seen {
+            // What a query does not see may be NaN, and so may 0 times it. Without CAUSAL and WINDOW all see the same.
+            if (!CAUSAL && !WINDOW) || (s0 + j >= begin && s0 + j < seen) {
                 for (var i = 0u; i < QUADS; i++) {
                     acc[i] = fma(vec4<f32>(weight), vs[j * QUADS + i], acc[i]);
                 }

@@ -1,7 +1,7 @@
 // Softmax weights of attention: one workgroup a query, WG lanes stride the keys. For pictures of
 // attention, not for speed: scores are written, then normalised in place by the lane that wrote them.
 // Prelude: types Q, K, Y; u32 D, WG; bool BIAS and LENGTHS (else bound to q and
-// not read), CAUSAL.
+// not read), CAUSAL, WINDOW.
 
 struct Params {
     heads: u32,
@@ -12,6 +12,7 @@ struct Params {
     bias_start: u32,
     bias_head: u32,
     bias_row: u32,
+    window: u32,
     groups: u32,
     scale: f32,
 }
@@ -39,11 +40,17 @@ fn main(
     if LENGTHS {
         seen = clamp(lengths[bh / p.heads], 1u, p.keys);
     }
+    let own = min(t + p.keys - p.queries, seen - 1u);
+    var begin = 0u;
+    if WINDOW {
+        begin = own - min(own, p.window);
+        seen = min(seen, own + 1u + p.window);
+    }
     if CAUSAL {
         seen = min(seen, t + 1u + p.keys - p.queries);
     }
     var top = -3.0e38;
-    for (var s = lane; s < seen; s += WG) {
+    for (var s = begin + lane; s < seen; s += WG) {
         var e = 0.0;
         for (var i = 0u; i < D; i++) {
             e = fma(f32(q[row * D + i]), f32(k[(bh * p.keys + s) * D + i]), e);
@@ -57,12 +64,12 @@ fn main(
     }
     top = row_max(lane, top);
     var sum = 0.0;
-    for (var s = lane; s < seen; s += WG) {
+    for (var s = begin + lane; s < seen; s += WG) {
         sum += exp(f32(y[row * p.keys + s]) - top);
     }
     let inverse = 1.0 / row_sum(lane, sum);
     for (var s = lane; s < p.keys; s += WG) {
-        if s < seen {
+        if s >= begin && s < seen {
             y[row * p.keys + s] = Y(exp(f32(y[row * p.keys + s]) - top) * inverse);
         } else {
             y[row * p.keys + s] = Y(0.0);

@@ -1,5 +1,6 @@
-// Rotary position embedding: one lane turns one pair of neighbouring elements; pairs from `turned` on
-// are copied. Prelude: types X, Y; bool BACK (by the opposite angle); u32 WG.
+// Rotary position embedding: one lane turns one pair of elements; pairs from `turned` on are copied.
+// Prelude: types X, Y; bool BACK (by the opposite angle), HALVES (a pair is an element of each
+// half of a head, else two neighbours), PLACED (else a table is bound as the step and not read); u32 WG.
 
 struct Params { count: u32, turned: u32, tokens: u32, width: u32, positions: u32 }
 
@@ -15,22 +16,32 @@ fn main(
     @builtin(num_workgroups) wgs: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (wg.y * wgs.x + wg.x) * WG + lane;
-    if i >= p.count {
+    let n = (wg.y * wgs.x + wg.x) * WG + lane;
+    if n >= p.count {
         return;
     }
-    let a = f32(x[2u * i]);
-    let b = f32(x[2u * i + 1u]);
-    if i >= p.turned {
-        y[2u * i] = Y(a);
-        y[2u * i + 1u] = Y(b);
+    var i = 2u * n;
+    var j = i + 1u;
+    let row = i / p.width;
+    let column = i % p.width;
+    if HALVES {
+        i = row * p.width + column / 2u;
+        j = i + p.width / 2u;
+    }
+    let a = f32(x[i]);
+    let b = f32(x[j]);
+    if n >= p.turned {
+        y[i] = Y(a);
+        y[j] = Y(b);
         return;
     }
-    let row = 2u * i / p.width;
-    let place = min(step[0] + row % p.tokens, p.positions - 1u);
-    let at = place * p.width + 2u * i % p.width;
+    var place = row % p.tokens;
+    if PLACED {
+        place += step[0];
+    }
+    let at = min(place, p.positions - 1u) * p.width + column;
     let c = table[at];
     let s = select(table[at + 1u], -table[at + 1u], BACK);
-    y[2u * i] = Y(a * c - b * s);
-    y[2u * i + 1u] = Y(b * c + a * s);
+    y[i] = Y(a * c - b * s);
+    y[j] = Y(b * c + a * s);
 }

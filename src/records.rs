@@ -42,6 +42,8 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("context", &["context", "passage", "paragraph"]),
     ("prompt", &["prompt", "input", "text"]),
     ("label", &["label", "class", "gold_label"]),
+    ("image", &["image", "file_name", "image_path", "filepath"]),
+    ("caption", &["caption", "text", "title"]),
 ];
 
 /// How records are written down.

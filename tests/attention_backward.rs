@@ -43,7 +43,7 @@ impl Problem {
         let mut operands: Vec<Value> = named.map(|(s, name)| g.input(name, noise(0, s).desc())).collect();
         let bias = operands.get(3).copied();
         let lengths = self.lengths.map(|l| g.input("lengths", HostTensor::u32([l.len()], l.to_vec()).desc()));
-        let scores = Scores { scale: 0.7, bias, causal: self.causal, lengths };
+        let scores = Scores { scale: 0.7, bias, causal: self.causal, window: None, lengths };
         let y = g.attention([operands[0], operands[1], operands[2]], scores);
         operands.extend(lengths);
         (g, operands, y, scores)
@@ -76,6 +76,7 @@ fn gradients(problem: &Problem, operands: &[HostTensor], dy: &HostTensor) -> Vec
         packed: false,
         bias: scores.bias.is_some(),
         causal: scores.causal,
+        window: scores.window,
         lengths: scores.lengths.is_some(),
         scale: scores.scale,
     };
@@ -188,7 +189,14 @@ fn only_what_is_needed_is_computed() {
         let (mut g, inputs, y, s) = problem.graph();
         let dy = g.input("dy", TensorDesc::f32(g.shape(y)));
         let before = g.nodes().len();
-        let op = Attention { packed: false, bias: true, causal: true, lengths: true, scale: s.scale };
+        let op = Attention {
+            packed: false,
+            bias: true,
+            causal: true,
+            window: None,
+            lengths: true,
+            scale: s.scale,
+        };
         let found = op.vjp(&mut Backward { g: &mut g, inputs: &inputs, y, dy, needed: &needed }).unwrap();
         g.check().unwrap();
         let names: Vec<_> = g.nodes()[before..].iter().map(|n| n.op.name()).collect();
@@ -196,7 +204,8 @@ fn only_what_is_needed_is_computed() {
         let given: Vec<bool> = found.iter().map(|f| *f != Gradient::None).collect();
         assert_eq!(given, needed);
     }
-    let packed = Attention { packed: true, bias: false, causal: false, lengths: false, scale: 1.0 };
+    let packed =
+        Attention { packed: true, bias: false, causal: false, window: None, lengths: false, scale: 1.0 };
     let mut g = Graph::new();
     let x = g.input("x", TensorDesc::f32([3, 1, 2, 2]));
     let y = g.push(packed, vec![x]);

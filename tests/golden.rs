@@ -219,6 +219,8 @@ fn cases_in(root: &Path) -> Vec<Case> {
             || !FAMILIES.iter().any(|f| f.kind() == ModelKind::Vision && f.name == family)
             // Adapters have no weights of a model: tests/lora.rs.
             || folder.join("adapter_config.json").exists()
+            // Two towers: tests/dual.rs.
+            || case["tensors"]["in.input_ids"].is_array()
         {
             return None;
         }

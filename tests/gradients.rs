@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use vit_gpu::graph::{Graph, Storage, Value, Weight, differentiate, layer_of, recompute};
+use vit_gpu::graph::{
+    Graph, Places, RotaryTable, Storage, Value, Weight, differentiate, layer_of, recompute,
+};
 use vit_gpu::ops::{Act, Scores};
 use vit_gpu::reference;
 use vit_gpu::tensor::{DType, HostTensor, Shape, TensorDesc};
@@ -113,6 +115,16 @@ fn check(name: &str, build: impl FnOnce(&mut Builder) -> Value) {
 
 #[test]
 fn linear_layers_and_elements() {
+    for turned in [[false, false], [false, true], [true, false], [true, true]] {
+        check("product", |b| {
+            let sizes = |turned: bool, [rows, columns]: [usize; 2]| match turned {
+                true => [columns, rows],
+                false => [rows, columns],
+            };
+            let (x, w) = (b.number(&sizes(turned[0], [3, 5])), b.number(&sizes(turned[1], [5, 4])));
+            b.g.product([x, w], turned)
+        });
+    }
     check("linear", |b| {
         let (x, w, bias) = (b.number(&[2, 3, 5]), b.number(&[7, 5]), b.number(&[7]));
         b.g.linear(x, w, Some(bias))
@@ -224,6 +236,12 @@ fn tokens_and_layout() {
         let step = b.ids(&[1], &[0]);
         b.g.rotary(x, v, step)
     });
+    check("rotary halves", |b| {
+        let x = b.number(&[2, 2, 3, 6]);
+        let table = RotaryTable { places: Places::Line(3), width: 6, base: 7.0.into() };
+        let v = b.g.weight(Weight::rotary(table), [3, 6]);
+        b.g.rotary_halves(x, v)
+    });
 }
 
 #[test]
@@ -236,7 +254,7 @@ fn attention() {
             let [k, v] = [0, 1].map(|_| b.number(&[2, 2, s, 4]));
             let bias = bias.map(|n| if n == 15 { b.number(&[2, t, s]) } else { b.number(&[2, t + s - 1]) });
             let lengths = lengths.then(|| b.ids(&[2], &[4, 5]));
-            b.g.attention([q, k, v], Scores { scale: 0.7, bias, causal, lengths })
+            b.g.attention([q, k, v], Scores { scale: 0.7, bias, causal, window: None, lengths })
         });
     }
 }

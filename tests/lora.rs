@@ -186,6 +186,21 @@ const SPELLINGS: &[(&str, &str, &[&str], &str)] = &[
         "decoder.block.1.layer.2.DenseReluDense.wi_0",
     ),
     ("llamagen", "layers.0.attention.wqkv", &[], "layers.0.attention.wqkv"),
+    (
+        "clip",
+        "text_model.encoder.layers.1.self_attn.q_proj",
+        &[],
+        "text_model.encoder.layers.1.self_attn.q_proj",
+    ),
+    ("clip", "text_projection", &[], "text_projection"),
+    ("dinov3", "model.layer.1.attention.q_proj", &["layer.1.attention.q_proj"], "layer.1.attention.q_proj"),
+    ("modernbert_mlm", "model.layers.1.attn.Wqkv", &["layers.1.attn.Wqkv"], "model.layers.1.attn.Wqkv"),
+    (
+        "siglip2_naflex",
+        "vision_model.encoder.layers.0.mlp.fc1",
+        &["encoder.layers.0.mlp.fc1"],
+        "vision_model.encoder.layers.0.mlp.fc1",
+    ),
 ];
 
 #[test]

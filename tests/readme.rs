@@ -51,6 +51,7 @@ const MODELS: &[(&str, &str)] = &[
     ("ADAPTER", "tests/golden/lora_vit"),
     ("dinov2", "tests/golden/dinov2"),
     ("vit-mae", "tests/golden/vit_mae"),
+    ("clip", "tests/golden/clip"),
     ("imagegpt", "tests/golden/imagegpt"),
     ("llamagen-b", "tests/golden/llamagen"),
     ("randar", "tests/golden/randar"),
@@ -83,6 +84,10 @@ const TEXTS: &[(&str, &str)] = &[
     ),
     ("orders.tsv", "source\ttarget\nAnna has a hat.\that\nBen has a ball.\tball\n"),
     ("ratings.tsv", "text\tlabel\nAnna likes it.\t4.5\nBen does not.\t1\n"),
+    (
+        "captions.jsonl",
+        "{\"image\": \"photos/star.png\", \"caption\": \"a star\"}\n{\"image\": \"photos/circle.png\", \"caption\": \"a circle\"}\n{\"image\": \"photos/heart.png\", \"caption\": \"a heart\"}\n{\"image\": \"photos/drop.png\", \"caption\": \"a drop\"}\n",
+    ),
     ("sentences.jsonl", "{\"text\": \"Anna is in the park.\"}\n{\"text\": \"Ben has a hat.\"}\n"),
 ];
 

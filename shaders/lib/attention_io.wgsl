@@ -1,7 +1,7 @@
 // What every attention kernel reads and writes. q, k and v may be one packed buffer; then k_start
 // and v_start say where k and v begin. Prelude: types QV, KV, VV (q, k, v, one or four elements, as
 // `attention_scalars.wgsl` or `attention_quads.wgsl` reads them), Y; u32 D (head width), WG (queries
-// a workgroup), KEYS (keys a step); bool BIAS and LENGTHS (else bound to q and not read), CAUSAL.
+// a workgroup), KEYS (keys a step); bool BIAS and LENGTHS (else bound to q and not read), CAUSAL, WINDOW.
 
 struct Params {
     heads: u32,       // H
@@ -12,6 +12,7 @@ struct Params {
     bias_start: u32,  // bias of head h, query t and key s: bias_start + h·bias_head + t·bias_row + s,
     bias_head: u32,
     bias_row: u32,    // all modulo 2^32, so that it may be -1
+    window: u32,      // keys that a query sees to each side of its place
     groups: u32,      // workgroups that have work
     scale: f32,
 }
@@ -35,16 +36,34 @@ fn store_quad(start: u32, i: u32, r: vec4<f32>) {
     if c + 3u < D { y[start + c + 3u] = Y(r.w); }
 }
 
-// How many keys query t of head bh (of all heads of the batch) sees.
-fn visible(bh: u32, t: u32) -> u32 {
-    var keys = p.keys;
+// How many keys of head bh (of all heads of the batch) count.
+fn counted(bh: u32) -> u32 {
     if LENGTHS {
-        keys = clamp(lengths[bh / p.heads], 1u, p.keys);
+        return clamp(lengths[bh / p.heads], 1u, p.keys);
+    }
+    return p.keys;
+}
+
+// The key behind the last that query t sees; a later query sees no fewer.
+fn visible(bh: u32, t: u32) -> u32 {
+    var keys = counted(bh);
+    let own = t + p.keys - p.queries;
+    if WINDOW {
+        keys = min(keys, min(own, keys - 1u) + 1u + p.window);
     }
     if CAUSAL {
-        keys = min(keys, t + 1u + p.keys - p.queries);
+        keys = min(keys, own + 1u);
     }
     return keys;
+}
+
+// The first key that query t sees; a later query's is no earlier one.
+fn first_visible(bh: u32, t: u32) -> u32 {
+    if !WINDOW {
+        return 0u;
+    }
+    let own = min(t + p.keys - p.queries, counted(bh) - 1u);
+    return own - min(own, p.window);
 }
 
 // Where the biases of query t of head h begin.

@@ -1,7 +1,7 @@
 // What an attention kernel reads and writes, four elements at a time: for kernels that are only
 // asked for a head width D that is a multiple of four. The bindings are those of `attention_io.wgsl`.
 // Prelude: types QV, KV, VV (four of q, k, v), Y; u32 D; bool BIAS and LENGTHS (else bound to q and
-// not read), CAUSAL.
+// not read), CAUSAL, WINDOW.
 
 struct Params {
     heads: u32,       // H
@@ -12,6 +12,7 @@ struct Params {
     bias_start: u32,  // bias of head h, query t and key s: bias_start + h·bias_head + t·bias_row + s,
     bias_head: u32,
     bias_row: u32,    // all modulo 2^32, so that it may be -1
+    window: u32,      // keys that a query sees to each side of its place
     groups: u32,      // workgroups that have work
     scale: f32,
 }
@@ -26,16 +27,34 @@ struct Params {
 
 const LOWEST: f32 = -3.0e38;
 
-// How many keys query t of head bh (of all heads of the batch) sees.
-fn visible(bh: u32, t: u32) -> u32 {
-    var keys = p.keys;
+// How many keys of head bh (of all heads of the batch) count.
+fn counted(bh: u32) -> u32 {
     if LENGTHS {
-        keys = clamp(lengths[bh / p.heads], 1u, p.keys);
+        return clamp(lengths[bh / p.heads], 1u, p.keys);
+    }
+    return p.keys;
+}
+
+// The key behind the last that query t sees; a later query sees no fewer.
+fn visible(bh: u32, t: u32) -> u32 {
+    var keys = counted(bh);
+    let own = t + p.keys - p.queries;
+    if WINDOW {
+        keys = min(keys, min(own, keys - 1u) + 1u + p.window);
     }
     if CAUSAL {
-        keys = min(keys, t + 1u + p.keys - p.queries);
+        keys = min(keys, own + 1u);
     }
     return keys;
+}
+
+// The first key that query t sees; a later query's is no earlier one.
+fn first_visible(bh: u32, t: u32) -> u32 {
+    if !WINDOW {
+        return 0u;
+    }
+    let own = min(t + p.keys - p.queries, counted(bh) - 1u);
+    return own - min(own, p.window);
 }
 
 // Where the biases of query t of head h begin.

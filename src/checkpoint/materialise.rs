@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use super::weights::Checkpoint;
 use crate::checkpoint::buckets::Buckets;
-use crate::checkpoint::{convolution, positions};
+use crate::checkpoint::{convolution, positions, rotary};
 use crate::error::{Error, Result};
 use crate::graph::{Part, TensorIndex, Transform, Weight};
 use crate::printable::printable;
@@ -69,6 +69,7 @@ pub fn materialise(weight: &Weight, shape: Shape, checkpoint: &Checkpoint) -> Re
                 out.extend(a.chunks(width).zip(b.chunks(width)).flat_map(|(a, b)| a.iter().chain(b)));
             }
             Part::Zeros { rows } => out.resize(out.len() + rows * width, 0.0),
+            Part::Rotary(table) => out.extend(rotary::table(table)),
             Part::NormedTaps { kernel, norm } => {
                 let (found, values) = checkpoint.values(kernel)?;
                 let mut whole = transformed(&Transform::Taps, found.dims(), values);
@@ -121,6 +122,8 @@ fn problem(weight: &Weight, shape: Shape, checkpoint: &Checkpoint) -> Option<Str
     for part in &weight.parts {
         let found = match part {
             Part::Zeros { rows } => Ok(*rows),
+            Part::Rotary(table) if table.width == width => Ok(table.rows()),
+            Part::Rotary(table) => Err(format!("{weight} has rows of {}, not {width}", table.width)),
             Part::Pairs(a, b) => [a, b]
                 .into_iter()
                 .find_map(|w| problem(w, half_of(shape), checkpoint))

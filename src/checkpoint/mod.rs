@@ -15,6 +15,7 @@ mod merge;
 mod overlaid;
 mod overlay;
 mod positions;
+mod rotary;
 mod rows;
 pub mod sniff;
 mod source;

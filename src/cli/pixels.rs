@@ -8,7 +8,7 @@ use super::open::Opened;
 use super::talk::Talk;
 use crate::error::{Error, Result};
 use crate::image;
-use crate::image::preprocess::Preprocess;
+use crate::image::preprocess::{Pixels, Preprocess};
 use crate::image::{DecodeOptions, Decoded};
 use crate::tensor::Size;
 
@@ -22,8 +22,7 @@ pub(super) struct Ready {
 
 /// What the device takes.
 pub(super) struct Picture {
-    /// (H,W,3) bytes.
-    pub(super) pixels: Vec<u8>,
+    pub(super) pixels: Pixels,
     /// Height and width.
     pub(super) size: Size,
 }
@@ -65,7 +64,7 @@ impl Ready {
         let picture = decoded.and_then(|mut decoded| {
             notes = std::mem::take(&mut decoded.notes);
             let size = preprocess.output_size(decoded.size());
-            let pixels = preprocess.pixels(&decoded).map_err(|e| match e {
+            let pixels = preprocess.prepare(&decoded).map_err(|e| match e {
                 Error::Input { what, help, .. } => Error::Input { input: name.clone(), what, help },
                 other => other,
             })?;

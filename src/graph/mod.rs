@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::ops::Op;
 use crate::tensor::{Shape, TensorDesc};
 pub use differentiate::{Backward, Gradient, differentiate};
-pub use recipe::{BatchNorm, Epsilon, Part, PositionFilter, Transform, Weight};
+pub use recipe::{Base, BatchNorm, Epsilon, Part, Places, PositionFilter, RotaryTable, Transform, Weight};
 pub use recompute::{layer_of, recompute};
 
 /// One tensor of one [`Graph`].

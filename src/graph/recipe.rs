@@ -32,6 +32,8 @@ pub enum Part {
         /// How many rows.
         rows: usize,
     },
+    /// Cosines and sines that rotary positions turn by: computed, of no tensor.
+    Rotary(RotaryTable),
     /// Rows of two weights of equal shape by turns: a0, b0, a1, b1, … (gate and value of a gated unit).
     Pairs(Box<Weight>, Box<Weight>),
     /// A convolution kernel (O,I,kh,kw) as [`Transform::Taps`] has it, with the batch norm that
@@ -47,6 +49,60 @@ pub enum Part {
         /// The batch norm.
         norm: BatchNorm,
     },
+}
+
+/// A table (T,D) of the angles that [`crate::ops::Rotary`] turns by: cosine and sine of each of the D/2 pairs
+/// of a head, place by place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RotaryTable {
+    /// Where the tokens stand.
+    pub places: Places,
+    /// D.
+    pub width: usize,
+    /// The base of the frequencies, theta.
+    pub base: Base,
+}
+
+/// Where the tokens of a [`RotaryTable`] stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Places {
+    /// One after the other: pair i of token t turns by t·theta^(-2i/D) (Su et al. 2021).
+    Line(usize),
+    /// Tokens that are not turned, then the patches of an image (DINOv3): centres in [-1, 1], of which pairs
+    /// below D/4 turn by the row's and the others by the column's, by 2π·centre·theta^(-4i/D).
+    Grid {
+        /// Class token and registers.
+        prefix: usize,
+        /// Rows and columns of patches.
+        grid: [usize; 2],
+    },
+}
+
+impl RotaryTable {
+    /// T.
+    pub fn rows(&self) -> usize {
+        match self.places {
+            Places::Line(tokens) => tokens,
+            Places::Grid { prefix, grid } => prefix + grid[0] * grid[1],
+        }
+    }
+}
+
+/// A number that can be compared and hashed: the bits of an f64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Base(u64);
+
+impl Base {
+    /// The number.
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+impl From<f64> for Base {
+    fn from(x: f64) -> Self {
+        Self(x.to_bits())
+    }
 }
 
 /// A batch norm as it runs after training: an affine map a channel. Names in the checkpoint.
@@ -86,7 +142,7 @@ impl Part {
     pub fn names(&self) -> Vec<&str> {
         match self {
             Part::Tensor { name, .. } => vec![name],
-            Part::Zeros { .. } => vec![],
+            Part::Zeros { .. } | Part::Rotary(_) => vec![],
             Part::Pairs(a, b) => a.parts.iter().chain(&b.parts).flat_map(Part::names).collect(),
             Part::NormedTaps { kernel, norm } => vec![kernel, &norm.gain, &norm.variance],
             Part::NormedBias { norm } => vec![&norm.gain, &norm.bias, &norm.mean, &norm.variance],
@@ -202,6 +258,11 @@ impl Weight {
         Self { parts: vec![Part::Zeros { rows }] }
     }
 
+    /// The angles of rotary positions.
+    pub fn rotary(table: RotaryTable) -> Self {
+        Self { parts: vec![Part::Rotary(table)] }
+    }
+
     /// Rows of two weights of equal shape by turns.
     pub fn pairs(a: Weight, b: Weight) -> Self {
         Self { parts: vec![Part::Pairs(Box::new(a), Box::new(b))] }
@@ -246,6 +307,10 @@ impl fmt::Display for Weight {
                     }
                 }
                 Part::Zeros { rows } => write!(f, "0[{rows}]")?,
+                Part::Rotary(table) => match table.places {
+                    Places::Line(tokens) => write!(f, "rotary:{}@{tokens}", table.base.get())?,
+                    Places::Grid { grid: [h, w], .. } => write!(f, "rotary:{}@{h}x{w}", table.base.get())?,
+                },
                 Part::Pairs(a, b) => write!(f, "({a}|{b})")?,
                 Part::NormedTaps { kernel, norm } => write!(f, "{kernel}·{}", norm.gain)?,
                 Part::NormedBias { norm } => write!(f, "{}:folded", norm.bias)?,

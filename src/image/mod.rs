@@ -20,6 +20,7 @@ mod convert;
 mod jpeg;
 pub mod preprocess;
 pub mod resize;
+mod resize_floats;
 mod sniff;
 mod source;
 

@@ -7,6 +7,8 @@ use crate::ops::{Act, Scores};
 
 /// The layers of one tower.
 pub(crate) struct Encoder<'a> {
+    /// What stands before `layer.N` in labels: nothing, or which tower it is where a graph holds both.
+    pub(crate) place: &'static str,
     pub(crate) names: &'a Names,
     pub(crate) layers: usize,
     /// Attention heads H.
@@ -27,7 +29,7 @@ impl Encoder<'_> {
         for l in 0..self.layers {
             let p = format!("encoder.layers.{l}");
 
-            g.scope(format!("layer.{l}.attention"));
+            g.scope(format!("{}layer.{l}.attention", self.place));
             let h = w.layer_norm(g, x, &format!("{p}.layer_norm1"), self.eps);
             let [q, k, v] = ["q_proj", "k_proj", "v_proj"].map(|name| {
                 let projected = w.linear(g, h, &format!("{p}.self_attn.{name}"), c, true);
@@ -39,7 +41,7 @@ impl Encoder<'_> {
             let a = w.linear(g, a, &format!("{p}.self_attn.out_proj"), c, true);
             x = g.add(a, x);
 
-            g.scope(format!("layer.{l}.mlp"));
+            g.scope(format!("{}layer.{l}.mlp", self.place));
             let h = w.layer_norm(g, x, &format!("{p}.layer_norm2"), self.eps);
             let h = w.linear(g, h, &format!("{p}.mlp.fc1"), self.mlp, true); // (B,T,F)
             let h = g.act(h, self.act);

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use super::names::{Names, nearest};
 use super::naming::Naming;
-use super::registry::family;
+use super::registry::{family, has_text_tower};
 use crate::error::Result;
 use crate::graph::TensorIndex;
 
@@ -39,7 +39,8 @@ impl TensorNames {
         let class = config.get("architectures").and_then(|list| list.get(0)).and_then(Json::as_str);
         let bare = match class {
             // Not GPT2LMHeadModel.
-            Some(class) => class.ends_with("Model") && !class.contains("Head"),
+            // Not GPT2LMHeadModel, nor CLIPModel, which is two.
+            Some(class) => class.ends_with("Model") && !class.contains("Head") && !has_text_tower(config),
             None => !index.keys().any(|name| naming.is_head(&naming.canonical(name).1)),
         };
         Ok(Self { names: Names::new(index, naming), naming, model_type, bare })

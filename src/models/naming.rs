@@ -72,7 +72,9 @@ impl Naming {
             Some(start) => replace_start(name, old, start),
             None => name.replace(old, new),
         });
-        if bare || !written.wrapped || self.is_head(canonical) {
+        // What is left aside is another half of the model, with a name of its own.
+        let aside = self.ignored.iter().any(|start| canonical.starts_with(start));
+        if bare || aside || !written.wrapped || self.is_head(canonical) {
             return name;
         }
         let own = format!("{model_type}.");

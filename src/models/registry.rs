@@ -6,8 +6,8 @@ use super::generative::{imagegpt, llamagen, randar};
 use super::model::Model;
 use super::naming::Naming;
 use super::sequence::ImageDecoder;
-use super::text::{self, TextModel, bert, gpt2, t5};
-use super::vision::{beit, clip, deit, dinov2, siglip, siglip2, vit, vit_mae};
+use super::text::{self, TextModel, bert, gpt2, modernbert, t5};
+use super::vision::{beit, clip, deit, dinov2, dinov3, siglip, siglip2, vit, vit_mae};
 use super::{fields, timm};
 use crate::error::{Error, Result};
 use crate::graph::TensorIndex;
@@ -140,6 +140,13 @@ pub const FAMILIES: &[Family] = &[
         naming: &dinov2::NAMING,
     },
     Family {
+        name: "dinov3_vit",
+        model_types: &["dinov3_vit"],
+        about: "DINOv3 ViT: rotary positions, MLP or gated MLP; features of the image and of its patches",
+        open: Open::Vision(dinov3::open),
+        naming: &dinov3::NAMING,
+    },
+    Family {
         name: "clip",
         model_types: &["clip_vision_model", "clip"],
         about: "CLIP: images and texts in one space; its image tower alone, and its classifier",
@@ -215,6 +222,13 @@ pub const FAMILIES: &[Family] = &[
         about: "RoBERTa: classes, answers, masked words, embeddings",
         open: Open::Text(bert::open_roberta),
         naming: &bert::ROBERTA_NAMING,
+    },
+    Family {
+        name: "modernbert",
+        model_types: &["modernbert"],
+        about: "ModernBERT: classes, tags, answers, masked words, embeddings; texts of 8192 tokens",
+        open: Open::Text(modernbert::open),
+        naming: &modernbert::NAMING,
     },
     Family {
         name: "gpt2",

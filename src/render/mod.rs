@@ -6,6 +6,7 @@ mod canvas;
 pub mod contact;
 pub mod curve;
 pub mod entropy;
+pub mod features;
 pub mod growth;
 pub mod letters;
 pub mod overlay;

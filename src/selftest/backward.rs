@@ -88,7 +88,11 @@ fn elements(cases: &mut Vec<Case>) {
     cases.push(case("rotary's way back", 1e-5, |g| {
         let (x, table) = (x(g, [2, 3, 5, 8]), input(g, "table", [9, 8]));
         let step = words(g, "step", [1]);
-        g.push(Rotary { packed: false, back: true }, vec![x, table, step])
+        g.push(Rotary { back: true, placed: true, ..Rotary::default() }, vec![x, table, step])
+    }));
+    cases.push(case("way back of rotary halves", 1e-5, |g| {
+        let (x, table) = (x(g, [2, 3, 5, 10]), input(g, "table", [5, 10]));
+        g.push(Rotary { back: true, halves: true, ..Rotary::default() }, vec![x, table])
     }));
     cases.push(case("fill", 0.0, |g| {
         let filled = g.fill([7, 11], 0.25);

@@ -144,6 +144,7 @@ pub fn weight(recipe: &Weight, shape: Shape) -> HostTensor {
     for part in &recipe.parts {
         match part {
             Part::Zeros { rows } => data.extend(std::iter::repeat_n(0.0, rows * inner)),
+            Part::Rotary(table) => data.extend(noise(7, table.rows() * inner)),
             Part::Pairs(a, b) => {
                 let half = Shape::new(&[&[shape.dims()[0] / 2], &shape.dims()[1..]].concat());
                 let [a, b] = [a, b].map(|w| weight(w, half).to_f32());

@@ -52,6 +52,13 @@ pub(super) fn attention(cases: &mut Vec<Case>) {
             g.attention([q, k, v], scores)
         }));
     }
+    for (t, d, window) in [(70, 24, 5), (133, 64, 20)] {
+        cases.push(case(format!("attention of computed heads of a window of {window} {t}x{d}"), 2e-5, |g| {
+            let qkv = ["q", "k", "v"].map(|name| halved(g, name, [1, 2, t, d]));
+            let window = Some(window);
+            g.attention(qkv, Scores { window, ..Scores::scaled(128.0 / (d as f32).sqrt()) })
+        }));
+    }
     cases.push(case("attention packed 2x2x37x16", 2e-5, |g| {
         let x = x(g, [2, 37, 36]);
         let x = g.scale(x, 0.5);

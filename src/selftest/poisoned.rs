@@ -77,21 +77,34 @@ struct Unseen {
     sizes: [usize; 5],
     lengths: &'static [u32],
     causal: bool,
+    window: Option<usize>,
     /// The first such key; of sequences with lengths, that behind the last.
     from: usize,
+    /// The key behind the last such.
+    to: usize,
     /// Keys and values are computed, so that an f16 plan stores them in f16.
     computed: bool,
 }
 
 /// Cases of attention with a NaN among the queries, and more where no query, or not every one, sees them.
 pub(super) fn unseen(cases: &mut Vec<Case>) {
-    let plain = Unseen { sizes: [1; 5], lengths: &[], causal: false, from: 0, computed: false };
+    let plain = Unseen {
+        sizes: [1; 5],
+        lengths: &[],
+        causal: false,
+        window: None,
+        from: 0,
+        to: usize::MAX,
+        computed: false,
+    };
     for problem in [
         Unseen { sizes: [2, 2, 9, 70, 12], lengths: &[20, 3], ..plain },
         Unseen { sizes: [2, 1, 17, 45, 24], lengths: &[33, 0], computed: true, ..plain },
         Unseen { sizes: [1, 2, 40, 40, 64], causal: true, from: 21, ..plain },
         Unseen { sizes: [1, 1, 21, 30, 10], causal: true, from: 19, ..plain },
         Unseen { sizes: [2, 1, 35, 35, 8], lengths: &[30, 9], causal: true, ..plain },
+        Unseen { sizes: [1, 2, 40, 40, 64], window: Some(3), from: 10, to: 12, ..plain },
+        Unseen { sizes: [2, 1, 37, 37, 10], lengths: &[31, 9], window: Some(5), ..plain },
     ] {
         cases.push(problem.case());
     }
@@ -99,10 +112,12 @@ pub(super) fn unseen(cases: &mut Vec<Case>) {
 
 impl Unseen {
     fn case(&self) -> Case {
-        let Self { sizes: [b, h, t, s, d], causal, computed, .. } = *self;
+        let Self { sizes: [b, h, t, s, d], causal, window, computed, .. } = *self;
         let lengths = if self.lengths.is_empty() { "" } else { " of lengths" };
         let heads = if computed { " of computed heads" } else { "" };
-        let name = format!("unseen NaN in attention{lengths}{heads} {b}x{h}x{t}x{s}x{d} causal={causal}");
+        let near = window.map_or(String::new(), |w| format!(" of a window of {w}"));
+        let name =
+            format!("unseen NaN in attention{near}{lengths}{heads} {b}x{h}x{t}x{s}x{d} causal={causal}");
         let mut states = Vec::new();
         let case = case(name, 2e-5, |g| {
             let q = g.input("q", TensorDesc::f32([b, h, t, d]));
@@ -119,7 +134,7 @@ impl Unseen {
             });
             let lengths = (!self.lengths.is_empty())
                 .then(|| state(g, "lengths", HostTensor::u32([b], self.lengths.to_vec())));
-            g.attention([q, k, v], Scores { causal, lengths, ..Scores::scaled(0.5) })
+            g.attention([q, k, v], Scores { causal, window, lengths, ..Scores::scaled(0.5) })
         });
         Case { states, poisoned: true, ..case }
     }
@@ -130,7 +145,7 @@ impl Unseen {
         let mut held = noise(seed, b * h * s * d);
         for (row, held) in held.chunks_mut(d).enumerate() {
             let from = self.lengths.get(row / (h * s)).map_or(self.from, |&l| l.max(1) as usize);
-            if row % s >= from {
+            if (from..self.to).contains(&(row % s)) {
                 held.fill(f32::NAN);
             }
         }

@@ -6,7 +6,7 @@ use super::case::{Case, VOCABULARY, case, noise, x};
 use super::layers::{layer_norm, linear, rms_norm};
 use crate::graph::{Graph, Storage, Value, Weight};
 use crate::ops::{
-    Act, Cache, EmbedOrdered, EmbedSequence, Guidance, LogitsRules, Sample, Sampling, cache_shape,
+    Act, Cache, EmbedOrdered, EmbedSequence, Guidance, LogitsRules, Sample, Sampling, Scores, cache_shape,
 };
 use crate::tensor::{DType, HostTensor, Shape, TensorDesc};
 
@@ -108,6 +108,25 @@ fn attention(cases: &mut Vec<Case>) {
             s.graph.rotary(q, table, step)
         }));
     }
+    for (b, h, t, d, places) in [(1, 1, 1, 2, 1), (2, 3, 5, 12, 5), (1, 2, 70, 10, 64)] {
+        cases.push(with_states(format!("rotary halves {b}x{h}x{t}x{d}"), 1e-6, |s| {
+            let table = s.table(places, d);
+            let q = s.graph.input("q", TensorDesc::f32([b, h, t, d]));
+            s.graph.rotary_halves(q, table)
+        }));
+    }
+    // One projection, turned as a whole.
+    cases.push(with_states("attention of rotary halves from one projection", 5e-5, |s| {
+        let table = s.table(19, 12);
+        let x = x(s.graph, [2, 19, 24]);
+        let [q, k, v] = [("q", true), ("k", false), ("v", true)].map(|(name, bias)| {
+            let bias = bias.then(|| format!("{name}.bias"));
+            let y = linear(s.graph, x, name, bias.as_deref(), 36);
+            s.graph.split_heads(y, 3)
+        });
+        let [q, k] = [q, k].map(|x| s.graph.rotary_halves(x, table));
+        s.graph.attention([q, k, v], Scores::scaled(0.3))
+    }));
 }
 
 /// q, k and v of one tensor into a cache: for few rows one launch.

@@ -26,6 +26,7 @@ fn case_with(
 
 pub(super) fn all(cases: &mut Vec<Case>) {
     ragged(cases);
+    windows(cases);
     distances(cases);
     trees(cases);
     cross(cases);
@@ -61,7 +62,38 @@ fn ragged(cases: &mut Vec<Case>) {
             let [k, v] = ["k", "v"].map(|n| g.input(n, TensorDesc::f32([b, h, s, d])));
             let bias = bias.then(|| g.input("bias", TensorDesc::f32([h, t + s - 1])));
             let lengths = Some(words(g, states, "lengths", HostTensor::u32([b], lengths.clone())));
-            let scores = Scores { scale: 4.0 / (d as f32).sqrt(), bias, causal, lengths };
+            let scores = Scores { scale: 4.0 / (d as f32).sqrt(), bias, causal, window: None, lengths };
+            if weights { g.attention_weights([q, k], scores) } else { g.attention([q, k, v], scores) }
+        };
+        cases.push(case_with(name.clone(), 2e-5, |g, states| build(g, states, false)));
+        cases.push(case_with(format!("{name} weights"), 2e-5, |g, states| build(g, states, true)));
+    }
+}
+
+/// Attention of keys near to their query, with queries behind the end of their sequence.
+fn windows(cases: &mut Vec<Case>) {
+    for (b, h, t, s, d, window, lengths, bias, causal) in [
+        (1, 1, 1, 1, 4, 0, vec![], false, false),
+        (2, 3, 9, 9, 12, 0, vec![], false, false),
+        (2, 1, 37, 37, 8, 3, vec![], false, false),
+        (1, 2, 5, 70, 10, 8, vec![], true, false),
+        (3, 2, 45, 45, 12, 4, vec![45, 1, 20], false, false),
+        (1, 1, 40, 40, 64, 400, vec![17], false, false),
+        (2, 2, 66, 66, 16, 7, vec![65, 20], true, true),
+        (1, 2, 300, 300, 64, 64, vec![290], false, false),
+        (1, 1, 90, 90, 140, 11, vec![], false, false),
+    ] {
+        let name = format!(
+            "attention of a window of {window} {b}x{h}x{t}x{s}x{d} lengths={lengths:?} causal={causal} bias={bias}"
+        );
+        let build = |g: &mut Graph, states: &mut Vec<(String, HostTensor)>, weights: bool| {
+            let q = g.input("q", TensorDesc::f32([b, h, t, d]));
+            let [k, v] = ["k", "v"].map(|n| g.input(n, TensorDesc::f32([b, h, s, d])));
+            let bias = bias.then(|| g.input("bias", TensorDesc::f32([h, t + s - 1])));
+            let counted = !lengths.is_empty();
+            let lengths = counted.then(|| words(g, states, "lengths", HostTensor::u32([b], lengths.clone())));
+            let scores =
+                Scores { scale: 4.0 / (d as f32).sqrt(), bias, causal, window: Some(window), lengths };
             if weights { g.attention_weights([q, k], scores) } else { g.attention([q, k, v], scores) }
         };
         cases.push(case_with(name.clone(), 2e-5, |g, states| build(g, states, false)));

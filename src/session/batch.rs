@@ -6,14 +6,15 @@ use crate::tensor::{HostTensor, Shape, Size};
 /// A batch as the caller passed it.
 pub(super) enum Images<'a> {
     Bytes(&'a [&'a [u8]]),
-    Planes { data: &'a [f32], per_picture: usize },
+    /// Each (Ch,H,W).
+    Planes(&'a [&'a [f32]]),
 }
 
 impl Images<'_> {
     pub(super) fn count(&self) -> usize {
         match self {
             Images::Bytes(pixels) => pixels.len(),
-            Images::Planes { data, per_picture } => data.len() / (*per_picture).max(1),
+            Images::Planes(planes) => planes.len(),
         }
     }
 
@@ -31,9 +32,9 @@ impl Images<'_> {
                 data.resize(batch * h * w * 3, 0);
                 HostTensor::u8([batch, h, w, 3], data)
             }
-            Images::Planes { data, per_picture } => {
-                let mut data = data[range.start * per_picture..range.end * per_picture].to_vec();
-                data.resize(batch * per_picture, 0.0);
+            Images::Planes(planes) => {
+                let mut data: Vec<f32> = planes[range].concat();
+                data.resize(batch * channels * h * w, 0.0);
                 HostTensor::f32([batch, channels, h, w], data)
             }
         }

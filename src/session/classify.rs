@@ -3,6 +3,7 @@
 use super::vision::Session;
 use crate::error::{Error, Result};
 use crate::image::Decoded;
+use crate::image::preprocess::Pixels;
 pub use crate::labels::Ranked;
 
 impl Session {
@@ -26,9 +27,9 @@ impl Session {
             let (members, rest): (Vec<usize>, Vec<usize>) =
                 waiting.iter().partition(|&&i| size_of(i) == size);
             waiting = rest;
-            let pixels: Vec<Vec<u8>> =
-                members.iter().map(|&i| preprocess.pixels(&images[i])).collect::<Result<_>>()?;
-            let logits = self.start_pixels(pixels, size, &["logits"])?.wait()?.remove(0).into_f32();
+            let prepared: Vec<Pixels> =
+                members.iter().map(|&i| preprocess.prepare(&images[i])).collect::<Result<_>>()?;
+            let logits = self.start(prepared, size, &["logits"])?.wait()?.remove(0).into_f32();
             for (scores, i) in logits.chunks(logits.len() / members.len()).zip(members) {
                 let count = scores.iter().filter(|x| !x.is_finite()).count();
                 if count > 0 {

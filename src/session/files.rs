@@ -186,11 +186,27 @@ impl ModelFiles {
                     )
                 })
             }
+            BUILTIN_DUAL => {
+                let weights = include_bytes!("../../assets/builtin-shapes-clip/model.safetensors");
+                let preprocessor = include_str!("../../assets/builtin-shapes-clip/preprocessor_config.json");
+                Ok(Self {
+                    preprocessor: Some((
+                        format!("{place}/preprocessor_config.json"),
+                        preprocessor.to_owned(),
+                    )),
+                    tokenizer: Some(include_str!("../../assets/builtin-shapes-clip/tokenizer.json")),
+                    ..Self::new(
+                        place.clone(),
+                        config(include_str!("../../assets/builtin-shapes-clip/config.json"))?,
+                        open("", weights)?,
+                    )
+                })
+            }
             _ => Err(Error::usage(
                 format!("there is no builtin model `{name}`"),
                 format!(
-                    "there are builtin:{BUILTIN}, which names shapes, and builtin:{BUILTIN_GENERATOR}, which \
-                     draws them"
+                    "there are builtin:{BUILTIN}, which names shapes, builtin:{BUILTIN_DUAL}, which finds them by \
+                     words, and builtin:{BUILTIN_GENERATOR}, which draws them"
                 ),
             )),
         }

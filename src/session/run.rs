@@ -9,13 +9,14 @@ use super::vision::Session;
 use crate::error::{Error, Result};
 use crate::gpu::Running;
 use crate::graph::Graph;
+use crate::image::preprocess::Pixels;
 use crate::tensor::{HostTensor, Size};
 
 /// Images that the device works on, or has answered already. It owns what it needs to run them in parts, if
 /// the device turns out too small for the batch.
 pub struct Pending<'a> {
     session: &'a Session,
-    pixels: Vec<Vec<u8>>,
+    images: Vec<Pixels>,
     size: Size,
     outputs: Vec<String>,
     state: State,
@@ -27,9 +28,9 @@ enum State {
 }
 
 impl Pending<'_> {
-    /// The images' pixels, as [`Session::start_pixels`] was given them.
-    pub fn pixels(&self) -> &[Vec<u8>] {
-        &self.pixels
+    /// The images, as [`Session::start`] was given them.
+    pub fn images(&self) -> &[Pixels] {
+        &self.images
     }
 
     /// Waits for the answers: one tensor per output, batch first.
@@ -41,13 +42,13 @@ impl Pending<'_> {
             State::Done(results) => return Ok(results),
             State::Running(started) => started,
         };
-        let (session, count) = (self.session, self.pixels.len());
+        let (session, count) = (self.session, self.images.len());
         let results = session.runtime.fitting(started.wait(), count, &mut session.max_batch(), "")?;
         results.map_or_else(
             || {
-                let pixels: Vec<&[u8]> = self.pixels.iter().map(Vec::as_slice).collect();
+                let images: Vec<&Pixels> = self.images.iter().collect();
                 let outputs: Vec<&str> = self.outputs.iter().map(String::as_str).collect();
-                session.run_batch(&Images::Bytes(&pixels), self.size, &outputs)
+                session.run(&images, self.size, &outputs)
             },
             Ok,
         )
@@ -86,36 +87,46 @@ impl Session {
         self.run_batch(&Images::Bytes(pixels), size, outputs)
     }
 
-    /// As [`Session::run_pixels`], but comes back as soon as the device has the work, so that the next
+    /// Runs images of one size, as [`prepare`](crate::image::preprocess::Preprocess::prepare) gives them.
+    /// Returns one tensor per output, batch first.
+    ///
+    /// # Errors
+    /// As [`Session::run_pixels`].
+    pub fn run(
+        &self,
+        images: &[&Pixels],
+        size: impl Into<Size>,
+        outputs: &[&str],
+    ) -> Result<Vec<HostTensor>> {
+        let size = size.into();
+        of_one_kind(images, size, |images| self.run_batch(images, size, outputs))
+    }
+
+    /// As [`Session::run`], but comes back as soon as the device has the work, so that the next
     /// images can be brought to it meanwhile. At most two batches should be under way, since each holds
     /// memory for its results.
     ///
     /// # Errors
     /// As [`Session::run_pixels`].
-    pub fn start_pixels(
-        &self,
-        pixels: Vec<Vec<u8>>,
-        size: impl Into<Size>,
-        outputs: &[&str],
-    ) -> Result<Pending<'_>> {
+    pub fn start(&self, images: Vec<Pixels>, size: impl Into<Size>, outputs: &[&str]) -> Result<Pending<'_>> {
         let size = size.into();
-        let slices: Vec<&[u8]> = pixels.iter().map(Vec::as_slice).collect();
-        check_pixels(&slices, size)?;
-        let (images, count) = (Images::Bytes(&slices), slices.len());
-        let mut running = None;
-        if count > 0 && !outputs.is_empty() && self.runtime.gpu().is_some() {
-            let mut most = self.max_batch();
-            if count <= *most {
-                let started = self.start_part(*most, &images, 0..count, size, outputs);
-                running = self.runtime.fitting(started, count, &mut most, "")?;
+        let (all, count): (Vec<&Pixels>, usize) = (images.iter().collect(), images.len());
+        let state = of_one_kind(&all, size, |all| {
+            let mut running = None;
+            if count > 0 && !outputs.is_empty() && self.runtime.gpu().is_some() {
+                let mut most = self.max_batch();
+                if count <= *most {
+                    let started = self.start_part(*most, all, 0..count, size, outputs);
+                    running = self.runtime.fitting(started, count, &mut most, "")?;
+                }
             }
-        }
-        let state = match running {
-            Some(started) => State::Running(started),
-            None => State::Done(self.run_batch(&images, size, outputs)?),
-        };
+            Ok(match running {
+                Some(started) => State::Running(started),
+                None => State::Done(self.run_batch(all, size, outputs)?),
+            })
+        })?;
         let outputs = outputs.iter().map(|&name| name.to_owned()).collect();
-        Ok(Pending { session: self, pixels, size, outputs, state })
+        Ok(Pending { session: self, images, size, outputs, state })
     }
 
     /// Runs a batch of normalised images. `image`: (B,Ch,H,W) f32. Returns one tensor per
@@ -132,11 +143,8 @@ impl Session {
             let what = format!("image has {channels} channels, the model takes {}", self.info().channels);
             return Err(Error::usage(what, "pass planes in the order the model was trained with"));
         }
-        self.run_batch(
-            &Images::Planes { data, per_picture: channels * h * w },
-            Size { height: h, width: w },
-            outputs,
-        )
+        let planes: Vec<&[f32]> = data.chunks((channels * h * w).max(1)).collect();
+        self.run_batch(&Images::Planes(&planes), Size { height: h, width: w }, outputs)
     }
 
     fn run_batch(&self, pictures: &Images, size: Size, outputs: &[&str]) -> Result<Vec<HostTensor>> {
@@ -197,6 +205,27 @@ impl Session {
     fn graph_of(&self, pictures: &Images, batch: usize, size: Size, outputs: &[&str]) -> Result<Graph> {
         self.whole_graph(batch, size, matches!(pictures, Images::Bytes(_)))?.select(outputs)
     }
+}
+
+/// Does `run` for images that are all bytes, or all floats.
+fn of_one_kind<T>(images: &[&Pixels], size: Size, run: impl FnOnce(&Images) -> Result<T>) -> Result<T> {
+    let (mut bytes, mut planes): (Vec<&[u8]>, Vec<&[f32]>) = (Vec::new(), Vec::new());
+    for image in images {
+        match image {
+            Pixels::Bytes(one) => bytes.push(one),
+            Pixels::Floats(one) => planes.push(one),
+        }
+    }
+    if planes.is_empty() {
+        check_pixels(&bytes, size)?;
+        return run(&Images::Bytes(&bytes));
+    }
+    let wrong = planes.iter().any(|one| one.len() != 3 * size.height * size.width);
+    if wrong || !bytes.is_empty() {
+        let what = format!("the images are not all bytes, or all floats, of {size}");
+        return Err(Error::usage(what, "pass what Preprocess::prepare returns"));
+    }
+    run(&Images::Planes(&planes))
 }
 
 fn check_pixels(pixels: &[&[u8]], size: Size) -> Result<()> {

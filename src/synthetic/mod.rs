@@ -6,6 +6,7 @@ pub mod fresh;
 pub mod llamagen;
 pub mod shapes;
 pub mod text;
+pub mod towers;
 pub mod vision;
 
 use serde_json::Value;
@@ -27,7 +28,7 @@ pub struct Made {
     pub codec: Option<Checkpoint>,
 }
 
-/// A model of a named size: `vit-b/16`, `llamagen-b`, `bert-base`, `gpt2`, `t5-base`, ...
+/// A model of a named size: `vit-b/16`, `clip-b/32`, `llamagen-b`, `bert-base`, `gpt2`, `t5-base`, ...
 ///
 /// # Errors
 /// [`crate::Error::Usage`] with the names there are.
@@ -41,6 +42,10 @@ pub fn named(size: &str) -> Result<Made> {
     if let Ok(made) = text::SyntheticText::named(size) {
         let (name, config, checkpoint) = (made.name().to_owned(), made.config(), made.checkpoint());
         return Ok(Made { name, config, preprocessor: None, checkpoint, codec: None });
+    }
+    if let Some(made) = towers::SyntheticTowers::named(size) {
+        let (name, config, checkpoint) = (made.name().to_owned(), made.config(), made.checkpoint());
+        return Ok(Made { name, config, preprocessor: Some(made.preprocessor()), checkpoint, codec: None });
     }
     let made = vision::Synthetic::named(size)?;
     let (name, config, checkpoint) = (made.name().to_owned(), made.config(), made.checkpoint());

@@ -23,8 +23,10 @@ pub(super) enum Class {
     Clip,
     /// SigLIP's: `spiece.model` behind small letters without punctuation.
     Siglip,
-    /// SigLIP 2's, which is Gemma's in small letters: a `tokenizer.json`.
+    /// SigLIP 2's, which is Gemma's in small letters: `tokenizer.json`, and no vocabulary files.
     Siglip2,
+    /// ModernBERT's: `tokenizer.json`, and no vocabulary files.
+    Whole,
 }
 
 /// Classes of transformers that are told by [`Class`], without the `Fast` at their ends.
@@ -53,6 +55,7 @@ impl Class {
             "clip" => Class::Clip,
             "siglip" => Class::Siglip,
             "siglip2" => Class::Siglip2,
+            "modernbert" => Class::Whole,
             _ => return None,
         })
     }
@@ -63,7 +66,7 @@ impl Class {
             Class::WordPiece => &["vocab.txt"],
             Class::Roberta | Class::ByteLevel | Class::Clip => &["vocab.json", "merges.txt"],
             Class::Unigram | Class::Siglip => &["spiece.model"],
-            Class::Siglip2 => &["tokenizer.json"],
+            Class::Siglip2 | Class::Whole => &[],
         }
     }
 
@@ -71,7 +74,7 @@ impl Class {
     pub(super) fn names(self) -> [Option<&'static str>; 7] {
         let end = Some("<|endoftext|>");
         match self {
-            Class::WordPiece => {
+            Class::WordPiece | Class::Whole => {
                 [Some("[CLS]"), Some("[SEP]"), Some("[PAD]"), Some("[UNK]"), Some("[MASK]"), None, None]
             }
             Class::Roberta => [
@@ -116,7 +119,7 @@ impl Said {
             return Err(Error::model(
                 folder.display(),
                 what,
-                "known: bert, distilbert, roberta, gpt2, t5, clip, siglip",
+                "known: bert, distilbert, roberta, modernbert, gpt2, t5, clip, siglip",
             ));
         };
         let model = object(folder, "config.json")?.unwrap_or_default();
@@ -125,6 +128,9 @@ impl Said {
         let named = named.or_else(|| Some((class(&model)?, "config.json")));
         let known = named.as_ref().and_then(|(name, _)| {
             let name = name.strip_suffix("Fast").unwrap_or(name);
+            // As transformers 5 takes what SigLIP 2's files call their tokenizer.
+            let name =
+                if family == "siglip2" && name == "GemmaTokenizer" { "Siglip2Tokenizer" } else { name };
             NAMES.iter().find(|(known, _)| *known == name).map(|(_, class)| *class)
         });
         let adjusts = named.is_none() || known.is_some();

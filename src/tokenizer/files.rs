@@ -85,13 +85,16 @@ pub(super) fn read(folder: &Path, model: &str) -> Result<Source> {
         Some(text) => (whole.display().to_string(), parse(&whole, &text)?),
         None => {
             said.made_of_files(folder)?;
-            let first = folder.join(class.files()[0]);
-            if !first.exists() {
+            let first = class.files().first().map(|file| folder.join(file)).filter(|file| file.exists());
+            let Some(first) = first else {
                 let files = class.files().join(" with ");
-                let what = format!("no tokenizer: neither tokenizer.json nor {files}");
+                let what = match class.files() {
+                    [] => "no tokenizer: there is no tokenizer.json".to_owned(),
+                    _ => format!("no tokenizer: neither tokenizer.json nor {files}"),
+                };
                 let help = "copy the tokenizer's files from where the checkpoint is from into this folder";
                 return Err(Error::model(folder.display(), what, help));
-            }
+            };
             (first.display().to_string(), parts.build()?)
         }
     };
@@ -166,10 +169,7 @@ impl Parts<'_> {
                 towers::clip(&mut made, &marks, self.names.unk.as_deref());
                 Ok(made)
             }
-            Class::Siglip2 => {
-                let help = "copy it from where the checkpoint is from";
-                Err(Error::model(self.folder.display(), "has no tokenizer.json", help))
-            }
+            Class::Siglip2 | Class::Whole => Err(missing(&self.folder.join("tokenizer.json"))),
         }
     }
 

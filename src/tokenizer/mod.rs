@@ -78,7 +78,7 @@ pub struct Special {
 
 impl Tokenizer {
     /// Reads the tokenizer of a checkpoint folder. `family` is the model's: `bert`, `distilbert`,
-    /// `roberta`, `gpt2` or `t5`. Unless the folder names the tokenizer's class, it says which files to
+    /// `roberta`, `modernbert`, `gpt2` or `t5`. Unless the folder names the tokenizer's class, it says which files to
     /// look for beside `tokenizer.json`, and what the special tokens are called where no file says so.
     ///
     /// # Errors
@@ -168,8 +168,23 @@ impl Tokenizer {
     /// UTF-8 become U+FFFD. Spaces are as the tokenizer's own decoder puts them.
     pub fn decode(&self, ids: &[u32], keep_special: bool) -> String {
         // A decoder fails only where it cannot join tokens; joined plainly they are still readable.
-        guarded(&self.name, "decode", || self.inner.decode(ids, !keep_special).map_err(|e| e.to_string()))
-            .unwrap_or_else(|_| ids.iter().filter_map(|&id| self.token(id)).collect())
+        let text = guarded(&self.name, "decode", || {
+            self.inner.decode(ids, !keep_special).map_err(|e| e.to_string())
+        })
+        .unwrap_or_else(|_| ids.iter().filter_map(|&id| self.token(id)).collect());
+        match self.word_end() {
+            Some(end) => text.replace(end, " ").trim().to_owned(),
+            None => text,
+        }
+    }
+
+    /// What ends a word, where the decoder leaves it standing: CLIP's `</w>`, as CLIPTokenizer removes it.
+    fn word_end(&self) -> Option<&str> {
+        use tokenizers::models::ModelWrapper;
+        match self.inner.get_model() {
+            ModelWrapper::BPE(model) => model.end_of_word_suffix.as_deref().filter(|end| !end.is_empty()),
+            _ => None,
+        }
     }
 
     /// Fails if texts cannot be made of ids as the original makes them.

@@ -8,10 +8,11 @@
 //!
 //! A run is a [`Task`] (batches, and how well it is known) that [`fit`] takes through its epochs, and what
 //! [`save`] keeps of it on disk. [`ImageClasses`] is the task of telling classes of images apart, [`MaskedImages`]
-//! that of painting what is hidden of them, [`DrawnImages`] that of drawing them token by token; [`texts`] has those of
-//! learning from texts; [`data`] reads and varies what they learn from, [`head`] gives a model new classes, [`scope`]
+//! that of painting what is hidden of them, [`DrawnImages`] that of drawing them token by token; [`CaptionedImages`] that of
+//! finding the words that are true of them; [`texts`] has those of learning from texts; [`data`] reads and varies what they learn from, [`head`] gives a model new classes, [`scope`]
 //! says what of it is trained.
 
+mod contrastive;
 pub mod data;
 mod drawn;
 mod features;
@@ -36,6 +37,7 @@ mod tokens;
 mod trainer;
 
 pub use crate::ops::{AdamW, Lion, Sgd};
+pub use contrastive::CaptionedImages;
 pub use drawn::{Drawing, DrawnImages};
 pub use feeding::Feeding;
 pub use fit::{Better, Event, Inputs, Metric, Run, Task};

@@ -6,9 +6,11 @@
 //! counts and 0 for the others.
 
 use super::sequences;
+use crate::dual::{IMAGE_EMBEDS, Matching, TEXT_EMBEDS};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::image::preprocess::Preprocess;
+use crate::labels::Scoring;
 use crate::models::sequence::{ImageDecoder, New, ROTARY, Sequence};
 use crate::models::text::{Kind, Task, Text, TextModel, TextSizes};
 use crate::models::{MaskedAutoencoder, Model, ModelInfo};
@@ -103,6 +105,64 @@ fn normalised(g: &mut Graph, info: &ModelInfo, preprocess: &Preprocess, batch: u
     let (scale, offset) = preprocess.normalise();
     g.scope("pixels");
     Ok(g.normalise(pixels, scale, offset))
+}
+
+/// How well images and texts find each other in a batch, by the loss that the towers were trained with: the mean of
+/// both cross entropies (CLIP), or the sum of the losses of all pairs by image (SigLIP). Inputs: `pixels` (B,H,W,3) u8,
+/// those of [`Text`], and of CLIP `labels` (B), `weights` (B), which count in both directions, and `shown` (B,B), 0 or
+/// [`HIDDEN`] for a text that is true of an image besides its own; of SigLIP `labels` (B·B), 0 for texts that are true
+/// and 1 for others, and `weights` (B·B). Output: `logits` (B,B), a row an image. Scale and bias are the model's and
+/// are not trained.
+///
+/// # Errors
+/// For a model of other than three channels; shape errors of the graph.
+pub fn images_and_texts(
+    images: &dyn Model,
+    texts: &dyn TextModel,
+    matching: Matching,
+    preprocess: &Preprocess,
+    sizes: TextSizes,
+) -> Result<Objective> {
+    let (mut g, batch) = (Graph::new(), sizes.batch);
+    let image = normalised(&mut g, images.info(), preprocess, batch)?;
+    images.build(&mut g, image)?;
+    let image = output(&g, IMAGE_EMBEDS)?;
+    let text = Text::declare(&mut g, sizes);
+    texts.build(&mut g, &text)?;
+    let text = output(&g, TEXT_EMBEDS)?;
+    g.scope(LOSS);
+    let e = g.shape(image).width();
+    let mut unit = |x: Value, length: f32| {
+        let gain = g.fill([e], length / (e as f32).sqrt());
+        g.rms_norm(x, gain, 0.0)
+    };
+    let (image, text) = (unit(image, 1.0), unit(text, matching.scale));
+    let mut logits = g.product([image, text], [false, true]); // (B,B)
+    let loss = if matching.scoring == Scoring::Sigmoid {
+        let bias = g.fill([batch], matching.bias);
+        logits = g.add(logits, bias);
+        // The cross entropy of (z, 0) is -log sigmoid(z) for the first, -log sigmoid(-z) for the second.
+        let pairs = batch * batch;
+        let (rows, zero) = (g.reshape(logits, [pairs, 1, 1]), g.fill([pairs, 1, 1], 0.0));
+        let both = g.concat_tokens(pairs, &[rows, zero]);
+        let both = g.reshape(both, [pairs, 2]);
+        cross_entropy(&mut g, both, 0.0)
+    } else {
+        let shown = g.input(SHOWN, TensorDesc::f32([batch, batch]));
+        let turned = g.product([text, image], [false, true]);
+        let labels = g.input(LABELS, TensorDesc::new(DType::U32, [batch]));
+        let weights = g.input(WEIGHTS, TensorDesc::f32([batch]));
+        let mut loss = None;
+        for scores in [logits, turned] {
+            let scores = g.add(scores, shown);
+            let losses = g.cross_entropy(scores, labels, 0.0);
+            let sum = g.weighted_sum(losses, weights);
+            loss = Some(loss.map_or(sum, |other| g.add(other, sum)));
+        }
+        loss.expect("there are two")
+    };
+    g.output(LOGITS, logits);
+    finished(g, loss, &[LOGITS])
 }
 
 /// Squared error of the hidden patches of a masked autoencoder, `keep` patches of each image being kept. Inputs:

@@ -227,6 +227,7 @@ impl Maker<'_> {
         for part in &weight.parts {
             let rows = match part {
                 Part::Zeros { rows } => *rows,
+                Part::Rotary(table) => table.rows(),
                 Part::Tensor { rows: Some(rows), .. } => rows.len(),
                 Part::Tensor { name, .. } => self.shape_of(name)?.elements() / inner,
                 _ => return Err(untrainable(&weight.to_string())),
@@ -246,7 +247,7 @@ impl Maker<'_> {
     fn part(&mut self, part: &Part, shape: Shape) -> Result<Value> {
         let alone = || Weight { parts: vec![part.clone()] };
         let Part::Tensor { name, rows, transform } = part else {
-            let frozen = matches!(part, Part::Zeros { .. });
+            let frozen = matches!(part, Part::Zeros { .. } | Part::Rotary(_));
             return if frozen {
                 Ok(self.g.weight(alone(), shape))
             } else {

@@ -159,6 +159,38 @@ fn a_model_without_classes_gives_embeddings() {
 }
 
 #[test]
+fn features_are_pictures_in_colours_of_their_own() {
+    let folder = scratch();
+    let at = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    let model = golden("dinov3");
+    let model = model.to_str().expect("text");
+    let [star, heart] = ["star", "heart"].map(|name| format!("assets/samples/{name}.png"));
+    let pca = |more: &[&str]| infer(more.iter().copied().chain(["-m", model, "--format", "json"]));
+    let ran = pca(&[&star, &heart, "nope.png", "--features-pca", &at("many")]).code(1);
+    let rows = ran.json()["results"].clone();
+    assert!(rows[0]["features"].as_str().is_some_and(|path| path.ends_with("star.features.png")));
+    assert!(rows[2]["error"].is_string() && rows[2].get("features").is_none());
+    assert_eq!(names(&folder.path().join("many")), ["heart.features.png", "star.features.png"]);
+    for name in ["a.png", "b.png"] {
+        pca(&[&star, "--features-pca", &at(name), "--image-size", "32x48"]).code(0);
+    }
+    assert!(fs::read(at("a.png")).expect("a file") == fs::read(at("b.png")).expect("a file"));
+    let image = image::open(at("a.png")).expect("an image").to_rgb8();
+    // 32x48 four times; patches of 8 pixels.
+    assert_eq!(image.dimensions(), (192, 128));
+    let cell = |x: u32, y: u32| image.get_pixel(x * 32 + 5, y * 32 + 20).0;
+    let all: Vec<_> = (0..24).map(|i| cell(i % 6, i / 6)).collect();
+    assert!(all.iter().any(|colour| *colour != all[0]), "{all:?}");
+    assert!((0..32).all(|d| image.get_pixel(64 + d, 32 + d).0 == cell(2, 1)), "a patch is of one colour");
+    // A whole range of each.
+    for c in 0..3 {
+        let values = || all.iter().map(|colour| colour[c]);
+        assert_eq!((values().min(), values().max()), (Some(0), Some(255)));
+    }
+    pca(&[&star, "--features-pca", &at("c.png"), "--attention", &at("d.png")]).code(2);
+}
+
+#[test]
 fn attention_is_a_picture_of_the_right_size() {
     let folder = scratch();
     let at = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();

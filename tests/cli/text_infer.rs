@@ -131,6 +131,12 @@ fn words_for_masks_and_whether_a_sentence_follows() {
         let name = |i: u64| if i == 0 { "IsNext" } else { "NotNext" };
         assert!(predictions.iter().all(|p| p["label"] == name(p["index"].as_u64().expect("0 or 1"))));
     }
+    let modern = Tiny::new("modernbert_mlm");
+    let one = json(&modern, &["--text", "a photo [MASK] a [MASK].", "-k", "2"]);
+    assert_eq!(one["model"]["family"], "modernbert");
+    let masks = one["results"][0]["masks"].as_array().expect("masks").clone();
+    // Its mask takes the space before it along.
+    assert_eq!((masks.len(), &masks[0]["start"], &masks[1]["start"]), (2, &7.into(), &16.into()));
     let mlm = Tiny::new("bert_mlm");
     ask(&mlm, &["--text", "the cat sat."]).code(2).says(&["there is no mask", "[MASK]"]);
     let other = ask(&mlm, &["--text", "a", "--pair", "b", "--next-sentence"]).code(2);

@@ -26,6 +26,12 @@ impl Tiny {
         match config["model_type"].as_str().expect("a type") {
             "gpt2" => tiny.write_json("tokenizer.json", &byte_level(size)),
             "t5" => tiny.write_json("tokenizer.json", &unigram(size)),
+            "modernbert" => {
+                let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/text/modernbert/json");
+                for file in ["tokenizer.json", "tokenizer_config.json"] {
+                    fs::copy(own.join(file), tiny.file(file)).expect("a copy");
+                }
+            }
             _ => tiny.write("vocab.txt", word_piece(size).join("\n")),
         }
         tiny

@@ -347,3 +347,13 @@ fn what_a_model_cannot_learn_is_told_in_one_message() {
     assert!(!out.exists());
     go(["train", "--help"]).code(0);
 }
+
+#[test]
+fn windows_of_attention_are_refused_before_a_step() {
+    let folder = scratch();
+    let model = crate::tiny::Tiny::new("modernbert_mlm");
+    let out = folder.path().join("run");
+    let ran = train(model.at(), &story(folder.path()), &out, &["--epochs", "1", "--max-tokens", "32"]);
+    ran.code(2).says(&["layer.2.attention", "`attention`", "cannot be trained through"]);
+    assert!(!out.join("last").exists());
+}

@@ -55,12 +55,15 @@ impl Net {
         let mut folders: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
         folders.sort();
         let names = folders.iter().filter_map(|folder| {
-            let family = read_json(&folder.join("case.json"))?["family"].as_str()?.to_owned();
+            let case = read_json(&folder.join("case.json"))?;
+            let family = case["family"].as_str()?.to_owned();
             let pickle = folder.join("pytorch_model.bin").exists();
             // An adapter is no model: tests/lora.rs.
             let adapter = folder.join("adapter_config.json").exists();
             let vision = |f: &Family| f.kind() == ModelKind::Vision && f.name == family;
-            let known = FAMILIES.iter().any(vision) && !pickle && !adapter;
+            // Two towers: tests/dual.rs.
+            let towers = case["tensors"]["in.input_ids"].is_array();
+            let known = FAMILIES.iter().any(vision) && !pickle && !adapter && !towers;
             known.then(|| folder.file_name().unwrap().to_str().unwrap())
         });
         names.map(Self::golden).collect()

@@ -2,13 +2,17 @@
 
     python parity.py FOLDER FAMILY OUT.json [--slow] [--here]
 
-FOLDER holds a checkpoint's tokenizer, FAMILY is bert, roberta, gpt2 or t5.  The original is the
+FOLDER holds a checkpoint's tokenizer, FAMILY is bert, roberta, gpt2, t5, modernbert, clip,
+siglip or siglip2.  The original is the
 class of the installed `transformers`; with --slow (transformers 4 only) the one in pure Python or,
 for T5, in SentencePiece, which knows no offsets.  The stored cases were written so:
 
     python texts.py ../../tests/text/texts.json
-    for t in bert:bert bert_cased:bert gpt2:gpt2 roberta:roberta t5:t5; do
+    for t in bert:bert bert_cased:bert gpt2:gpt2 roberta:roberta t5:t5 modernbert:modernbert; do
         python parity.py ../../tests/text/${t%:*}/json ${t#*:} ../../tests/text/${t%:*}/cases.json --here
+    done
+    for t in clip/json siglip/files siglip2/json; do
+        python parity.py ../../tests/text/$t ${t%/*} ../../tests/text/${t%/*}/cases.json --here
     done
 
 To compare a real vocabulary, write cases into any folder and name it:
@@ -29,7 +33,9 @@ from transformers.utils import logging
 
 from texts import PAIRS, TEXTS
 
-CLASSES = {"bert": "BertTokenizer", "roberta": "RobertaTokenizer", "gpt2": "GPT2Tokenizer", "t5": "T5Tokenizer"}
+CLASSES = {"bert": "BertTokenizer", "roberta": "RobertaTokenizer", "gpt2": "GPT2Tokenizer", "t5": "T5Tokenizer",
+           "modernbert": "PreTrainedTokenizer",
+           "clip": "CLIPTokenizer", "siglip": "SiglipTokenizer", "siglip2": "Siglip2Tokenizer"}
 LONG = 100
 
 
@@ -53,6 +59,8 @@ def load(folder, family, slow):
         return getattr(transformers, CLASSES[family]).from_pretrained(folder)
     if transformers.__version__.startswith("4"):
         return getattr(transformers, CLASSES[family] + "Fast").from_pretrained(folder)
+    if family == "modernbert":
+        return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     return getattr(transformers, CLASSES[family]).from_pretrained(folder)
 
 

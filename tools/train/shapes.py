@@ -348,8 +348,23 @@ def grain(rng, side):
 # ---- whole pictures
 
 
+def fill_of(area, alpha):
+    """What a shape is filled with: its mean colour, then the two ends of its gradient (RGB 0..1, [3, 3])."""
+    inside = area[alpha[..., 0] > 0.5]
+    if not len(inside):
+        inside = area.reshape(-1, 3)
+    widest = np.ptp(inside, 0).argmax()  # a gradient is a straight line between two colours
+    ends = inside[:, widest].argmin(), inside[:, widest].argmax()
+    return np.stack([inside.mean(0), inside[ends[0]], inside[ends[1]]])
+
+
 def draw(rng, label, side):
     """One picture of the kind `label`: an RGB image of `side` pixels and the shape's coverage."""
+    return draw_filled(rng, label, side)[:2]
+
+
+def draw_filled(rng, label, side):
+    """As `draw`, and the colours that the shape is filled with, before any noise (see `fill_of`)."""
     polygons = placed(rng, KINDS[LABELS.index(label)](rng), side)
     oversampling = 1 if rng.random() < 0.06 else 4 if side <= 80 else 3 if side <= 128 else 2
 
@@ -359,7 +374,8 @@ def draw(rng, label, side):
         canvas = canvas + rng.uniform(0.1, MAX_MIXING) * contrast * blotches(rng, side)
     mask = coverage(polygons, side, oversampling)
     alpha = np.asarray(mask, np.float32)[..., None] / 255
-    canvas = canvas + alpha * (blend(rng, fill, side) - canvas)
+    inside = blend(rng, fill, side)
+    canvas = canvas + alpha * (inside - canvas)
     if rng.random() < 0.15:
         width = rng.uniform(0.015, 0.035) * side
         line = np.asarray(coverage(polygons, side, oversampling, width), np.float32)[..., None] / 255
@@ -374,17 +390,22 @@ def draw(rng, label, side):
         packed = io.BytesIO()
         picture.save(packed, "JPEG", quality=int(rng.integers(50, 95)))
         picture = Image.open(packed).convert("RGB")
-    return picture, mask
+    return picture, mask, fill_of(inside, alpha)
 
 
 def draw_resized(rng, label, side=SIDE):
     """As `draw`, but half of the pictures are first drawn at another size (48..256) and resized."""
+    return draw_resized_filled(rng, label, side)[:2]
+
+
+def draw_resized_filled(rng, label, side=SIDE):
+    """As `draw_resized`, and the colours that the shape is filled with (see `fill_of`)."""
     choice = rng.random()
     drawn_side = side if choice < 0.5 else int(rng.integers(48, 129)) if choice < 0.92 else int(rng.integers(129, 257))
-    picture, mask = draw(rng, label, drawn_side)
+    picture, mask, fill = draw_filled(rng, label, drawn_side)
     if drawn_side != side:
         picture, mask = (image.resize((side, side), Image.BILINEAR) for image in (picture, mask))
-    return picture, mask
+    return picture, mask, fill
 
 
 def batch(seed, size):

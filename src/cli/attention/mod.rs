@@ -220,7 +220,7 @@ fn of_image(args: &AttentionArgs, found: Found, inputs: &[Input], talk: Talk) ->
         return Err(Error::usage(format!("{id} does not produce `{missing}`"), "choose another model"));
     }
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    let made = opened.session.run_pixels(&[&picture.pixels], picture.size, &outputs);
+    let made = opened.session.run(&[&picture.pixels], picture.size, &outputs);
     opened.session.warnings().iter().for_each(|w| talk.warn(escaped(w)));
     let made: Vec<Vec<f32>> = made?.iter().map(crate::tensor::HostTensor::to_f32).collect();
     let count = made.iter().flatten().filter(|w| !w.is_finite()).count();

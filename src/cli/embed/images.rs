@@ -16,7 +16,7 @@ use crate::cli::pixels::{Ready, decode, decode_options, of_one_size, preprocess}
 use crate::cli::sink::Sink;
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
-use crate::image::preprocess::Preprocess;
+use crate::image::preprocess::{Pixels, Preprocess};
 use crate::models::ModelInfo;
 use crate::session::Session;
 use crate::tensor::Size;
@@ -135,8 +135,8 @@ impl Pooled {
             let of_size = |r: &Ready| r.picture.as_ref().is_ok_and(|p| p.size == size);
             let members: Vec<usize> = (0..ready.len()).filter(|&i| of_size(&ready[i])).collect();
             let pictures = ready.iter().filter(|r| of_size(r)).filter_map(|r| r.picture.as_ref().ok());
-            let pixels: Vec<&[u8]> = pictures.map(|p| p.pixels.as_slice()).collect();
-            let made = match session.run_pixels(&pixels, size, &[self.output]) {
+            let pixels: Vec<&Pixels> = pictures.map(|p| &p.pixels).collect();
+            let made = match session.run(&pixels, size, &[self.output]) {
                 Ok(made) => made,
                 Err(e) if of_one_size(&e, preprocess) => {
                     for i in members {

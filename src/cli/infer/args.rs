@@ -79,6 +79,10 @@ pub(crate) struct InferArgs {
     /// beside each other as PNG; for several images a directory
     #[arg(long, value_name = "FILE.png", conflicts_with_all = ["embeddings", "attention", "logits", "labels"])]
     pub reconstruct: Option<PathBuf>,
+    /// Write the features of the image's patches as PNG, red, green and blue by their three leading principal
+    /// components; for several images a directory, and the same colours for the same features
+    #[arg(long, value_name = "FILE.png", conflicts_with_all = ["embeddings", "attention", "logits", "reconstruct"])]
+    pub features_pca: Option<PathBuf>,
     /// Share of patches that is hidden [default: as in the model's training]
     #[arg(long, value_name = "X", requires = "reconstruct", value_parser = ratio)]
     pub mask_ratio: Option<f32>,

@@ -35,6 +35,7 @@ pub(super) fn check<F: Form>(args: &InferArgs, out: &Sink<'_, F>) -> Result<()> 
         ("--embeddings", &args.embeddings, "safetensors"),
         ("--attention", &args.attention, "png"),
         ("--reconstruct", &args.reconstruct, "png"),
+        ("--features-pca", &args.features_pca, "png"),
     ];
     let outputs = outputs.into_iter().filter_map(|(flag, path, kind)| Some((flag, path.as_deref()?, kind)));
     let outputs: Vec<(&str, &Path, &str)> = outputs.collect();

@@ -26,7 +26,7 @@ use crate::cli::infer::args::InferArgs;
 use crate::dual::DualEncoder;
 use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
-use crate::image::preprocess::Preprocess;
+use crate::image::preprocess::{Pixels, Preprocess};
 use crate::session::{BUILTIN_DUAL, Pending};
 use crate::tensor::{HostTensor, Size};
 use files::{Embeddings, Pictures};
@@ -36,6 +36,7 @@ use tally::Tally;
 pub(super) mod args;
 mod files;
 mod labels;
+mod principal;
 mod reconstruct;
 mod rows;
 mod tally;
@@ -56,6 +57,9 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> O
     if let Some(path) = &args.reconstruct {
         return reconstruct::run(args, path, talk, out);
     }
+    if let Some(path) = &args.features_pca {
+        return principal::run(args, path, talk, out);
+    }
     let start = Instant::now();
     let inputs = inputs::expand(&args.inputs, args.recursive)?;
     for skipped in &inputs.skipped {
@@ -65,7 +69,7 @@ pub(super) fn run(args: &InferArgs, talk: Talk, out: &mut Sink<'_, Format>) -> O
     let mut embeddings = Embeddings::create(args)?;
     let mut pictures = Pictures::create(args, &inputs.list)?;
     let found = match asked {
-        Some(_) => locate_or(&args.model, BUILTIN_DUAL, talk)?,
+        Some(_) => locate_or(&args.model, &format!("builtin:{BUILTIN_DUAL}"), talk)?,
         None => locate(&args.model, talk)?,
     };
     let found = found.read(!args.model.no_mmap)?;
@@ -271,11 +275,11 @@ impl<'a> Work<'a> {
             let mut size = Size::default();
             for &i in &members {
                 if let Ok(picture) = &mut started.ready[i].picture {
-                    pixels.push(std::mem::take(&mut picture.pixels));
+                    pixels.push(std::mem::replace(&mut picture.pixels, Pixels::Bytes(Vec::new())));
                     size = picture.size;
                 }
             }
-            let pending = self.opened.session.start_pixels(pixels, size, &self.output_names());
+            let pending = self.opened.session.start(pixels, size, &self.output_names());
             self.say_warnings();
             match pending {
                 Ok(pending) => started.groups.push((members, pending)),
@@ -302,7 +306,10 @@ impl<'a> Work<'a> {
         let mut features = BTreeMap::new();
         for (members, pending) in groups {
             // Only heatmaps of attention are drawn over the image.
-            let pixels = if self.args.attention.is_some() { pending.pixels().to_vec() } else { Vec::new() };
+            let shown = |image: &Pixels| self.preprocess.shown(image);
+            let drawn = self.args.attention.is_some();
+            let pixels: Vec<Vec<u8>> =
+                if drawn { pending.images().iter().map(shown).collect() } else { Vec::new() };
             let begun = Instant::now();
             let results = pending.wait();
             tally.timing.run += millis(begun.elapsed());

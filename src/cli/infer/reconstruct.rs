@@ -108,8 +108,11 @@ pub(super) fn run(
         tally.inputs += ready.len();
         tally.timing.decode += ready.iter().map(|r| millis(r.took)).sum::<f64>();
         let begun = Instant::now();
-        let pixels: Vec<Vec<u8>> =
-            ready.iter().filter_map(|r| r.picture.as_ref().ok()).map(|p| p.pixels.clone()).collect();
+        let pixels: Vec<Vec<u8>> = ready
+            .iter()
+            .filter_map(|r| r.picture.as_ref().ok())
+            .map(|p| preprocess.shown(&p.pixels))
+            .collect();
         let made = painted(session, &pixels, args)?;
         tally.timing.run += millis(begun.elapsed());
         let mut made = pixels.iter().zip(made);

@@ -10,8 +10,10 @@ use crate::cli::output::{bytes, count};
 use crate::cli::talk::Talk;
 use crate::error::{Error, Result};
 use crate::labels::{LabelSource, Labels, short};
+use crate::models;
+use crate::models::text::{TextInfo, TextModel};
 use crate::printable::escaped;
-use crate::session::{Applied, Device, Options};
+use crate::session::{Applied, Device, ModelFiles, Options};
 
 /// The files of a model.
 #[derive(Serialize)]
@@ -61,6 +63,48 @@ impl CheckpointFacts {
             a.adapted,
             a.replaced,
             count(a.parameters)
+        )
+    }
+}
+
+/// The text tower of a model that brings images and texts into one space.
+#[derive(Serialize)]
+pub(super) struct WordsFacts {
+    layers: usize,
+    hidden: usize,
+    heads: usize,
+    vocabulary: usize,
+    /// Tokens of the longest text.
+    tokens: Option<usize>,
+    /// Numbers of a vector in the shared space.
+    width: usize,
+    parameters: u64,
+}
+
+impl WordsFacts {
+    /// # Errors
+    /// As [`models::text_tower`].
+    pub(super) fn new(files: &ModelFiles) -> Result<Option<Self>> {
+        let tower = models::text_tower(&files.config, files.checkpoint.index());
+        let tower = tower.map_err(|e| e.within(&files.name))?;
+        Ok(tower.as_deref().map(TextModel::info).and_then(|info| {
+            let width = info.tower.as_ref()?.width;
+            let TextInfo { layers, hidden, heads, vocabulary, positions, parameters, .. } = *info;
+            Some(Self { layers, hidden, heads, vocabulary, tokens: positions, width, parameters })
+        }))
+    }
+
+    /// Its line for people.
+    pub(super) fn describe(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "words          {} layers, width {}, {} heads, {} tokens of {}; {} numbers in one space with images",
+            self.layers,
+            self.hidden,
+            self.heads,
+            self.tokens.unwrap_or_default(),
+            count(self.vocabulary as u64),
+            self.width
         )
     }
 }

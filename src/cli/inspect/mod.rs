@@ -19,10 +19,10 @@ use super::sink::Sink;
 use super::talk::Talk;
 use crate::cli::inspect::args::{GraphForm, InspectArgs};
 use crate::error::Error;
-use crate::image::preprocess::{Geometry, Preprocess, Resize};
+use crate::image::preprocess::{Backend, Geometry, Preprocess, Resize};
 use crate::session::ModelKind;
 use crate::tensor::Size;
-use facts::{CheckpointFacts, LabelFacts, default_outputs, folded, label_facts, somehow};
+use facts::{CheckpointFacts, LabelFacts, WordsFacts, default_outputs, folded, label_facts, somehow};
 
 /// What is shown of a model, as JSON. Sizes in bytes.
 #[derive(Serialize)]
@@ -33,6 +33,8 @@ struct Document {
     checkpoint: CheckpointFacts,
     preprocess: String,
     labels: LabelFacts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    words: Option<WordsFacts>,
     outputs: Vec<String>,
     device: DeviceFacts,
     plan: PlanFacts,
@@ -121,6 +123,7 @@ pub(super) fn run(args: &InspectArgs, talk: Talk, out: &mut Sink<'_, Plain>) -> 
         checkpoint: CheckpointFacts::new(session.checkpoint(), found.files.adapter.as_ref()),
         preprocess: pixels(session.preprocess()),
         labels: label_facts(labels),
+        words: WordsFacts::new(&found.files)?,
         outputs: all,
         device: opened.device.clone(),
         plan: PlanFacts {
@@ -154,6 +157,9 @@ fn pixels(p: &Preprocess) -> String {
                 Resize::ShortestEdge { edge, longest: Some(longest) } => {
                     format!("resize the short side to {edge}, the long one to {longest} at most")
                 }
+                Resize::Patches { patch, most } => {
+                    format!("resize to at most {most} patches of {patch}x{patch}")
+                }
                 Resize::Within { height, width } => format!("resize to fit {height}x{width}"),
             };
             crop.map_or(resize.clone(), |(height, width)| format!("{resize}, centre crop {height}x{width}"))
@@ -163,7 +169,10 @@ fn pixels(p: &Preprocess) -> String {
         }
     };
     let filter = format!("{:?}", p.filter).to_lowercase();
-    let backend = format!("{:?}", p.backend).to_lowercase();
+    let backend = match p.backend {
+        Backend::TorchvisionFloats => "torchvision on floats".to_owned(),
+        by => format!("{by:?}").to_lowercase(),
+    };
     let rescale = p.rescale.map_or(String::new(), |r| format!(", times {r:.6}"));
     let normalise =
         p.mean_std.map_or(String::new(), |(mean, std)| format!(", mean {mean:?}, deviation {std:?}"));
@@ -208,6 +217,9 @@ fn describe(d: &Document, out: &mut impl Write) -> io::Result<()> {
         )?;
     } else {
         writeln!(out, "classes        none: the checkpoint has no head")?;
+    }
+    if let Some(words) = &d.words {
+        words.describe(out)?;
     }
     writeln!(out, "preprocessing  {}", d.preprocess)?;
     writeln!(out, "outputs        {}", folded(&d.outputs))?;

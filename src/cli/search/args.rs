@@ -14,6 +14,7 @@ Examples:
     vit-gpu search --image photo.jpg photos -n 3 --format json --sheet nearest.png
     vit-gpu search --index-only photos -r --index photos.index
     vit-gpu search --image photo.jpg --index photos.index
+    vit-gpu search \"a red star\" photos
     vit-gpu search \"a red car at night\" photos -m openai/clip-vit-base-patch32
 
 Words are for models that know words (CLIP, SigLIP); --image is for every model of images. Scores are

@@ -24,13 +24,11 @@ use super::talk::Talk;
 use crate::cli::search::args::{Listing, SearchArgs};
 use crate::error::{Advice, Error, Result};
 use crate::search::{Changes, Hit, Index, Maker, Product, Update};
+use crate::session::BUILTIN_DUAL;
 use asked::{Places, asked};
 use embedder::Embedder;
 use refresh::refresh;
 use rows::Found as Hits;
-
-/// The model where none is named and no index says one.
-const DEFAULT_MODEL: &str = "builtin:shapes";
 
 /// Runs the command and yields its exit code.
 pub(super) fn run(args: &SearchArgs, talk: Talk, out: &mut Sink<'_, Listing>) -> Outcome {
@@ -88,7 +86,7 @@ fn model(args: &SearchArgs, maker: Option<&Maker>, talk: Talk) -> Result<Found> 
     if chosen(&model)?.is_none() {
         model.model = maker.map(|maker| maker.model.clone().into());
     }
-    locate_or(&model, DEFAULT_MODEL, talk)?.read(!model.no_mmap)
+    locate_or(&model, &format!("builtin:{BUILTIN_DUAL}"), talk)?.read(!model.no_mmap)
 }
 
 /// Refuses an index that another model made.

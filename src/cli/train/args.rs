@@ -19,6 +19,7 @@ Examples:
     vit-gpu train -m ./bert --data claims.tsv -o claims-bert --trainable head --val-split 0.5
     vit-gpu train -m ./vit-mae --data photos -o mae-run --epochs 2 -b 4
     vit-gpu train -m ./imagegpt --data photos -o gpt-run --epochs 2 -b 4 --hflip 0.5
+    vit-gpu train -m ./clip --data captions.jsonl -o clip-run --val-split 0.5
     vit-gpu train -m ./gpt2 --data story.txt -o story-gpt2 --epochs 2 --val-split 0.4
 
 The data is a folder as torchvision's ImageFolder takes it: DATA/train/CLASS/*.jpg with DATA/val/CLASS/*.jpg,
@@ -33,6 +34,9 @@ or one file. What is learned follows from the model and the fields, or is said b
     source, target               text-to-text of T5
     text alone, or a .txt        causal-lm of GPT-2, masked-lm of BERT, span-corruption of T5
 There is no dropout. Running text is cut into pieces of --max-tokens.
+
+CLIP and SigLIP learn which captions are true of an image, from a list with image and caption (.jsonl, .csv,
+.tsv), or a folder with 1.txt beside 1.jpg; by --objective contrastive also from names of classes.
 
 What is learned goes by the model. Most learn classes. A masked autoencoder (ViT-MAE) learns to paint
 hidden patches: its images need no classes, and infer --reconstruct shows what it paints. A generator of
@@ -229,6 +233,8 @@ pub(crate) enum Objective {
     TextToText,
     /// What stood in the gaps of a text: 15 % of the tokens, in spans of three on average
     SpanCorruption,
+    /// Which captions are true of an image: CLIP's or SigLIP's own loss
+    Contrastive,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]

@@ -9,7 +9,9 @@ use super::args::{Objective, Opt, Sched, TrainArgs};
 use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
 use crate::models::{self, ModelKind};
-use crate::train::data::{Augment, ImageSet, Mix, has_texts, read_folder, read_pictures};
+use crate::train::data::{
+    Augment, ImageSet, Mix, has_captions, has_texts, read_captions, read_folder, read_pictures,
+};
 use crate::train::lora::LoraWishes;
 use crate::train::{
     AdamW, Decay, Drawing, Feeding, Lion, Optimizer, Reading, Recipe, Run, Schedule, Scope, Sgd,
@@ -72,12 +74,20 @@ pub(super) enum Kind {
     Masked,
     /// The next token of images.
     Drawn,
+    /// Which captions are true of an image.
+    Captions,
 }
 
 impl Kind {
-    /// What a model of this configuration learns.
-    pub(super) fn of(config: &Json) -> Self {
+    /// What a model of this configuration learns from this data.
+    pub(super) fn of(config: &Json, data: &Path, objective: Option<Objective>) -> Self {
+        let captions = || objective.is_none() && data != Path::new(SHAPES) && has_captions(data);
         match (models::kind(config), models::family_name(config)) {
+            _ if models::has_text_tower(config)
+                && (objective == Some(Objective::Contrastive) || captions()) =>
+            {
+                Self::Captions
+            }
             (Some(ModelKind::Generator), _) => Self::Drawn,
             (_, Some("vit_mae")) => Self::Masked,
             _ => Self::Classes,
@@ -103,7 +113,10 @@ impl Kind {
             ),
             (mixed && unclassed, "--mixup and --cutmix mix classes, and none are learned"),
             (args.course.smoothing > 0.0 && unclassed, "--smoothing is of classes, and none are learned"),
-            (args.lora.is_some() && unclassed, "--lora trains a classifier beside it, and there is none"),
+            (
+                args.lora.is_some() && unclassed && self != Self::Captions,
+                "--lora trains a classifier beside it, and there is none",
+            ),
             (args.trainable == Scope::Head && unclassed, "--trainable head: there is no classifier"),
         ];
         match wrong.iter().find(|(wrong, _)| *wrong) {
@@ -238,6 +251,18 @@ impl Asked {
         read_folder(Path::new(&self.data), self.val_split.into(), self.seed)
     }
 
+    /// The same, whose classes are their captions, or names of classes where there are none.
+    ///
+    /// # Errors
+    /// As [`read_captions`] and [`read_folder`].
+    pub(super) fn captioned(&self, side: usize) -> Result<[ImageSet; 2]> {
+        let path = Path::new(&self.data);
+        match self.data != SHAPES && has_captions(path) {
+            true => read_captions(path, self.val_split.into(), self.seed),
+            false => self.images(side, Kind::Captions),
+        }
+    }
+
     /// The same, where classes do not matter.
     ///
     /// # Errors
@@ -247,6 +272,11 @@ impl Asked {
             true => self.images(side, kind),
             false => read_pictures(Path::new(&self.data), self.val_split.into(), self.seed),
         }
+    }
+
+    /// What a model of this configuration learns.
+    pub(super) fn kind(&self, config: &Json) -> Kind {
+        Kind::of(config, Path::new(&self.data), self.objective)
     }
 
     /// Where lists of texts lie, if that is what the data is.

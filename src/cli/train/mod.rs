@@ -15,14 +15,15 @@ use super::outcome::Outcome;
 use super::talk::Talk;
 use super::{filename, interrupt, open};
 use crate::error::{Error, Result};
+use crate::models;
 use crate::session::{ModelFiles, ModelKind, ModelSource, Options};
 use crate::synthetic::fresh;
 use crate::textfile;
 use crate::train::data::ImageSet;
 use crate::train::lora::LoraWishes;
 use crate::train::save::{self, Output, State};
-use crate::train::{ImageClasses, Recipe, Scope, Task, Trainer, fit, head};
-use args::TrainArgs;
+use crate::train::{CaptionedImages, ImageClasses, Recipe, Scope, Task, Trainer, fit, head};
+use args::{Objective, TrainArgs};
 use asked::{Asked, Kind};
 use pixels::Pixels;
 use report::{Batches, Report};
@@ -121,6 +122,7 @@ fn learn(args: &TrainArgs, begun: Begun, talk: Talk, out: &mut impl Write) -> Ou
 enum Learning {
     Images(Box<ImageClasses>),
     Pixels(Pixels),
+    Captions(Box<CaptionedImages>),
     Texts(Box<Learned>),
 }
 
@@ -128,6 +130,14 @@ impl Learning {
     /// And few digits by which the data is known again.
     fn new(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<(Self, String)> {
         let texts = files.kind() == Some(ModelKind::Text);
+        if asked.kind(&files.config) == Kind::Captions {
+            let (task, data) = captions(files, asked, talk)?;
+            return Ok((Self::Captions(Box::new(task)), data));
+        }
+        if asked.objective == Some(Objective::Contrastive) {
+            let what = format!("{} has no text tower, so it finds no captions", files.name);
+            return Err(Error::usage(what, "take a whole CLIP or SigLIP"));
+        }
         if let Some(path) = asked.texts() {
             if !texts {
                 let what = format!("{} reads no texts, and the data is a list of texts", files.name);
@@ -143,12 +153,12 @@ impl Learning {
         if asked.objective.is_some() {
             return Err(Error::usage("--objective is of texts, and the data is images", "leave it out"));
         }
-        if Kind::of(&files.config) != Kind::Classes {
+        if asked.kind(&files.config) != Kind::Classes {
             let (pixels, data) = Pixels::new(files, asked, talk)?;
             return Ok((Self::Pixels(pixels), data));
         }
-        let model = crate::models::from_config(&files.config, files.checkpoint.index(), None);
-        let model = model.and_then(crate::models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
+        let model = models::from_config(&files.config, files.checkpoint.index(), None);
+        let model = model.and_then(models::AnyModel::vision).map_err(|e| e.within(&files.name))?;
         let side = model.info().image_size;
         let sets = asked.images(side.height.max(side.width), Kind::Classes)?;
         talk.note(format_args!(
@@ -170,6 +180,7 @@ impl Learning {
         match self {
             Self::Images(task) => task.adapt(wishes),
             Self::Pixels(_) => Pixels::adapt(),
+            Self::Captions(task) => task.adapt(wishes),
             Self::Texts(learned) => learned.task.adapt(wishes),
         }
     }
@@ -178,6 +189,7 @@ impl Learning {
         match self {
             Self::Images(task) => task.files(),
             Self::Pixels(pixels) => pixels.files(),
+            Self::Captions(task) => task.files(),
             Self::Texts(learned) => learned.task.files(),
         }
     }
@@ -187,6 +199,7 @@ impl Learning {
         match self {
             Self::Images(task) => task.batch(),
             Self::Pixels(pixels) => pixels.batch(),
+            Self::Captions(task) => task.batch(),
             Self::Texts(learned) => learned.task.sizes().batch,
         }
     }
@@ -201,6 +214,7 @@ impl Learning {
                 Ok(trainer)
             }
             Self::Pixels(pixels) => pixels.trainer(options, scope, recipe),
+            Self::Captions(task) => task.trainer(options, scope, recipe),
             Self::Texts(learned) => learned.task.trainer(options, scope, recipe),
         }
     }
@@ -209,6 +223,7 @@ impl Learning {
         match self {
             Self::Images(task) => &mut **task,
             Self::Pixels(pixels) => pixels.task(),
+            Self::Captions(task) => &mut **task,
             Self::Texts(learned) => &mut learned.task,
         }
     }
@@ -218,9 +233,28 @@ impl Learning {
         match self {
             Self::Images(_) => ("infer", "IMAGE"),
             Self::Pixels(pixels) => pixels.example(),
+            Self::Captions(_) => ("infer", "IMAGE --labels \"ONE,OTHER\""),
             Self::Texts(learned) => learned.example(),
         }
     }
+}
+
+/// Images with captions, for a model of two towers.
+fn captions(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<(CaptionedImages, String)> {
+    let side = models::from_config(&files.config, files.checkpoint.index(), None)
+        .and_then(models::AnyModel::vision)
+        .map_err(|e| e.within(&files.name))?
+        .info()
+        .image_size;
+    let sets = asked.captioned(side.height.max(side.width))?;
+    let [training, held_out] = sets.each_ref().map(ImageSet::len);
+    let captions = sets[0].classes.len();
+    let data = sets.each_ref().map(ImageSet::digest).concat();
+    let task = CaptionedImages::new(files, sets, &asked.feeding(training))?;
+    talk.note(format_args!(
+        "contrastive: {training} images to train on, {held_out} to validate on, of {captions} captions"
+    ));
+    Ok((task, data))
 }
 
 /// A run that begins.
@@ -237,7 +271,8 @@ fn begun(args: &TrainArgs, talk: Talk) -> Result<Begun> {
         None => model(&args.model, talk)?,
     };
     let files = if args.new_head { head::anew(&files, args.course.seed)? } else { files };
-    let asked = Asked::new(args, id, Kind::of(&files.config))?;
+    let data = Path::new(args.data.as_deref().unwrap_or_default());
+    let asked = Asked::new(args, id, Kind::of(&files.config, data, args.objective))?;
     let inside = |inner: &Path, outer: &Path| {
         let real =
             |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_default();

@@ -18,7 +18,7 @@ pub(super) enum Pixels {
 impl Pixels {
     /// And few digits by which the data is known again.
     pub(super) fn new(files: ModelFiles, asked: &Asked, talk: Talk) -> Result<(Self, String)> {
-        match Kind::of(&files.config) {
+        match asked.kind(&files.config) {
             Kind::Drawn => Self::drawn(files, asked, talk),
             _ => Self::masked(files, asked, talk),
         }

@@ -57,6 +57,10 @@ impl Learned {
                 let data = data::digest_of(&sets);
                 (texts::text_to_text(files, sets, &reading)?, data)
             }
+            Objective::Contrastive => {
+                let what = format!("{} learns from texts alone", files.name);
+                return Err(Error::usage(what, "images with captions are for a whole CLIP or SigLIP"));
+            }
             Objective::CausalLm | Objective::MaskedLm | Objective::SpanCorruption => {
                 let sets = data::read_documents(path, split, seed)?;
                 let data = data::digest_of(&sets);
@@ -92,6 +96,7 @@ impl Learned {
             Objective::QuestionAnswering => "windows",
             Objective::TextToText => "pairs",
             Objective::CausalLm | Objective::MaskedLm | Objective::SpanCorruption => "pieces of text",
+            Objective::Contrastive => "images",
         }
     }
 
@@ -103,9 +108,10 @@ impl Learned {
             }
             Objective::MaskedLm => ("infer", "--text \"TEXT WITH [MASK]\""),
             Objective::QuestionAnswering => ("infer", "--question QUESTION --context CONTEXT"),
-            Objective::CausalLm | Objective::TextToText | Objective::SpanCorruption => {
-                ("generate", "--prompt TEXT")
-            }
+            Objective::CausalLm
+            | Objective::TextToText
+            | Objective::SpanCorruption
+            | Objective::Contrastive => ("generate", "--prompt TEXT"),
         }
     }
 }

@@ -38,17 +38,21 @@ const fn shortest(edge: usize) -> Resize {
 }
 
 #[rustfmt::skip]
-const CLASSES: [Class; 8] = [
+const CLASSES: [Class; 9] = [
     Class { name: "ViT", resize: squash(224), crop: (false, 224), filter: Filter::Bilinear, mean_std: STANDARD, square: true },
     Class { name: "DeiT", resize: squash(256), crop: (true, 224), filter: Filter::Bicubic, mean_std: STANDARD, square: true },
     Class { name: "Bit", resize: shortest(224), crop: (true, 224), filter: Filter::Bicubic, mean_std: CLIP, square: false },
     Class { name: "CLIP", resize: shortest(224), crop: (true, 224), filter: Filter::Bicubic, mean_std: CLIP, square: false },
     Class { name: "Siglip", resize: squash(224), crop: (false, 224), filter: Filter::Bicubic, mean_std: STANDARD, square: false },
+    Class { name: "Siglip2", resize: Resize::Patches { patch: 16, most: 256 }, crop: (false, 224), filter: Filter::Bilinear, mean_std: STANDARD, square: false },
     Class { name: "Beit", resize: squash(224), crop: (false, 224), filter: Filter::Bicubic, mean_std: STANDARD, square: true },
     Class { name: "ImageGPT", resize: squash(256), crop: (false, 224), filter: Filter::Bilinear, mean_std: STANDARD, square: true },
-    // It resizes after rescaling, in floats; on bytes that is off by up to one level.
+    // It resizes after rescaling, in floats.
     Class { name: "DINOv3ViT", resize: squash(224), crop: (false, 224), filter: Filter::Bilinear, mean_std: IMAGENET, square: true },
 ];
+
+/// The class whose processor resizes floats.
+const OF_FLOATS: &str = "DINOv3ViT";
 
 /// The class that transformers pairs with a `model_type`.
 fn class_of_family(family: &str) -> Option<Class> {
@@ -59,6 +63,7 @@ fn class_of_family(family: &str) -> Option<Class> {
         "dinov3_vit" => "DINOv3ViT",
         "clip" | "clip_vision_model" => "CLIP",
         "siglip" | "siglip_vision_model" => "Siglip",
+        "siglip2" | "siglip2_vision_model" => "Siglip2",
         "beit" | "data2vec-vision" => "Beit",
         "imagegpt" => "ImageGPT",
         _ => return None,
@@ -79,7 +84,7 @@ pub(super) fn default_for(family: &str) -> Option<Preprocess> {
     let [mean, std] = class.mean_std;
     Some(Preprocess {
         processor: format!("{}ImageProcessor", class.name),
-        backend: Backend::Pil,
+        backend: if class.name == OF_FLOATS { Backend::TorchvisionFloats } else { Backend::Pil },
         geometry: Geometry::Hf {
             resize: class.resize,
             crop: class.crop.0.then_some((class.crop.1, class.crop.1)),
@@ -104,6 +109,7 @@ pub(super) fn parse(fields: &Fields, family: Option<&str>) -> Result<Preprocess>
         squash(224)
     } else {
         match fields.get("size") {
+            _ if matches!(class.resize, Resize::Patches { .. }) => patches(fields)?,
             None => class.resize,
             Some(value) => size(fields, "size", value, fields.flag("default_to_square", class.square)?)?,
         }
@@ -132,17 +138,35 @@ pub(super) fn parse(fields: &Fields, family: Option<&str>) -> Result<Preprocess>
         Some(factor) if factor as f32 != 0.0 => Ok(factor),
         Some(factor) => Err(fields.unexpected("rescale_factor", &factor.into(), "a number other than 0")),
     });
+    let rescale: Option<f64> = rescale.transpose()?;
+    let backend = match (class.name == OF_FLOATS, fast) {
+        // Without rescaling they are bytes still.
+        (true, _) if rescale.is_some() => Backend::TorchvisionFloats,
+        (true, _) | (false, true) => Backend::Torchvision,
+        (false, false) => Backend::Pil,
+    };
+    if backend == Backend::TorchvisionFloats && !matches!(filter, Filter::Bilinear | Filter::Bicubic) {
+        let what =
+            format!("{} resizes floats by the filter {}, which is not supported", class.name, filter.name());
+        return Err(fields.error(what, "bilinear (2) and bicubic (3) are"));
+    }
     let normalise = fields.flag("do_normalize", true)?;
     let mean_std = normalise.then(|| fields.mean_std(["image_mean", "image_std"], class.mean_std, false));
     Ok(Preprocess {
         processor: format!("{}ImageProcessor", class.name),
-        backend: if fast { Backend::Torchvision } else { Backend::Pil },
+        backend,
         geometry: Geometry::Hf { resize, crop },
         filter,
         pillow: PillowCompat::default(),
-        rescale: rescale.transpose()?,
+        rescale,
         mean_std: mean_std.transpose()?,
     })
+}
+
+/// The budget of SigLIP 2 NaFlex.
+fn patches(fields: &Fields) -> Result<Resize> {
+    let side = |key: &str, default| fields.get(key).map_or(Ok(default), |value| fields.side(key, value));
+    Ok(Resize::Patches { patch: side("patch_size", 16)?, most: side("max_num_patches", 256)? })
 }
 
 /// The class that a file names, or its family's, or ViT; and whether it is a "fast" one.
@@ -216,6 +240,10 @@ pub(super) fn resized(resize: Resize, width: usize, height: usize) -> (usize, us
             let scale = (max_height as f64 / h).min(max_width as f64 / w);
             ((w * scale) as usize, (h * scale) as usize)
         }
+        Resize::Patches { patch, most } => {
+            let (rows, columns) = grid([height, width], patch, most);
+            (columns * patch, rows * patch)
+        }
         Resize::ShortestEdge { edge, longest: None } => {
             let long = (edge as f64 * w.max(h) / w.min(h)) as usize;
             if width <= height { (edge, long) } else { (long, edge) }
@@ -236,4 +264,18 @@ pub(super) fn resized(resize: Resize, width: usize, height: usize) -> (usize, us
         }
     };
     (to_w.max(1), to_h.max(1))
+}
+
+/// Rows and columns of patches for an image (height, width): `get_image_size_for_max_num_patches`, which looks for
+/// the largest scale by halving, and stops where the bounds are near enough.
+fn grid(image: [usize; 2], patch: usize, most: usize) -> (usize, usize) {
+    const NEAR: f64 = 1e-5;
+    let at = |scale: f64, side: usize| ((side as f64 * scale / patch as f64).ceil() as usize).max(1);
+    let (mut low, mut high) = (NEAR / 10.0, 100.0);
+    while high - low >= NEAR {
+        let scale = (low + high) / 2.0;
+        let fits = at(scale, image[0]).saturating_mul(at(scale, image[1])) <= most;
+        *(if fits { &mut low } else { &mut high }) = scale;
+    }
+    (at(low, image[0]), at(low, image[1]))
 }

@@ -5,7 +5,8 @@
 //! (`preprocess/hf.rs`) or a timm `config.json` (`preprocess/timm.rs`), or made up from the
 //! model family when neither exists ([`Preprocess::default_for`]). The geometric part
 //! ([`Preprocess::pixels`]) runs on bytes, exactly as Pillow, torchvision or timm would, so it
-//! can be uploaded as bytes and normalised on the device ([`Preprocess::normalise`]); the host
+//! can be uploaded as bytes and normalised on the device ([`Preprocess::normalise`]), except for
+//! [`Backend::TorchvisionFloats`], whose images are made on the host ([`Preprocess::prepare`]); the host
 //! version ([`Preprocess::tensor`]) repeats the original's f32 operations one by one and is
 //! bit-equal to it. References: transformers 5.23 `image_processing_backends.py` and
 //! `image_transforms.py`, timm 1.0.31 `transforms_factory.py` and `transforms.py`.
@@ -22,16 +23,46 @@ mod timm;
 use crate::error::{Error, Result};
 use crate::image::Decoded;
 use crate::image::resize::{Resampler, Window, resize_window};
+use crate::image::resize_floats;
 use crate::tensor::{HostTensor, Size};
 use crate::textfile;
 use fields::Fields;
-pub use spec::{Backend, CropMode, Geometry, MAX_MODEL_SIDE, Preprocess, Resize};
+pub use spec::{Backend, CropMode, Geometry, MAX_MODEL_SIDE, Pixels, Preprocess, Resize};
 
 /// Largest side of the resized image that a crop is taken from, in pixels; some resamplers look at
 /// every position of it.
 const MAX_RESIZED_SIDE: usize = 1 << 22;
 /// Most pixels that the result may have when it follows the image's own shape.
 const MAX_RESULT_PIXELS: usize = 178_956_970;
+
+/// The part of a resized image that is wanted, in a frame that may be larger.
+struct Framed {
+    /// Size (W, H) of the whole resized image.
+    resized: (usize, usize),
+    /// Size (W, H) of the frame.
+    size: (usize, usize),
+    /// The part of the resized image that the frame shows.
+    window: Window,
+    /// Where in the frame (x, y) it begins.
+    at: (usize, usize),
+    /// Colour of the rest.
+    fill: [u8; 3],
+}
+
+impl Framed {
+    /// The frame around a part (h, w, 3).
+    fn filled<T: Copy>(&self, part: Vec<T>, fill: [T; 3]) -> Vec<T> {
+        let ((width, height), (x, y)) = (self.size, self.at);
+        if (self.window.width, self.window.height) == self.size {
+            return part;
+        }
+        let mut out = fill.repeat(width * height);
+        for (row, line) in part.chunks_exact(self.window.width * 3).enumerate() {
+            out[((y + row) * width + x) * 3..][..line.len()].copy_from_slice(line);
+        }
+        out
+    }
+}
 
 /// One image's way through the geometry.
 struct Steps {
@@ -114,6 +145,7 @@ impl Preprocess {
                     Resize::Within { height, width } => {
                         Resize::Within { height: tall(height), width: wide(width) }
                     }
+                    Resize::Patches { .. } => Resize::Exact { height, width },
                     Resize::ShortestEdge { edge, longest } => {
                         let grown = |n| tall(n).max(wide(n));
                         Resize::ShortestEdge { edge: grown(edge), longest: longest.map(grown) }
@@ -143,13 +175,69 @@ impl Preprocess {
         Size { height, width }
     }
 
+    /// The image as the model takes it, of size [`Preprocess::output_size`].
+    ///
+    /// # Errors
+    /// As [`Preprocess::pixels`].
+    pub fn prepare(&self, image: &Decoded) -> Result<Pixels> {
+        Ok(match self.backend {
+            Backend::TorchvisionFloats => Pixels::Floats(self.floats(image)?),
+            _ => Pixels::Bytes(self.pixels(image)?),
+        })
+    }
+
+    /// What [`Preprocess::prepare`] made, as a picture to look at: (H, W, 3) bytes.
+    pub fn shown(&self, pixels: &Pixels) -> Vec<u8> {
+        let planes = match pixels {
+            Pixels::Bytes(bytes) => return bytes.clone(),
+            Pixels::Floats(planes) => planes,
+        };
+        let (scale, offset) = self.normalise();
+        let n = planes.len() / 3;
+        let byte = |i: usize| {
+            let c = i % 3;
+            ((planes[c * n + i / 3] - offset[c]) / scale[c]).round().clamp(0.0, 255.0) as u8
+        };
+        (0..3 * n).map(byte).collect()
+    }
+
+    /// Rescaled, resized as floats, normalised: (3, H, W).
+    fn floats(&self, image: &Decoded) -> Result<Vec<f32>> {
+        let framed = self.framed(image)?;
+        let factor = self.rescale.unwrap_or(1.0) as f32;
+        let levels: [f32; 256] = std::array::from_fn(|byte| byte as f32 * factor);
+        let size = (image.width, image.height);
+        let Framed { resized, window, .. } = framed;
+        let part = resize_floats::resize_window(&image.rgb, size, resized, window, self.filter, &levels);
+        let whole = framed.filled(part, framed.fill.map(|byte| levels[usize::from(byte)]));
+        let mut planes = Vec::with_capacity(whole.len());
+        for c in 0..3 {
+            let (mean, std) = self.mean_std.map_or((0.0, 1.0), |(mean, std)| (mean[c] as f32, std[c] as f32));
+            planes.extend(whole.iter().skip(c).step_by(3).map(|x| (x - mean) / std));
+        }
+        Ok(planes)
+    }
+
     /// The geometric part: (H, W, 3) bytes of size [`Preprocess::output_size`], as upload for a
-    /// device that normalises by itself.
+    /// device that normalises by itself. Of [`Backend::TorchvisionFloats`] these are the
+    /// bytes that torchvision would make, which are near.
     ///
     /// # Errors
     /// [`Error::Input`] if the image is inconsistent, or so long and thin that the resized one
     /// is beyond reason.
     pub fn pixels(&self, image: &Decoded) -> Result<Vec<u8>> {
+        let framed = self.framed(image)?;
+        let resampler = match self.backend {
+            Backend::Torchvision | Backend::TorchvisionFloats => Resampler::Torch,
+            Backend::Pil | Backend::Timm => Resampler::Pillow(self.pillow),
+        };
+        let size = (image.width, image.height);
+        let part = resize_window(&image.rgb, size, framed.resized, framed.window, self.filter, resampler);
+        Ok(framed.filled(part, framed.fill))
+    }
+
+    /// What is wanted of an image's resized one.
+    fn framed(&self, image: &Decoded) -> Result<Framed> {
         let (w, h) = (image.width, image.height);
         if w == 0 || h == 0 || w.checked_mul(h).and_then(|n| n.checked_mul(3)) != Some(image.rgb.len()) {
             let what = format!("{} bytes do not make a {w}x{h} RGB image", image.rgb.len());
@@ -161,10 +249,6 @@ impl Preprocess {
             let what = format!("a {w}x{h} image would be resized to {rw}x{rh}");
             return Err(Error::input("image", what, "crop it to a less extreme shape first"));
         }
-        let resampler = match self.backend {
-            Backend::Torchvision => Resampler::Torch,
-            Backend::Pil | Backend::Timm => Resampler::Pillow(self.pillow),
-        };
         let (left, top) = (self.crop_offset(rw, cw), self.crop_offset(rh, ch));
         // The part of the crop that lies on the resized image.
         let (x, y) = (left.max(0) as usize, top.max(0) as usize);
@@ -174,16 +258,8 @@ impl Preprocess {
             width: ((left + cw as i64) as usize).min(rw) - x,
             height: ((top + ch as i64) as usize).min(rh) - y,
         };
-        let part = resize_window(&image.rgb, (w, h), (rw, rh), window, self.filter, resampler);
-        if (window.width, window.height) == (cw, ch) {
-            return Ok(part);
-        }
-        let mut out = fill.repeat(cw * ch);
-        let (x, y) = ((-left).max(0) as usize, (-top).max(0) as usize);
-        for (row, line) in part.chunks_exact(window.width * 3).enumerate() {
-            out[((y + row) * cw + x) * 3..][..line.len()].copy_from_slice(line);
-        }
-        Ok(out)
+        let at = ((-left).max(0) as usize, (-top).max(0) as usize);
+        Ok(Framed { resized: (rw, rh), size: (cw, ch), window, at, fill })
     }
 
     /// Per channel, `scale` and `offset` such that a byte `x` becomes `x * scale + offset`:
@@ -196,12 +272,16 @@ impl Preprocess {
         (scale, offset)
     }
 
-    /// The model's input: f32 (1, 3, H, W), bit-equal to what the original returns.
+    /// The model's input: f32 (1, 3, H, W), bit-equal to what the original returns (of
+    /// [`Backend::TorchvisionFloats`] up to the rounding of sums).
     ///
     /// # Errors
     /// As [`Preprocess::pixels`].
     pub fn tensor(&self, image: &Decoded) -> Result<HostTensor> {
         let Size { height, width } = self.output_size(image.size());
+        if self.backend == Backend::TorchvisionFloats {
+            return Ok(HostTensor::f32([1, 3, height, width], self.floats(image)?));
+        }
         let pixels = self.pixels(image)?;
         let mut out = Vec::with_capacity(pixels.len());
         for channel in 0..3 {
@@ -239,7 +319,7 @@ impl Preprocess {
         match self.backend {
             Backend::Pil => spare.div_euclid(2),
             _ if spare < 0 => -(-spare / 2),
-            Backend::Torchvision => spare / 2,
+            Backend::Torchvision | Backend::TorchvisionFloats => spare / 2,
             Backend::Timm => (spare as f64 / 2.0).round_ties_even() as i64,
         }
     }

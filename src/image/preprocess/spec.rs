@@ -16,6 +16,9 @@ pub enum Backend {
     Torchvision,
     /// timm's evaluation transform on a Pillow image.
     Timm,
+    /// As torchvision, of a processor that rescales first and then resizes floats (DINOv3): what comes out is
+    /// no bytes.
+    TorchvisionFloats,
 }
 
 /// How transformers resizes.
@@ -43,6 +46,13 @@ pub enum Resize {
         height: usize,
         /// Most columns.
         width: usize,
+    },
+    /// To whole patches, as many as are allowed, nearly keeping the aspect ratio (SigLIP 2 NaFlex).
+    Patches {
+        /// Rows and columns of pixels in a patch.
+        patch: usize,
+        /// Most patches.
+        most: usize,
     },
 }
 
@@ -79,6 +89,15 @@ pub enum Geometry {
         /// What happens to the aspect ratio.
         mode: CropMode,
     },
+}
+
+/// An image as a model takes it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pixels {
+    /// (H,W,3) bytes, which the device normalises.
+    Bytes(Vec<u8>),
+    /// (3,H,W) floats, normalised: of preprocessing that bytes cannot hold.
+    Floats(Vec<f32>),
 }
 
 /// A checkpoint's preprocessing. Fields may be changed after reading; what the parsers check

@@ -129,7 +129,7 @@ impl TextModel for ClipText {
         let w = &self.names;
         let x = embeddings(g, w, &self.info, text); // (B,T,C)
         let TextInfo { layers, heads, mlp, .. } = self.info;
-        let encoder = Encoder { names: w, layers, heads, mlp, act: self.act, eps: self.eps };
+        let encoder = Encoder { place: "text.", names: w, layers, heads, mlp, act: self.act, eps: self.eps };
         let visible = Scores { causal: true, lengths: Some(text.lengths), ..Scores::scaled(1.0) };
         let x = encoder.build(g, x, visible);
 

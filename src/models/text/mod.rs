@@ -11,6 +11,7 @@
 pub(crate) mod bert;
 pub(crate) mod clip;
 pub(crate) mod gpt2;
+pub(crate) mod modernbert;
 pub(crate) mod siglip;
 pub(crate) mod t5;
 

@@ -68,7 +68,7 @@ impl TextModel for SiglipText {
         let w = &self.names;
         let x = clip::embeddings(g, w, &self.info, text); // (B,T,C)
         let TextInfo { layers, heads, mlp, .. } = self.info;
-        let encoder = Encoder { names: w, layers, heads, mlp, act: self.act, eps: self.eps };
+        let encoder = Encoder { place: "text.", names: w, layers, heads, mlp, act: self.act, eps: self.eps };
         let x = encoder.build(g, x, Scores::scaled(1.0));
 
         g.scope("head");

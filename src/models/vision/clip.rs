@@ -117,7 +117,7 @@ pub(crate) fn square(fields: &Fields, key: &str, default: usize) -> Result<[usiz
 impl Clip {
     fn encoder(&self) -> Encoder<'_> {
         let ModelInfo { layers, heads, mlp, .. } = self.info;
-        Encoder { names: &self.names, layers, heads, mlp, act: self.act, eps: self.eps }
+        Encoder { place: "", names: &self.names, layers, heads, mlp, act: self.act, eps: self.eps }
     }
 }
 

@@ -122,7 +122,7 @@ impl Model for Siglip {
 impl Siglip {
     fn encoder(&self) -> Encoder<'_> {
         let ModelInfo { layers, heads, mlp, .. } = self.info;
-        Encoder { names: &self.names, layers, heads, mlp, act: self.act, eps: self.eps }
+        Encoder { place: "", names: &self.names, layers, heads, mlp, act: self.act, eps: self.eps }
     }
 }
 

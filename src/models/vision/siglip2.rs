@@ -104,7 +104,7 @@ impl Model for Siglip2 {
         let x = g.add(x, table);
 
         let ModelInfo { layers, heads, mlp, .. } = self.info;
-        let encoder = Encoder { names: w, layers, heads, mlp, act: self.act, eps: self.eps };
+        let encoder = Encoder { place: "", names: w, layers, heads, mlp, act: self.act, eps: self.eps };
         let x = encoder.build(g, x, Scores::scaled(1.0));
 
         g.scope("head");

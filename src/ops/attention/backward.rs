@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::back_variants::{Kernels, Owned, ROWS, by_name};
 use super::problem::BackParams;
-use super::rules::{BiasAt, Sizes, bias_row, sizes, visible};
+use super::rules::{BiasAt, Sight, Sizes, bias_row, sizes};
 use crate::error::Result;
 use crate::kernel::Variant;
 use crate::ops::def::{OpDef, arity, f32s};
@@ -110,7 +110,7 @@ impl AttentionRows {
     fn sizes(&self, inputs: &[TensorDesc]) -> Result<Sizes, String> {
         arity(inputs, 4 + usize::from(self.bias) + usize::from(self.lengths))?;
         let others = [self.bias.then(|| &inputs[4]), self.lengths.then(|| &inputs[inputs.len() - 1])];
-        let sizes = sizes(&inputs[0], Some(&inputs[1]), others, self.causal)?;
+        let sizes = sizes(&inputs[0], Some(&inputs[1]), others, [self.causal, false])?;
         let merged = [sizes.b, sizes.t, sizes.h * sizes.d];
         for (name, desc) in ["y", "dy"].into_iter().zip(&inputs[2..4]) {
             if desc.shape.dims() != merged {
@@ -143,8 +143,8 @@ impl OpDef for AttentionRows {
         let mut rows = vec![0.0; out.shape.elements()];
         rows.par_chunks_mut(ROW).enumerate().for_each(|(i, row)| {
             let (bh, ti) = (i / t, i % t);
-            let seen = visible(&sizes, self.causal, lengths, bh / h, ti);
-            let bias = self.bias.then(|| bias_row(inputs[4], &sizes, bh % h, ti, seen));
+            let seen = Sight { causal: self.causal, window: None, lengths }.of(&sizes, bh / h, ti).end;
+            let bias = self.bias.then(|| bias_row(inputs[4], &sizes, bh % h, ti, 0..seen));
             let keys = &k[bh * s * d..][..s * d];
             let score = |s: usize| {
                 let dot = dot(&q[i * d..][..d], &keys[s * d..][..d]);

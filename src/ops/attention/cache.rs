@@ -315,7 +315,7 @@ pub(super) fn attend(
         (0..d).map(move |i| cache[places(size, head, s, i).0])
     };
     let keys: Vec<f32> = (0..seen).flat_map(key).collect();
-    let weights = weights_row(q, &keys, bias, seen, scale);
+    let weights = weights_row(q, &keys, bias, 0..seen, scale);
     let sum = |i: usize| {
         let values =
             weights.iter().enumerate().map(|(s, weight)| weight * cache[places(size, head_of(s), s, i).1]);
@@ -410,6 +410,7 @@ impl OpDef for CachedAttention {
                 packed: self.packed,
                 bias: false,
                 causal: true,
+                window: None,
                 lengths: false,
                 scale: self.scale,
             };

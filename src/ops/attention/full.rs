@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::backward::AttentionRows;
 use super::gradients::{AttentionGradBias, AttentionGradKv, AttentionGradQ};
 use super::problem::{AttentionParams, Problem};
-use super::rules::{BiasAt, Scores, Sizes, bias_row, sizes, visible, weights_row};
+use super::rules::{BiasAt, Scores, Sight, Sizes, bias_row, sizes, weights_row};
 use super::variants;
 use crate::error::Result;
 use crate::graph::{Backward, Gradient, Graph, Value};
@@ -27,6 +27,9 @@ pub struct Attention {
     pub bias: bool,
     /// Query t sees keys up to t + S - T only.
     pub causal: bool,
+    /// Keys further than this from the query's own place t + S - T are not seen, and nothing of them reaches
+    /// the result; a query behind the keys that count looks from the last of them.
+    pub window: Option<usize>,
     /// Only the first so many keys count: of what follows them nothing reaches the result. A length of 0
     /// counts as 1.
     pub lengths: bool,
@@ -37,8 +40,9 @@ pub struct Attention {
 impl Graph {
     /// Attention. q: (B,H,T,D), k and v: (B,H,S,D); returns (B,T,H·D).
     pub fn attention(&mut self, [q, k, v]: [Value; 3], scores: Scores) -> Value {
-        let Scores { scale, bias, causal, lengths } = scores;
-        let op = Attention { packed: false, bias: bias.is_some(), causal, lengths: lengths.is_some(), scale };
+        let Scores { scale, bias, causal, window, lengths } = scores;
+        let [biased, ragged] = [bias, lengths].map(|operand| operand.is_some());
+        let op = Attention { packed: false, bias: biased, causal, window, lengths: ragged, scale };
         let inputs = [Some(q), Some(k), Some(v), bias, lengths];
         self.push(op, inputs.into_iter().flatten().collect())
     }
@@ -52,7 +56,7 @@ impl Graph {
         scores: Scores,
         needed: [bool; 4],
     ) -> [Option<Value>; 4] {
-        let Scores { scale, bias, causal, lengths } = scores;
+        let Scores { scale, bias, causal, lengths, window: _ } = scores;
         let op = AttentionRows { bias: bias.is_some(), causal, lengths: lengths.is_some(), scale };
         let read = [Some(q), Some(k), Some(y), Some(dy), bias, lengths];
         let rows = self.push(op, read.into_iter().flatten().collect());
@@ -86,7 +90,12 @@ impl Attention {
         let qkv = self.qkv();
         arity(inputs, qkv + usize::from(self.bias) + usize::from(self.lengths))?;
         let others = [self.bias.then(|| &inputs[qkv]), self.lengths.then(|| &inputs[inputs.len() - 1])];
-        let sizes = sizes(&inputs[0], (!self.packed).then(|| &inputs[1]), others, self.causal)?;
+        let sizes = sizes(
+            &inputs[0],
+            (!self.packed).then(|| &inputs[1]),
+            others,
+            [self.causal, self.window.is_some()],
+        )?;
         if !self.packed && inputs[1].shape != inputs[2].shape {
             return Err(format!("k has shape {}, v has {}", inputs[1].shape, inputs[2].shape));
         }
@@ -121,10 +130,10 @@ impl OpDef for Attention {
         y.par_chunks_mut(d).enumerate().for_each(|(row, y)| {
             let (bi, ti, hi) = (row / h / t, row / h % t, row % h);
             let (q0, k0) = (((bi * h + hi) * t + ti) * d, (bi * h + hi) * s * d);
-            let visible = visible(&sizes, self.causal, lengths, bi, ti);
-            let bias = bias.map(|b| bias_row(b, &sizes, hi, ti, visible));
-            let p = weights_row(&q[q0..q0 + d], &k[k0..k0 + s * d], bias, visible, self.scale);
-            for (s, p) in p.iter().enumerate() {
+            let seen = Sight { causal: self.causal, window: self.window, lengths }.of(&sizes, bi, ti);
+            let bias = bias.map(|b| bias_row(b, &sizes, hi, ti, seen.clone()));
+            let p = weights_row(&q[q0..q0 + d], &k[k0..k0 + s * d], bias, seen.clone(), self.scale);
+            for (s, p) in seen.zip(p) {
                 for (i, y) in y.iter_mut().enumerate() {
                     *y += p * v[k0 + s * d + i];
                 }
@@ -134,7 +143,8 @@ impl OpDef for Attention {
     }
 
     fn flops(&self, inputs: &[TensorDesc], _out: &TensorDesc) -> u64 {
-        self.sizes(inputs).map_or(0, |z| 4 * (z.b * z.h * z.t * z.s * z.d) as u64)
+        let keys = |s: usize| self.window.map_or(s, |w| s.min(2 * w + 1));
+        self.sizes(inputs).map_or(0, |z| 4 * (z.b * z.h * z.t * keys(z.s) * z.d) as u64)
     }
 
     fn narrows(&self) -> bool {
@@ -142,14 +152,14 @@ impl OpDef for Attention {
     }
 
     fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
-        // Operands are packed by fusion, which comes after differentiation.
-        if self.packed {
+        // Operands are packed by fusion, which comes after differentiation. The gradients know no windows.
+        if self.packed || self.window.is_some() {
             return None;
         }
         let count = at.inputs.len();
         let bias = self.bias.then(|| at.inputs[3]);
         let lengths = self.lengths.then(|| at.inputs[count - 1]);
-        let scores = Scores { scale: self.scale, bias, causal: self.causal, lengths };
+        let scores = Scores { scale: self.scale, bias, causal: self.causal, window: None, lengths };
         let qkv = [at.inputs[0], at.inputs[1], at.inputs[2]];
         let needed = [0, 1, 2, 3].map(|i| (i < 3 || self.bias) && at.needed[i]);
         let found = at.g.attention_backward(qkv, [at.y, at.dy], scores, needed);
@@ -180,14 +190,15 @@ impl Attention {
         let Sizes { b, h, t, s, d } = *sizes;
         to_u32("attention operand", cx.input(0).shape.elements().max(b * h * s * d))?;
         let types = [0, 1, 2].map(|i| cx.input(if self.packed { 0 } else { i }).dtype);
-        let problem = Problem { heads: b * h, queries: t, keys: s, width: d, types };
+        let problem = Problem { heads: b * h, queries: t, keys: s, window: self.window, width: d, types };
         let chosen = variants::by_name(cx.choose("attention", variants::candidates(cx.target, &problem)));
         let variant = Variant::new()
             .with_type("Y", cx.output().dtype)
             .with_u32("D", d)
             .with_bool("BIAS", bias.is_some())
             .with_bool("LENGTHS", lengths.is_some())
-            .with_bool("CAUSAL", self.causal);
+            .with_bool("CAUSAL", self.causal)
+            .with_bool("WINDOW", self.window.is_some());
         let (kernel, variant) = chosen.specialise(variant, cx.target, &problem);
         let groups = chosen.groups(&problem);
         let part = if self.packed { to_u32("attention operand", b * h * t * d)? } else { 0 };
@@ -201,6 +212,8 @@ impl Attention {
             bias_start: at.start,
             bias_head: at.head,
             bias_row: at.row,
+            // A wider one sees the same.
+            window: self.window.map_or(0, |w| w.min(s) as u32),
             groups: to_u32("attention workgroups", groups)?,
             scale: self.scale,
         };

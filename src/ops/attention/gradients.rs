@@ -44,7 +44,7 @@ pub struct AttentionGradBias {
 /// Shape rules of the three.
 fn checked(inputs: &[TensorDesc], bias: bool) -> Result<Sizes, String> {
     arity(inputs, 5 + usize::from(bias))?;
-    let sizes = sizes(&inputs[0], Some(&inputs[1]), [bias.then(|| &inputs[5]), None], false)?;
+    let sizes = sizes(&inputs[0], Some(&inputs[1]), [bias.then(|| &inputs[5]), None], [false; 2])?;
     let Sizes { b, h, t, s, d } = sizes;
     let expected = [("v", vec![b, h, s, d]), ("dy", vec![b, t, h * d]), ("rows", vec![b, h, t, ROW])];
     for ((name, dims), desc) in expected.into_iter().zip(&inputs[2..]) {

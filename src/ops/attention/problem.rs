@@ -7,7 +7,7 @@ params! {
     /// Parameters of all attention kernels.
     struct AttentionParams {
         heads: u32, queries: u32, keys: u32, k_start: u32, v_start: u32,
-        bias_start: u32, bias_head: u32, bias_row: u32, groups: u32, scale: f32,
+        bias_start: u32, bias_head: u32, bias_row: u32, window: u32, groups: u32, scale: f32,
     }
 }
 
@@ -25,6 +25,8 @@ pub(super) struct Problem {
     pub(super) heads: usize,
     pub(super) queries: usize,
     pub(super) keys: usize,
+    /// Keys that a query sees to each side.
+    pub(super) window: Option<usize>,
     /// Head width D.
     pub(super) width: usize,
     /// Storage types of q, k and v.

@@ -1,5 +1,7 @@
 //! What the ops of attention share: sizes and their rules, scores, and where biases lie.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::graph::Value;
 use crate::ops::def::{dims, f32s};
@@ -19,6 +21,9 @@ pub struct Scores {
     pub bias: Option<Value>,
     /// Query t sees keys up to t + S - T only.
     pub causal: bool,
+    /// Keys further than this from the query's own place t + S - T are not seen; a query behind the keys that
+    /// count looks from the last of them.
+    pub window: Option<usize>,
     /// (B) u32: keys that count.
     pub lengths: Option<Value>,
 }
@@ -26,7 +31,7 @@ pub struct Scores {
 impl Scores {
     /// Scaled scores of all keys.
     pub fn scaled(scale: f32) -> Self {
-        Self { scale, bias: None, causal: false, lengths: None }
+        Self { scale, bias: None, causal: false, window: None, lengths: None }
     }
 }
 
@@ -44,7 +49,7 @@ pub(super) fn sizes(
     q: &TensorDesc,
     k: Option<&TensorDesc>,
     [bias, lengths]: [Option<&TensorDesc>; 2],
-    causal: bool,
+    [causal, window]: [bool; 2],
 ) -> Result<Sizes, String> {
     let [b, h, t, d] = dims("q", q)?;
     let sizes = match k {
@@ -62,6 +67,9 @@ pub(super) fn sizes(
     };
     if causal && sizes.s < t {
         return Err(format!("{t} causal queries see only {} keys, so that the first see none", sizes.s));
+    }
+    if window && sizes.s < t {
+        return Err(format!("{t} queries have no places of their own among {} keys", sizes.s));
     }
     if sizes.d > MAX_HEAD_WIDTH {
         return Err(format!("head width {} is above {MAX_HEAD_WIDTH}", sizes.d));
@@ -110,40 +118,50 @@ impl BiasAt {
     }
 }
 
-/// The biases of a query's keys, by plain loops: of the first `seen`.
-pub(super) fn bias_row(bias: &HostTensor, sizes: &Sizes, h: usize, t: usize, seen: usize) -> Vec<f32> {
+/// The biases of the keys that a query sees, by plain loops.
+pub(super) fn bias_row(bias: &HostTensor, sizes: &Sizes, h: usize, t: usize, seen: Range<usize>) -> Vec<f32> {
     let at = BiasAt::new(&bias.desc(), sizes).expect("the reference is of sizes that fit").of(h, t);
-    let row = (0..seen).map(|s| f32s(bias)[(at as u32).wrapping_add(s as u32) as usize]);
+    let row = seen.map(|s| f32s(bias)[(at as u32).wrapping_add(s as u32) as usize]);
     row.collect()
 }
 
-/// How many keys query t of the b-th sequence sees.
-pub(super) fn visible(
-    sizes: &Sizes,
-    causal: bool,
-    lengths: Option<&HostTensor>,
-    b: usize,
-    t: usize,
-) -> usize {
-    let length = |l: &HostTensor| l.as_u32().expect("checked by infer")[b] as usize;
-    let keys = lengths.map_or(sizes.s, |l| length(l).clamp(1, sizes.s));
-    if causal { keys.min(t + 1 + sizes.s - sizes.t) } else { keys }
+/// Which keys queries see, whatever the scores.
+#[derive(Clone, Copy)]
+pub(super) struct Sight<'a> {
+    pub(super) causal: bool,
+    pub(super) window: Option<usize>,
+    pub(super) lengths: Option<&'a HostTensor>,
 }
 
-/// Softmax weights of one query row, by plain loops.
+impl Sight<'_> {
+    /// Those of query t of the b-th sequence; at least one.
+    pub(super) fn of(self, sizes: &Sizes, b: usize, t: usize) -> Range<usize> {
+        let length = |l: &HostTensor| l.as_u32().expect("checked by infer")[b] as usize;
+        let keys = self.lengths.map_or(sizes.s, |l| length(l).clamp(1, sizes.s));
+        // Without either rule there may be more queries than keys.
+        let own = (t + sizes.s).saturating_sub(sizes.t).min(keys - 1);
+        let end = if self.causal { own + 1 } else { keys };
+        match self.window {
+            Some(window) => own.saturating_sub(window)..end.min(own + window + 1),
+            None => 0..end,
+        }
+    }
+}
+
+/// Softmax weights of one query row, by plain loops: of the keys that it sees.
 pub(super) fn weights_row(
     q: &[f32],
     k: &[f32],
     bias: Option<Vec<f32>>,
-    visible: usize,
+    seen: Range<usize>,
     scale: f32,
 ) -> Vec<f32> {
-    let d = q.len();
+    let (d, first) = (q.len(), seen.start);
     let score = |s: usize| {
         let dot: f32 = q.iter().zip(&k[s * d..(s + 1) * d]).map(|(a, b)| a * b).sum();
-        dot * scale + bias.as_ref().map_or(0.0, |b| b[s])
+        dot * scale + bias.as_ref().map_or(0.0, |b| b[s - first])
     };
-    let mut row: Vec<f32> = (0..visible).map(score).collect();
+    let mut row: Vec<f32> = seen.map(score).collect();
     softmax_row(&mut row);
     row
 }

@@ -174,9 +174,10 @@ pub(super) fn by_name(name: &str) -> &'static KernelVariant {
 
 /// The variants that can compute a problem on a target, best first by the estimate.
 pub(super) fn candidates(target: &Target, problem: &Problem) -> Candidates {
-    let Problem { heads, queries, keys, width, types } = problem;
+    let Problem { heads, queries, keys, window, width, types } = problem;
+    let window = window.map_or(String::new(), |w| format!(" window {w}"));
     let key = format!(
-        "attention {}x{}x{}x{width} {}",
+        "attention {}x{}x{}x{width}{window} {}",
         heads.next_power_of_two(),
         queries.next_power_of_two(),
         keys.next_power_of_two(),
@@ -225,7 +226,12 @@ impl KernelVariant {
 
     /// Keys whose scores there is room for.
     fn cap(&self, problem: &Problem) -> usize {
-        problem.keys.next_multiple_of(8 * self.eights)
+        self.reach(problem).next_multiple_of(8 * self.eights)
+    }
+
+    /// Keys that the queries of a workgroup see at most, all together.
+    fn reach(&self, problem: &Problem) -> usize {
+        problem.window.map_or(problem.keys, |w| problem.keys.min(2 * w + self.queries()))
     }
 
     /// Queries of a workgroup.
@@ -259,6 +265,6 @@ impl KernelVariant {
         let slots = target.workgroup_slots.max(1) as usize * self.coop.map_or(1, |tile| tile.resident);
         let rounds = self.groups(problem).div_ceil(slots);
         let speed = if target.cpu { self.speed.1 } else { self.speed.0 };
-        Estimate { time: (rounds * self.queries() * problem.keys) as f64 / speed, speed }
+        Estimate { time: (rounds * self.queries() * self.reach(problem)) as f64 / speed, speed }
     }
 }

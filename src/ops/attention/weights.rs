@@ -1,7 +1,7 @@
 //! The softmax weights of attention, written out: for images of them.
 
 use super::problem::AttentionParams;
-use super::rules::{BiasAt, Scores, Sizes, bias_row, sizes, visible, weights_row};
+use super::rules::{BiasAt, Scores, Sight, Sizes, bias_row, sizes, weights_row};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::kernel::{Kernel, Variant, shader};
@@ -18,6 +18,8 @@ pub struct AttentionWeights {
     pub bias: bool,
     /// Query t sees keys up to t + S - T only.
     pub causal: bool,
+    /// Keys further than this from the query's own place are not seen.
+    pub window: Option<usize>,
     /// Only the first so many keys count.
     pub lengths: bool,
     /// Factor on the scores.
@@ -33,8 +35,9 @@ static WEIGHTS: Kernel = Kernel {
 impl Graph {
     /// Softmax weights of attention. q: (B,H,T,D), k: (B,H,S,D); returns (B,H,T,S).
     pub fn attention_weights(&mut self, [q, k]: [Value; 2], scores: Scores) -> Value {
-        let Scores { scale, bias, causal, lengths } = scores;
-        let op = AttentionWeights { bias: bias.is_some(), causal, lengths: lengths.is_some(), scale };
+        let Scores { scale, bias, causal, window, lengths } = scores;
+        let [biased, ragged] = [bias, lengths].map(|operand| operand.is_some());
+        let op = AttentionWeights { bias: biased, causal, window, lengths: ragged, scale };
         let inputs = [Some(q), Some(k), bias, lengths];
         self.push(op, inputs.into_iter().flatten().collect())
     }
@@ -44,7 +47,7 @@ impl AttentionWeights {
     fn sizes(&self, inputs: &[TensorDesc]) -> Result<Sizes, String> {
         arity(inputs, 2 + usize::from(self.bias) + usize::from(self.lengths))?;
         let others = [self.bias.then(|| &inputs[2]), self.lengths.then(|| &inputs[inputs.len() - 1])];
-        sizes(&inputs[0], Some(&inputs[1]), others, self.causal)
+        sizes(&inputs[0], Some(&inputs[1]), others, [self.causal, self.window.is_some()])
     }
 }
 
@@ -67,11 +70,12 @@ impl OpDef for AttentionWeights {
         let mut y = vec![0.0; out.shape.elements()];
         for (row, y) in y.chunks_mut(s).enumerate() {
             let (bh, ti) = (row / t, row % t);
-            let visible = visible(&sizes, self.causal, lengths, bh / h, ti);
-            let bias = self.bias.then(|| bias_row(inputs[2], &sizes, bh % h, ti, visible));
+            let sight = Sight { causal: self.causal, window: self.window, lengths };
+            let seen = sight.of(&sizes, bh / h, ti);
+            let bias = self.bias.then(|| bias_row(inputs[2], &sizes, bh % h, ti, seen.clone()));
             let k = &k[bh * s * d..][..s * d];
-            let p = weights_row(&q[row * d..][..d], k, bias, visible, self.scale);
-            y[..visible].copy_from_slice(&p);
+            let p = weights_row(&q[row * d..][..d], k, bias, seen.clone(), self.scale);
+            y[seen].copy_from_slice(&p);
         }
         HostTensor::f32(out.shape, y)
     }
@@ -98,6 +102,7 @@ impl OpDef for AttentionWeights {
             .with_bool("BIAS", self.bias)
             .with_bool("LENGTHS", self.lengths)
             .with_bool("CAUSAL", self.causal)
+            .with_bool("WINDOW", self.window.is_some())
             .with_u32("WG", row_lanes(cx, s));
         let groups = b * h * t;
         let at = if self.bias { BiasAt::new(&descs[2], &sizes)? } else { BiasAt::default() };
@@ -110,6 +115,7 @@ impl OpDef for AttentionWeights {
             bias_start: at.start,
             bias_head: at.head,
             bias_row: at.row,
+            window: self.window.map_or(0, |w| w.min(s) as u32),
             groups: groups as u32,
             scale: self.scale,
         };

@@ -84,7 +84,10 @@ impl DecodeLinear {
         let product = self.product(inputs);
         let Some((kv, step)) = along.cache else { return (product, None) };
         let qkv = match along.rotary {
-            Some(table) => rotary::turn(&product, inputs[table], inputs[step], 2.0 / 3.0),
+            Some(table) => {
+                let first = inputs[step].as_u32().expect("checked by infer")[0] as usize;
+                rotary::turn(&product, inputs[table], first, 2.0 / 3.0, false)
+            }
             None => product,
         };
         let cache = cache::enter(&qkv, inputs[kv], inputs[step]);

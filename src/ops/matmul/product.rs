@@ -7,7 +7,7 @@ use super::linear::{MatMul, Sides};
 use super::pack;
 use super::step::Along;
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Backward, Gradient, Graph, Value};
 use crate::ops::def::{OpDef, arity, f32s};
 use crate::ops::lower::LowerCx;
 use crate::tensor::{DType, HostTensor, TensorDesc};
@@ -65,6 +65,27 @@ impl OpDef for Product {
             }
         });
         HostTensor::f32(out.shape, y)
+    }
+
+    /// dA = dY·Bᵀ and dB = Aᵀ·dY, each turned as its operand is.
+    fn vjp(&self, at: &mut Backward) -> Option<Vec<Gradient>> {
+        let ([a, b], dy, [a_turned, b_turned]) = ([at.inputs[0], at.inputs[1]], at.dy, self.turned);
+        let (a_shape, b_shape) = (at.g.shape(a), at.g.shape(b));
+        let da = at.of(0, |g| {
+            let da = match a_turned {
+                false => g.product([dy, b], [false, !b_turned]),
+                true => g.product([b, dy], [b_turned, true]),
+            };
+            g.reshape(da, a_shape)
+        });
+        let db = at.of(1, |g| {
+            let db = match b_turned {
+                false => g.product([a, dy], [!a_turned, false]),
+                true => g.product([dy, a], [true, a_turned]),
+            };
+            g.reshape(db, b_shape)
+        });
+        Some(vec![da, db])
     }
 
     fn flops(&self, inputs: &[TensorDesc], _out: &TensorDesc) -> u64 {

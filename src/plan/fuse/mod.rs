@@ -215,8 +215,16 @@ struct Projection {
     weight: Weight,
     bias: Option<Weight>,
     label: String,
-    /// The table and step by which it is turned.
-    rotary: Option<(Value, Value)>,
+    /// How it is turned, by which table and step.
+    rotary: Option<Turned>,
+}
+
+/// A rotation of a projection.
+#[derive(Clone, Copy, PartialEq)]
+struct Turned {
+    op: Rotary,
+    table: Value,
+    step: Option<Value>,
 }
 
 impl Rewriter<'_> {
@@ -226,8 +234,9 @@ impl Rewriter<'_> {
         if self.uses[old.index()] != 1 {
             return None;
         }
-        if let Op::Rotary(Rotary { packed: false, back: false }) = node.op {
-            let rotary = Some((self.at(node.inputs[1]), self.at(node.inputs[2])));
+        if let Op::Rotary(op @ Rotary { packed: false, back: false, .. }) = node.op {
+            let step = node.inputs.get(2).map(|&step| self.at(step));
+            let rotary = Some(Turned { op, table: self.at(node.inputs[1]), step });
             let inner = self.projection(node.inputs[0])?;
             return inner.rotary.is_none().then_some(Projection { rotary, ..inner });
         }
@@ -257,8 +266,7 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
     let projections: Vec<Projection> = node.inputs[..3].iter().map_while(|&v| r.projection(v)).collect();
     let [q, k, v] = &projections[..] else { return None };
     let alike = |p: &Projection| (p.x, p.shape, p.heads) == (q.x, q.shape, q.heads);
-    if !alike(k) || !alike(v) || q.rotary != k.rotary || v.rotary.is_some() || (q.rotary.is_some() && !cached)
-    {
+    if !alike(k) || !alike(v) || q.rotary != k.rotary || v.rotary.is_some() {
         return None;
     }
     let [out, inner] = *q.shape.dims() else { return None };
@@ -271,14 +279,15 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
         inputs.push(r.new.weight(Weight::joined(parts), [3 * out]));
     }
     let others: Vec<Value> = node.inputs[3..].iter().map(|&v| r.at(v)).collect();
-    let turns_here = q.rotary.is_none_or(|(_, step)| step == others[1] && !bias);
+    // That kernel turns neighbours.
+    let turns_here = || q.rotary.is_none_or(|r| r.step == Some(others[1]) && !r.op.halves && !bias);
     // A prompt of one that is entered in all rows of a cache stays apart.
     let own =
         |cache: Value| r.new.shape(cache).dims().get(1) == Some(&(r.new.shape(q.x).dims()[0] * q.heads));
-    let few = cached && r.new.shape(q.x).rows() <= DECODE_ROWS && turns_here && own(others[0]);
+    let few = cached && r.new.shape(q.x).rows() <= DECODE_ROWS && turns_here() && own(others[0]);
     let cache = few.then_some(CacheWrite { rotary: q.rotary.is_some() });
     if few {
-        inputs.extend(q.rotary.map(|(table, _)| table));
+        inputs.extend(q.rotary.map(|r| r.table));
         inputs.extend(&others[..2]);
     }
     r.new.scope(q.label.clone());
@@ -288,8 +297,9 @@ fn qkv_into_one_matmul(r: &mut Rewriter, node: &Node) -> Option<Value> {
         None => Op::MatMul(linear),
     };
     let mut qkv = r.new.push(op, inputs);
-    if let (Some((table, step)), false) = (q.rotary, few) {
-        qkv = r.new.push(Op::Rotary(Rotary { packed: true, back: false }), vec![qkv, table, step]);
+    if let (Some(Turned { op, table, step }), false) = (q.rotary, few) {
+        let inputs = [qkv, table].into_iter().chain(step).collect();
+        qkv = r.new.push(Op::Rotary(Rotary { packed: true, ..op }), inputs);
     }
     let op = match node.op {
         Op::Attention(attention) => Op::Attention(Attention { packed: true, ..attention }),

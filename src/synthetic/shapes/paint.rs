@@ -9,6 +9,7 @@ use super::colours::{Blend, Colour, Colours, random_colour};
 use super::coverage::{bordered, filled};
 use super::jpeg::round_trip;
 use super::kinds::placed;
+use super::names::clear_name;
 use crate::random::Random;
 
 /// Resizing as a loader of the training pictures does it.
@@ -25,23 +26,25 @@ const SIDES: [usize; 2] = [16, 256];
 
 type Pixel = [f32; 3];
 
-/// A picture of a kind, (side, side, 3) bytes: half of them are drawn at another size (48 to 256) first and
-/// resized.
-pub(super) fn picture(random: &mut Random, label: usize, side: usize) -> Vec<u8> {
+/// A picture of a kind, (side, side, 3) bytes, and the clear name of the shape's colour: half of them are drawn
+/// at another size (48 to 256) first and resized.
+pub(super) fn picture(random: &mut Random, label: usize, side: usize) -> (Vec<u8>, Option<&'static str>) {
     if side == 0 {
-        return Vec::new();
+        return (Vec::new(), None);
     }
     let drawn = match random.unit() {
         u if u < 0.5 => side.clamp(SIDES[0], SIDES[1]),
         u if u < 0.92 => random.integer(48..=128),
         _ => random.integer(129..=256),
     };
-    let pixels = draw(random, label, drawn);
-    resize(pixels.as_flattened(), (drawn, drawn), (side, side), Filter::Bilinear, PILLOW)
+    let (pixels, fill) = draw(random, label, drawn);
+    let pixels = resize(pixels.as_flattened(), (drawn, drawn), (side, side), Filter::Bilinear, PILLOW);
+    (pixels, clear_name(fill))
 }
 
-/// A picture of a kind as it is drawn, (side, side).
-fn draw(random: &mut Random, label: usize, side: usize) -> Vec<[u8; 3]> {
+/// A picture of a kind as it is drawn, (side, side), and what the shape is filled with before any noise: see
+/// [`fill_of`].
+fn draw(random: &mut Random, label: usize, side: usize) -> (Vec<[u8; 3]>, [Colour; 3]) {
     let polygons = placed(random, label, side);
     let oversampling = match side {
         _ if random.chance(0.06) => 1,
@@ -56,9 +59,14 @@ fn draw(random: &mut Random, label: usize, side: usize) -> Vec<[u8; 3]> {
         add(&mut canvas, &blotches(random, side), strength);
     }
     let inside = blend(random, fill, side);
-    for ((pixel, fill), part) in canvas.iter_mut().zip(inside).zip(filled(&polygons, side, oversampling)) {
-        cover(pixel, fill, part);
+    let coverage = filled(&polygons, side, oversampling);
+    for ((pixel, fill), part) in canvas.iter_mut().zip(&inside).zip(&coverage) {
+        cover(pixel, *fill, *part);
     }
+    let fill = match fill.to {
+        Some(_) => fill_of(&inside, &coverage),
+        None => [fill.from; 3],
+    };
     if random.chance(0.15) {
         let width = random.uniform(0.015, 0.035) * side as f64;
         let colour = pixel(random_colour(random));
@@ -78,7 +86,27 @@ fn draw(random: &mut Random, label: usize, side: usize) -> Vec<[u8; 3]> {
     if random.chance(0.06) {
         round_trip(&mut pixels, side, random.integer(50..=94));
     }
-    pixels
+    (pixels, fill)
+}
+
+/// The mean colour of an area where a shape covers it by more than half, and the two ends of its gradient there.
+fn fill_of(area: &[Pixel], coverage: &[f32]) -> [Colour; 3] {
+    let inside = || area.iter().zip(coverage).filter(|(_, part)| **part > 0.5).map(|(pixel, _)| pixel);
+    let Some(first) = inside().next().or(area.first()) else {
+        return [[0.0; 3]; 3];
+    };
+    let (mut low, mut high, mut sum, mut count) = ([first; 3], [first; 3], [0.0; 3], 0.0f64);
+    for pixel in inside() {
+        sum = [0, 1, 2].map(|c| sum[c] + f64::from(pixel[c]));
+        low = [0, 1, 2].map(|c| if pixel[c] < low[c][c] { pixel } else { low[c] });
+        high = [0, 1, 2].map(|c| if pixel[c] > high[c][c] { pixel } else { high[c] });
+        count += 1.0;
+    }
+    // A gradient is a straight line between two colours: its ends are those of the channel that varies most.
+    let range = |c: usize| high[c][c] - low[c][c];
+    let widest = (1..3).fold(0, |best, c| if range(c) > range(best) { c } else { best });
+    let mean = if count > 0.0 { sum.map(|sum| sum / count) } else { first.map(f64::from) };
+    [mean, low[widest].map(f64::from), high[widest].map(f64::from)]
 }
 
 /// The nearest bytes of levels 0..1. Casts check ranges and are slow; next to 2^23 the lowest bits of a float
@@ -188,6 +216,18 @@ mod tests {
             // Tenths of a level; five of them may go either way.
             assert!(i.abs_diff(10 * usize::from(pixel[1])) <= 5 && pixel[0] == pixel[2], "{i}: {pixel:?}");
         }
+    }
+
+    #[test]
+    fn a_fill_is_that_of_the_shape_alone() {
+        let area = [[0.0, 0.2, 0.9], [0.1, 0.3, 0.5], [0.2, 0.4, 0.1], [0.3, 0.5, 0.0]];
+        let near = |a: [Colour; 3], b: [Colour; 3]| {
+            a.as_flattened().iter().zip(b.as_flattened()).all(|(a, b)| (a - b).abs() < 1e-6)
+        };
+        let fill = fill_of(&area, &[0.5, 1.0, 0.6, 0.0]);
+        assert!(near(fill, [[0.15, 0.35, 0.3], [0.2, 0.4, 0.1], [0.1, 0.3, 0.5]]), "{fill:?}");
+        // A shape so thin that it covers no pixel by half is as its area begins.
+        assert!(near(fill_of(&area, &[0.2; 4]), [[0.0, 0.2, 0.9]; 3]));
     }
 
     #[test]

@@ -134,6 +134,11 @@ fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(folder)?.into_iter().filter(|path| path.is_dir()).collect())
 }
 
+/// The first image in a folder or below it, if there is one.
+pub(super) fn first_image(folder: &Path) -> Option<PathBuf> {
+    images(folder).ok()?.into_iter().next()
+}
+
 /// The images in a folder and below it.
 fn images(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();

@@ -33,6 +33,8 @@ pub enum Fields {
     Tagged,
     /// `source` and `target`.
     Pairs,
+    /// `image` and `caption`.
+    Captions,
 }
 
 impl Fields {
@@ -44,12 +46,14 @@ impl Fields {
             Fields::Questions => "question, context and answers",
             Fields::Tagged => "tokens and tags",
             Fields::Pairs => "source and target",
+            Fields::Captions => "image and caption",
         }
     }
 }
 
 /// Names of fields that say what a list holds, the more telling first.
 const TELLING: &[(Fields, &[&[&str]])] = &[
+    (Fields::Captions, &[&["image", "file_name", "image_path", "filepath"], &["caption", "text", "title"]]),
     (Fields::Tagged, &[&["tokens", "words"], &["tags", "ner_tags", "pos_tags"]]),
     (Fields::Questions, &[&["question"], &["context", "passage", "paragraph"]]),
     (Fields::Pairs, &[&["source"], &["target"]]),

@@ -3,6 +3,7 @@
 
 pub mod augment;
 mod batches;
+mod captions;
 mod documents;
 mod folder;
 mod lists;
@@ -21,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 pub use augment::Augment;
 pub(super) use augment::mirror;
 pub(super) use batches::{Batch, Batches, Feed, Varied};
+pub use captions::{has_captions, read_captions};
 pub use documents::read_documents;
 pub use folder::{read_folder, read_pictures};
 pub use lists::{Fields, fields_of, has_texts};
@@ -111,7 +113,7 @@ impl ImageSet {
             Images::Files(files) => Ok((decode_file(&files[i].0, options)?, files[i].1)),
             Images::Shapes { seed, count, side, fresh } => {
                 let drawn = if *fresh { epoch * count + i } else { i };
-                let shapes::Picture { label, pixels } = shapes::picture(*seed, drawn as u64, *side);
+                let shapes::Picture { label, pixels, .. } = shapes::picture(*seed, drawn as u64, *side);
                 let decoded = Decoded { width: *side, height: *side, rgb: pixels, notes: vec![] };
                 Ok((decoded, label as u32))
             }

@@ -4,6 +4,7 @@
 usage: make.py pillow   (Pillow 13.0.0 and again 12.3.0: adds the cases of the installed version to resize.json)
        make.py torch    (torch 2.15, torchvision 0.29: adds torchvision's uint8 resizes to resize.json)
        make.py configs  (transformers 5.23, timm 1.0.31, Pillow 13.0.0: writes configs.json)
+       make.py naflex   (transformers 5.23, Pillow 13.0.0: writes naflex.json)
 
 Pictures are made by `picture` here and in tests/preprocess.rs alike; only the CRC-32 of the result is kept:
 of bytes for resizes, of little-endian float32 in (1, 3, H, W) for configs.
@@ -148,4 +149,27 @@ def configs():
     (HERE / "configs.json").write_text("[\n" + ",\n".join(json.dumps(c) for c in out) + "\n]\n")
 
 
-dict(pillow=pillow, torch=torch, configs=configs)[sys.argv[1]]()
+def naflex():
+    """SigLIP 2's images of any aspect ratio: the patches put together again"""
+    import torch
+    import transformers as T
+    rng = np.random.default_rng(11)
+    out = []
+    for i in range(60):
+        w, h = int(rng.integers(1, 200)), int(rng.integers(1, 200))
+        if i % 10 == 0:
+            w, h = int(rng.integers(1, 5)), int(rng.integers(200, 900))
+        kind, backend = int(rng.integers(0, 3)), ["pil", "torchvision"][i % 2]
+        cfg = dict(patch_size=int(rng.choice([4, 14, 16])), max_num_patches=int(rng.choice([1, 7, 16, 60, 256])))
+        processor = getattr(T, "Siglip2ImageProcessor" + ("Pil" if backend == "pil" else ""))(**cfg)
+        o = processor(images=Image.fromarray(picture(kind, i, w, h)), return_tensors="pt")
+        (rows, columns), p = o["spatial_shapes"][0].tolist(), cfg["patch_size"]
+        x = o["pixel_values"][0][:rows * columns].to(torch.float32).numpy()
+        x = x.reshape(rows, columns, p, p, 3).transpose(4, 0, 2, 1, 3).reshape(3, rows * p, columns * p)
+        config = dict(cfg, image_processor_type="Siglip2ImageProcessor") if i % 3 else cfg
+        out.append(dict(image=[kind, i, w, h], backend=backend, family="siglip2", config=config, size=[columns * p, rows * p],
+                        crc=zlib.crc32(np.ascontiguousarray(x, dtype="<f4").tobytes())))
+    (HERE / "naflex.json").write_text("[\n" + ",\n".join(json.dumps(c) for c in out) + "\n]\n")
+
+
+dict(pillow=pillow, torch=torch, configs=configs, naflex=naflex)[sys.argv[1]]()
