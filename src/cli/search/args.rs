@@ -10,7 +10,6 @@ use crate::cli::sink::SinkArgs;
 
 pub(crate) const SEARCH_HELP: &str = "\
 Examples:
-    vit-gpu search \"a green heart\" photos
     vit-gpu search --image photo.jpg photos
     vit-gpu search --image photo.jpg photos -n 3 --format json --sheet nearest.png
     vit-gpu search --index-only photos -r --index photos.index
