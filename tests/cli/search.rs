@@ -219,7 +219,7 @@ fn an_interrupted_run_keeps_what_is_done() {
     let update = ["--index-only", text(&pictures), "--index", text(&index), "-b", "1"];
     search(&update).code(0);
     let before = fs::read(index.join("embeddings.safetensors")).expect("a file");
-    (0..600).for_each(|i| draw(pictures.join(format!("more{i}.png")), "drop", i));
+    (0..240).for_each(|i| draw(pictures.join(format!("more{i}.png")), "drop", i));
     for (signal, code) in [(Signal::INT, Some(130)), (Signal::KILL, None)] {
         let parts = || {
             let whole = |e: &fs::DirEntry| !e.file_name().to_string_lossy().starts_with('.');
@@ -251,8 +251,8 @@ fn an_interrupted_run_keeps_what_is_done() {
         let ran = search(&["--image", text(&star), "--index", text(&index), "--format", "jsonl"]).code(0);
         assert_eq!(found(&ran)[0], "star1.png", "the old index is whole");
     }
-    let ran = search(&update).code(0).says(&["the index has 612 images", "of an interrupted run"]);
-    assert!(!ran.err.contains("600 added"), "{}", ran.err);
+    let ran = search(&update).code(0).says(&["the index has 252 images", "of an interrupted run"]);
+    assert!(!ran.err.contains("240 added"), "{}", ran.err);
     assert_eq!(names(&index), ["embeddings.safetensors", "images.jsonl"]);
     assert_eq!(names(folder.path()), ["index", "pictures"], "no draft is left");
 }
@@ -283,5 +283,7 @@ fn an_adapter_finds_what_the_reference_finds() {
         assert_eq!(rows(got), rows(want));
         assert!(got.iter().zip(want).all(|(a, b)| (a.score - b.score).abs() < 1e-5), "{got:?} {want:?}");
     }
-    assert_eq!((best(None)[0][0].row, best(None)[1][0].row), (1090, 3));
+    // Rows repeat after 1009: equal scores in two blocks, of which the first row wins.
+    let first = best(None).iter().map(|hits| [hits[0].row, hits[1].row]).collect::<Vec<_>>();
+    assert_eq!(first, [[81, 1090], [3, 1012]]);
 }
