@@ -144,7 +144,7 @@ fn small_tokenizers_do_as_the_originals() {
                 };
                 let all = wrong.len();
                 wrong.retain(|wrong| !known(wrong));
-                assert!(all <= 20, "{all} differ");
+                assert!(all <= 24, "{all} differ");
             }
             assert!(wrong.is_empty(), "{name}/{form}:\n{}", wrong.join("\n"));
             assert!(compared > 150, "{name}/{form}: {compared}");

@@ -46,7 +46,7 @@ pub(super) fn preprocess(args: &ImageArgs, opened: &Opened, talk: Talk) -> Resul
     let trained = opened.session.info().image_size;
     if let Some(size) = own.size().filter(|size| *size != trained) {
         talk.warn(format_args!(
-            "preprocessing yields {size} pixels, the model was trained on {trained}: positions are resampled"
+            "preprocessing yields {size} pixels, the model was trained on {trained}: positions are fitted to that"
         ));
     }
     Ok(own.clone())

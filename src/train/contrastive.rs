@@ -50,7 +50,7 @@ impl CaptionedImages {
         }
         if feeding.mix != Mix::default() || feeding.smoothing > 0.0 {
             let what = "a mixture of images has no caption";
-            return Err(Error::usage(what, "leave --mixup, --cutmix and --smoothing out"));
+            return Err(Error::usage(what, "mixtures and label smoothing are of classes: leave them out"));
         }
         let towers = reader(&files)?;
         let captions = &sets[0].classes;
@@ -98,7 +98,7 @@ impl CaptionedImages {
             (None, Scope::All) => scope::trained(&objective.graph, 0, &[], Scope::All)?,
             (None, _) => {
                 let what = "two towers have layers of their own each, and no classifier";
-                return Err(Error::usage(what, "train all of them, or an adapter (--lora) on some"));
+                return Err(Error::usage(what, "train all of them, or an adapter on some"));
             }
         };
         Trainer::open(self.files.clone(), options, objective, &|name| trained.contains(name), recipe)

@@ -60,7 +60,7 @@ fn a_whole_clip_from_its_folder() {
     };
     assert_eq!(of(&["--text", "a cat", "--text", "two dogs"]), [20, 20]);
     assert_eq!(of(&[sample("heart").to_str().expect("text")]), [20]);
-    let inspected = run(vit_gpu(["inspect", "--device", "reference", "-m", clip])).code(0);
+    let inspected = run(&mut vit_gpu(["inspect", "--device", "reference", "-m", clip])).code(0);
     assert!(inspected.out.contains("numbers in one space with images"), "{}", inspected.out);
 }
 
