@@ -17,8 +17,10 @@ const SEED: u64 = 20_261_128;
 
 #[test]
 fn shapes_are_named_and_found_by_words() {
-    let device = if common::gpu().is_some() { Device::default() } else { Device::Reference };
-    let options = Options { device, ..Options::default() };
+    let options = match common::gpu() {
+        Some(_) => Options::default(),
+        None => Options { device: Device::Reference, ..Options::default() },
+    };
     let model = DualEncoder::open(&ModelSource::named("builtin:shapes-clip"), &options).unwrap();
     let preprocess = model.images().preprocess();
     let (mut vectors, mut names) = (Vec::new(), Vec::new());
