@@ -104,8 +104,9 @@ mod tests {
             let (_, variant) = tile.specialise(Variant::new(), &target);
             let variant = ["QV", "KV", "VV"].iter().fold(variant, |v, name| v.with_vec4(name, DType::F16));
             let variant = variant.with_type("Y", DType::F16).with_u32("D", width);
-            let variant =
-                variant.with_bool("BIAS", true).with_bool("LENGTHS", true).with_bool("CAUSAL", true);
+            let variant = ["BIAS", "LENGTHS", "CAUSAL", "WINDOW"]
+                .iter()
+                .fold(variant, |v, name| v.with_bool(name, true));
             for kernel in kernels() {
                 let bytes = kernel.reflect(&variant).expect("it is valid").workgroup_bytes;
                 assert_eq!(bytes as usize, tile.memory(width, subgroups * 32), "{} D={width}", kernel.name);
