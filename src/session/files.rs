@@ -35,8 +35,8 @@ pub struct ModelFiles {
     pub config: Json,
     /// Name and contents of `preprocessor_config.json`, or of the like that says how images are prepared.
     pub preprocessor: Option<(String, String)>,
-    /// `tokenizer.json`, of an embedded model; others have theirs in the folder.
-    pub tokenizer: Option<&'static str>,
+    /// `tokenizer.json` and `tokenizer_config.json` of an embedded model; others have theirs in the folder.
+    pub tokenizer: Option<[&'static str; 2]>,
     /// `generation_config.json`: how a model of texts is to be sampled.
     pub generation: Option<Json>,
     /// The model's tensors.
@@ -194,7 +194,10 @@ impl ModelFiles {
                         format!("{place}/preprocessor_config.json"),
                         preprocessor.to_owned(),
                     )),
-                    tokenizer: Some(include_str!("../../assets/builtin-shapes-clip/tokenizer.json")),
+                    tokenizer: Some([
+                        include_str!("../../assets/builtin-shapes-clip/tokenizer.json"),
+                        include_str!("../../assets/builtin-shapes-clip/tokenizer_config.json"),
+                    ]),
                     ..Self::new(
                         place.clone(),
                         config(include_str!("../../assets/builtin-shapes-clip/config.json"))?,

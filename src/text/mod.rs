@@ -214,7 +214,7 @@ impl TextSession {
 fn tokenizer_of(files: &ModelFiles, info: &TextInfo, warnings: &mut Vec<String>) -> Result<Tokenizer> {
     let tokenizer = match (&files.folder, files.tokenizer) {
         (Some(folder), _) => Tokenizer::open(folder, info.family),
-        (None, Some(json)) => Tokenizer::from_json(&files.name, json, info.family),
+        (None, Some([json, _])) => Tokenizer::from_json(&files.name, json, info.family),
         (None, None) => {
             Err(Error::model(&files.name, "it has no tokenizer", "pass the folder of a checkpoint"))
         }

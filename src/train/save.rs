@@ -298,6 +298,12 @@ pub fn write_model(folder: &Path, files: &ModelFiles, changed: &[(String, HostTe
         let json: Json = textfile::json(text.as_bytes()).map_err(|what| Error::model(name, what, ""))?;
         write_json(&folder.join("preprocessor_config.json"), &json)?;
     }
+    let own =
+        ["tokenizer.json", "tokenizer_config.json"].into_iter().zip(files.tokenizer.into_iter().flatten());
+    for (name, text) in own {
+        let to = folder.join(name);
+        fs::write(&to, text).map_err(|e| failed(&to, &e))?;
+    }
     for name in hub::beside() {
         let from = files.folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file());
         let to = folder.join(name);

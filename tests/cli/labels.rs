@@ -68,7 +68,7 @@ fn a_whole_clip_from_its_folder() {
 fn labels_that_cannot_be_answered_are_refused_in_one_message() {
     labels(&["--labels", "a star, ,a ring"]).code(2).says(&["label 2 is empty"]);
     labels(&["--labels", "a star,a ring,a star"]).code(2).says(&["\"a star\" stands twice"]);
-    labels(&["--labels", "@no-such-file.txt"]).code(3).says(&["no-such-file.txt", "cannot be read"]);
+    labels(&["--labels", "@no-such-file.txt"]).code(1).says(&["no-such-file.txt", "cannot be read"]);
     labels(&["--labels", "a,b", "--template", "a photo"]).code(2).says(&["a photo", "{}"]);
     labels(&["--labels", "a,b", "-m", "builtin:shapes"]).code(2).says(&["knows no words"]);
     let long = "word ".repeat(60);
