@@ -204,9 +204,12 @@ fn bytes(batch: usize, side: usize) -> HostTensor {
     HostTensor::u8([batch, side, side, 3], (0..n).map(byte).collect())
 }
 
+/// Lengths of gradients by the names of their tensors.
+type Lengths = &'static [(&'static str, f32)];
+
 /// Three images, of which the first and the last have one caption: loss and lengths of gradients by PyTorch, of CLIP
 /// with what else is true of an image left out of the sums.
-const LOSSES: &[(&str, f32, &[(&str, f32)])] = &[
+const LOSSES: &[(&str, f32, Lengths)] = &[
     (
         "clip",
         1.058_198,
