@@ -12,6 +12,7 @@ use crate::labels::Scoring;
 use crate::models::{self, text::Tower};
 use crate::session::{ModelFiles, ModelSource, Options, Session};
 use crate::tensor::Size;
+use crate::text::sentence::normalize;
 use crate::text::{TextSession, TooLong};
 
 /// The output of the image tower in the shared space.
@@ -145,8 +146,9 @@ impl Matching {
     }
 }
 
-/// The same direction at length 1; of no direction, no numbers.
+/// The same direction at length 1.
 pub(crate) fn unit(x: &[f32]) -> Vec<f32> {
-    let length = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
-    x.iter().map(|x| (f64::from(*x) / length) as f32).collect()
+    let mut vector = x.to_vec();
+    normalize(&mut vector);
+    vector
 }

@@ -217,7 +217,7 @@ impl Sentence {
 }
 
 /// Brings a vector to length 1; one of length 0 stays.
-pub(super) fn normalize(vector: &mut [f32]) {
+pub(crate) fn normalize(vector: &mut [f32]) {
     let length = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length.max(1e-12)) as f32);
 }

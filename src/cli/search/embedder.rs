@@ -9,7 +9,7 @@ use crate::cli::locate::Found;
 use crate::cli::open::{self, Opened};
 use crate::cli::pixels::{Ready, decode, decode_options, preprocess};
 use crate::cli::talk::Talk;
-use crate::dual::IMAGE_EMBEDS;
+use crate::dual::{IMAGE_EMBEDS, unit};
 use crate::error::{Error, Result};
 use crate::image::DecodeOptions;
 use crate::image::preprocess::Preprocess;
@@ -83,7 +83,7 @@ impl Embedder {
             let ready = decode(input, &embedder.decoding, &embedder.preprocess);
             vector = embedder.vectors(&mut [ready])?.pop().transpose()?;
         }
-        Ok((embedder, vector.map(unit)))
+        Ok((embedder, vector.map(|vector| unit(&vector))))
     }
 
     /// A vector of each image, or why there is none.
@@ -107,11 +107,4 @@ impl Embedder {
 /// The output that images are compared by: in the space of words, if the model has one.
 fn output(found: &Found) -> &'static str {
     if found.files.has_words() { IMAGE_EMBEDS } else { EMBEDDING }
-}
-
-/// The same direction at length 1; a vector without direction stays.
-fn unit(mut vector: Vec<f32>) -> Vec<f32> {
-    let length = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt().max(1e-30);
-    vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
-    vector
 }

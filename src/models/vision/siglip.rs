@@ -89,7 +89,6 @@ impl Model for Siglip {
     fn build(&self, g: &mut Graph, image: Value) -> Result<()> {
         let w = &self.names;
         let picture = parts::picture(g, image, &self.info)?;
-        let n = picture.grid[0] * picture.grid[1];
 
         g.scope("embeddings");
         let x = parts::patch_tokens(g, w, PATCHES, image, &self.info, true)?; // (B,N,C)
@@ -98,23 +97,7 @@ impl Model for Siglip {
 
         let x = self.encoder().build(g, x, Scores::scaled(1.0));
 
-        g.scope("head");
-        let x = w.layer_norm(g, x, "post_layernorm", self.eps);
-        g.output("last_hidden_state", x);
-        if self.pooling {
-            let pooled = self.encoder().pool(g, x);
-            g.output("pooler_output", pooled);
-            g.output("image_embeds", pooled);
-            g.output("embedding", pooled);
-        }
-        if self.info.classes.is_some() || !self.pooling {
-            let mean = g.mean_tokens(x, 0..n); // (B,C)
-            g.output("embedding", mean);
-            if let Some(k) = self.info.classes {
-                let logits = w.linear(g, mean, "classifier", k, true);
-                g.output("logits", logits);
-            }
-        }
+        self.encoder().head(g, x, self.pooling, self.info.classes);
         g.check()
     }
 }
@@ -127,9 +110,32 @@ impl Siglip {
 }
 
 impl Encoder<'_> {
+    /// What comes behind the layers of SigLIP and SigLIP 2. x: (B,N,C).
+    pub(super) fn head(&self, g: &mut Graph, x: Value, pooling: bool, classes: Option<usize>) {
+        let w = self.names;
+        g.scope("head");
+        let x = w.layer_norm(g, x, "post_layernorm", self.eps);
+        g.output("last_hidden_state", x);
+        if pooling {
+            let pooled = self.pool(g, x);
+            g.output("pooler_output", pooled);
+            g.output("image_embeds", pooled);
+            g.output("embedding", pooled);
+        }
+        if classes.is_some() || !pooling {
+            let n = g.shape(x).dims()[1];
+            let mean = g.mean_tokens(x, 0..n); // (B,C)
+            g.output("embedding", mean);
+            if let Some(k) = classes {
+                let logits = w.linear(g, mean, "classifier", k, true);
+                g.output("logits", logits);
+            }
+        }
+    }
+
     /// Attention of the learned probe to all patches, then x + mlp(norm(x)). The projections of
     /// q, k and v are rows of one tensor. x: (B,N,C); returns (B,C).
-    pub(super) fn pool(&self, g: &mut Graph, x: Value) -> Value {
+    fn pool(&self, g: &mut Graph, x: Value) -> Value {
         let (w, heads, shape) = (self.names, self.heads, g.shape(x));
         let (batch, c) = (shape.dims()[0], shape.width());
         g.scope("head.attention");

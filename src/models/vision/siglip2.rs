@@ -91,7 +91,6 @@ impl Model for Siglip2 {
     fn build(&self, g: &mut Graph, image: Value) -> Result<()> {
         let (w, c) = (&self.names, self.info.hidden);
         let picture = parts::picture(g, image, &self.info)?;
-        let n = picture.grid[0] * picture.grid[1];
 
         g.scope("embeddings");
         let patches = g.patchify(image, self.info.patch); // (B,N,Ch·P·P)
@@ -107,23 +106,7 @@ impl Model for Siglip2 {
         let encoder = Encoder { place: "", names: w, layers, heads, mlp, act: self.act, eps: self.eps };
         let x = encoder.build(g, x, Scores::scaled(1.0));
 
-        g.scope("head");
-        let x = w.layer_norm(g, x, "post_layernorm", self.eps);
-        g.output("last_hidden_state", x);
-        if self.pooling {
-            let pooled = encoder.pool(g, x);
-            g.output("pooler_output", pooled);
-            g.output("image_embeds", pooled);
-            g.output("embedding", pooled);
-        }
-        if self.info.classes.is_some() || !self.pooling {
-            let mean = g.mean_tokens(x, 0..n); // (B,C)
-            g.output("embedding", mean);
-            if let Some(k) = self.info.classes {
-                let logits = w.linear(g, mean, "classifier", k, true);
-                g.output("logits", logits);
-            }
-        }
+        encoder.head(g, x, self.pooling, self.info.classes);
         g.check()
     }
 }
